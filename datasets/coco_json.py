@@ -1,0 +1,154 @@
+"""COCO annotation files: reading, writing, and the strict writer that all converters share.
+
+Own code rather than the `supervision` library, which says neither the file nor the line of what is wrong, and
+has no place for VOC's `difficult` flag.
+"""
+
+import difflib
+import json
+import math
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from command_line import BadInput
+from PIL import Image
+
+IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+ROUNDING = 1.0  # px: a box outside its image by no more was rounded by some tool; it is clipped
+SHOWN = 10  # of what was left out
+ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 say that the stored image lies on its side
+
+
+def read_json(file: Path) -> dict:
+    """The JSON object in the file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {file}: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{file} is not a COCO file: it holds a {type(content).__name__}, not an object")
+    return content
+
+
+def write_json(file: Path, content: dict) -> None:
+    """Write all or nothing: a file that stands there is whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
+    os.replace(part, file)
+
+
+def nearest(word: str, words) -> str:
+    """A hint for an unknown name: `; did you mean 'cat'?`, or what there is."""
+    match = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {match[0]!r}?" if match else f"; there is {', '.join(words)}"
+
+
+def image_size(file: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Width and height in px of the image as seen, that is, after its EXIF orientation.
+
+    stated: the size that the annotations go by, if they say so; it may also be that of the image as stored.
+    """
+    try:
+        with Image.open(file) as image:
+            stored = image.size
+            seen = stored[::-1] if orientation(image) in (5, 6, 7, 8) else stored
+    except Exception as error:  # Pillow raises whatever it stumbles over
+        raise ValueError(f"cannot read image {file}: {getattr(error, 'strerror', None) or error}") from None
+    if stated not in (None, seen, stored):
+        raise ValueError(f"size is said to be {stated[0]}x{stated[1]}, but {file} is {seen[0]}x{seen[1]}")
+    return stated or seen
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF data says nothing
+        return 1
+
+
+def clipped(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:
+    """The (x1, y1, x2, y2) box in px, cut to the image; ValueError if empty, or outside by over ROUNDING."""
+    x1, y1, x2, y2 = box
+    if not all(math.isfinite(value) for value in box):
+        raise ValueError(f"box {box} holds something that is not a number")
+    if x2 <= x1 or y2 <= y1:
+        raise ValueError(f"box is empty: x {x1:g} to {x2:g}, y {y1:g} to {y2:g}")
+    if min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING:
+        raise ValueError(f"box x {x1:g} to {x2:g}, y {y1:g} to {y2:g} is outside its image, {width}x{height}")
+    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+
+
+class CocoWriter:
+    """Collects images and boxes, checking each, and writes them as a COCO annotation file.
+
+    names: the classes, in order; their ids become 1..K. None: those that occur, sorted.
+    categories_of: another COCO file, whose categories (ids too) are taken over, so that train and val agree.
+    drop_bad: leave out, count and name what is wrong, instead of stopping there.
+    """
+
+    def __init__(self, names: list[str] | None = None, categories_of: Path | None = None,
+                 drop_bad: bool = False):
+        if categories_of:
+            try:
+                self.ids = {item["name"]: item["id"] for item in read_json(categories_of)["categories"]}
+            except (KeyError, TypeError):
+                raise BadInput(f"{categories_of} has no COCO categories: give an annotation file") from None
+        else:
+            self.ids = {name: number for number, name in enumerate(names, 1)} if names else None
+        self.drop_bad = drop_bad
+        self.dropped: list[str] = []
+        self.images: list[dict] = []
+        self.objects: list[dict] = []
+
+    @contextmanager
+    def checking(self, where):
+        """A ValueError inside is the user's error at `where`: raised, or dropped and counted."""
+        try:
+            yield
+        except BadInput:  # says its place already
+            raise
+        except ValueError as error:
+            if not self.drop_bad:
+                raise BadInput(f"{where}: {error} (--drop-bad leaves out what is wrong)") from None
+            self.dropped.append(f"{where}: {error}")
+
+    def add_image(self, name: str, size: tuple[int, int]) -> dict:
+        """Add an image of (width, height) px; returns its COCO entry, for add_box."""
+        width, height = size
+        self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
+        return self.images[-1]
+
+    def add_box(self, image: dict, name: str, box: tuple[float, ...], crowd: bool = False) -> None:
+        """Add an object of class `name`; box: its edges (x1, y1, x2, y2) in px from the image's left top."""
+        if not name:
+            raise ValueError("the class name is empty")
+        if self.ids is not None and name not in self.ids:
+            raise ValueError(f"unknown class {name!r}{nearest(name, self.ids)}")
+        x1, y1, x2, y2 = (round(value, 3) for value in clipped(box, image["width"], image["height"]))
+        self.objects.append({
+            "id": len(self.objects) + 1, "image_id": image["id"], "category_id": name,
+            "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)], "area": round((x2 - x1) * (y2 - y1), 3),
+            "iscrowd": int(crowd)})
+
+    def write(self, file: Path, images: Path) -> None:
+        """Write the annotation file, and say what is in it and what was left out."""
+        if not self.images:
+            raise BadInput(f"no images found: nothing to write to {file}")
+        ids = self.ids or {name: number for number, name in
+                           enumerate(sorted({item["category_id"] for item in self.objects}), 1)}
+        write_json(file, {
+            "images": self.images,
+            "annotations": [{**item, "category_id": ids[item["category_id"]]} for item in self.objects],
+            "categories": [{"id": number, "name": name} for name, number in ids.items()]})
+        empty = len(self.images) - len({item["image_id"] for item in self.objects})
+        print(f"{file}: {len(self.images)} images ({empty} without objects), {len(self.objects)} objects"
+              + (f", {len(self.dropped)} bad left out" if self.drop_bad else ""))
+        for line in self.dropped[:SHOWN]:
+            print(f"left out: {line}")
+        if len(self.dropped) > SHOWN:
+            print(f"left out: {len(self.dropped) - SHOWN} more")
+        print(f"classes: {', '.join(ids)}")
+        print(f"for the dataset's YAML: {{images: {images}, annotations: {file}}}")

@@ -1,0 +1,76 @@
+"""Downloading and unpacking, each with a progress bar, each going on where it was stopped."""
+
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from command_line import BadInput, bar
+from rich.progress import DownloadColumn, TransferSpeedColumn
+
+CHUNK = 1 << 20  # bytes
+PARTIAL_CONTENT = 206
+RANGE_NOT_SATISFIABLE = 416  # the answer to a resumed download of which nothing is missing
+
+
+def need_space(folder: Path, size: int) -> None:
+    """BadInput where less than `size` bytes are free."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise BadInput(f"{folder} has {free / 1e9:.1f} GB free, but {size / 1e9:.1f} GB are needed")
+
+
+def download(url: str, file: Path) -> None:
+    """Fetch the URL to the file, going on with the `<file>.part` of an earlier try where the server can."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            if answer.status != PARTIAL_CONTENT:  # the server begins anew
+                start = 0
+            fetch(answer, part, start, file.name)
+    except urllib.error.HTTPError as error:
+        if error.code != RANGE_NOT_SATISFIABLE:
+            raise BadInput(f"cannot download {url}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot download {url}: {error}; run again to go on") from None
+    part.replace(file)
+
+
+def fetch(answer, part: Path, start: int, label: str) -> None:
+    """Write the answer's bytes to the part file, from byte `start` on."""
+    rest = answer.headers.get("Content-Length")
+    total = start + int(rest) if rest else None
+    if rest:
+        need_space(part.parent, int(rest))
+    with open(part, "ab" if start else "wb") as stream, bar(DownloadColumn(), TransferSpeedColumn()) as shown:
+        task = shown.add_task(label, total=total, completed=start)
+        while chunk := answer.read(CHUNK):
+            stream.write(chunk)
+            shown.advance(task, len(chunk))
+    if total and part.stat().st_size != total:
+        raise OSError(f"the connection broke after {part.stat().st_size} of {total} bytes")
+
+
+def unzip(archive: Path, folder: Path, below: str = "") -> None:
+    """Unpack the members whose names begin with `below`, except those there already; zipfile checks CRCs."""
+    try:
+        with zipfile.ZipFile(archive) as content, bar(DownloadColumn(), TransferSpeedColumn()) as shown:
+            members = [item for item in content.infolist() if item.filename.startswith(below)
+                       and not item.is_dir() and not same_size(folder / item.filename, item.file_size)]
+            need_space(folder, sum(item.file_size for item in members))
+            task = shown.add_task(f"unpack {archive.name}", total=sum(item.file_size for item in members))
+            for item in members:
+                content.extract(item, folder)
+                shown.advance(task, item.file_size)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise BadInput(f"{archive} is not a sound zip file ({error}): delete it and run again") from None
+
+
+def same_size(file: Path, size: int) -> bool:
+    return file.is_file() and file.stat().st_size == size

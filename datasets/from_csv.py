@@ -1,0 +1,100 @@
+"""Convert a CSV of boxes to a COCO annotation file.
+
+Either as keras-retinanet has it, `path,x1,y1,x2,y2,class` without a header, or with a header, in any order:
+path (or filename, image), x1, y1, x2, y2 (or xmin, ymin, xmax, ymax), class (or label); others are ignored.
+Coordinates are the box's edges in px, 0 being the image's: width = x2 - x1. A line whose box and class are
+empty is an image without objects. Paths are relative to the images' folder.
+"""
+
+import csv
+from pathlib import Path
+
+from coco_json import CocoWriter, image_size, nearest
+from command_line import BadInput, Parser, progress, run
+
+COLUMNS = ("path", "x1", "y1", "x2", "y2", "class")
+ALIASES = {"filename": "path", "file_name": "path", "image": "path", "xmin": "x1", "ymin": "y1", "xmax": "x2",
+           "ymax": "y2", "label": "class", "class_name": "class"}
+
+
+def read_header(row: list[str], file: Path) -> list[str] | None:
+    """The columns' names where the first row is a header, that is, names a coordinate; else None."""
+    names = [ALIASES.get(name := cell.strip().lower(), name) for cell in row]
+    if not {"x1", "y1", "x2", "y2"} & set(names):
+        return None
+    for column in COLUMNS:
+        if names.count(column) != 1:
+            found = names.count(column)
+            raise BadInput(f"{file}:1: {found} columns mean {column!r}, not one{nearest(column, row)}")
+    return names
+
+
+def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """Each row's line number, and its fields by the names in COLUMNS: none if their number is wrong."""
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:  # -sig: spreadsheets begin with a mark
+            reader = csv.reader(stream)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"cannot read {file}: {error}") from None
+    header = read_header(rows[0][1], file) if rows else None
+    columns = header or COLUMNS
+    return [(line, dict(zip(columns, row, strict=True)) if len(row) == len(columns) else {})
+            for line, row in rows[1 if header else 0:]]
+
+
+def parse_box(row: dict[str, str]) -> tuple[float, ...] | None:
+    """The (x1, y1, x2, y2) box in px, or None where box and class are empty."""
+    values = [row[column] for column in COLUMNS[1:]]
+    if not any(values):
+        return None
+    try:
+        return tuple(float(value) for value in values[:4])
+    except ValueError:
+        raise ValueError(f"x1, y1, x2, y2 are not four numbers: {','.join(values[:4])}") from None
+
+
+def add_row(coco: CocoWriter, row: dict[str, str], images: Path, seen: dict[str, dict]) -> None:
+    """Add one row's image, unless it is in `seen`, and its object."""
+    if not row:
+        raise ValueError(f"too few or too many fields: expected {','.join(COLUMNS)}, or the header's")
+    path = Path(row["path"])
+    if path.is_absolute():
+        if not path.is_relative_to(images.absolute()):
+            raise ValueError(f"image {path} is not below the images' folder {images}: see --images")
+        path = path.relative_to(images.absolute())
+    name = path.as_posix()
+    if name not in seen:
+        seen[name] = coco.add_image(name, image_size(images / name))
+    box = parse_box(row)
+    if box:
+        coco.add_box(seen[name], row["class"], box)
+
+
+def add_rows(coco: CocoWriter, file: Path, images: Path) -> None:
+    """Add all rows of the file."""
+    seen = {}
+    with progress() as shown:
+        for line, row in shown.track(read_rows(file), description=file.name):
+            with coco.checking(f"{file}:{line}"):
+                add_row(coco, row, images, seen)
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("csv", type=Path, help="CSV file")
+    parser.add_argument("out", type=Path, help="COCO annotation file to write")
+    parser.add_argument("--images", type=Path, metavar="FOLDER",
+                        help="what paths are relative to (default: the CSV's folder)")
+    parser.add_argument("--categories-of", type=Path, metavar="JSON",
+                        help="take the categories of this COCO file: the train split's, when converting val")
+    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+    options = parser.parse_args()
+    images = options.images or options.csv.parent
+    coco = CocoWriter(categories_of=options.categories_of, drop_bad=options.drop_bad)
+    add_rows(coco, options.csv, images)
+    coco.write(options.out, images)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,104 @@
+"""Convert YOLO annotations (a text file an image, `class cx cy w h` a line) to a COCO annotation file.
+
+Numbers are fractions of the image as seen, that is, after its EXIF orientation. An image without a text file
+has no objects, as in YOLO training, and stays in. Labels are looked for beside the images, or, where the path
+has a folder `images`, in the folder `labels` in its place.
+"""
+
+from pathlib import Path
+
+import yaml
+from coco_json import IMAGE_TYPES, CocoWriter, image_size
+from command_line import BadInput, Parser, progress, run
+
+FIELDS = ("class", "cx", "cy", "w", "h")
+
+
+def read_names(file: Path) -> list[str]:
+    """The class names, by class number: `names:` of a data.yaml (list or mapping), or a text file's lines."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix not in (".yaml", ".yml"):
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"cannot read {file}: {' '.join(str(error).split())}") from None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise BadInput(f"{file} has no `names:`: it must be a list, or a mapping from 0, 1, 2, ... to names")
+    return [str(name) for name in names]
+
+
+def parse_line(line: str, names: list[str], width: int, height: int) -> tuple[str, tuple[float, ...]]:
+    """The class name and the (x1, y1, x2, y2) box in px of one line."""
+    fields = line.split()
+    if len(fields) != len(FIELDS):
+        raise ValueError(f"{len(fields)} fields, not 5 ({' '.join(FIELDS)}); polygons are not boxes")
+    try:
+        number, (cx, cy, w, h) = int(fields[0]), map(float, fields[1:])
+    except ValueError:
+        raise ValueError(f"{line.strip()!r} is not an integer and four numbers") from None
+    if not 0 <= number < len(names):
+        raise ValueError(f"class {number} is not one of the {len(names)} names (0 to {len(names) - 1})")
+    if not all(0 <= value <= 1 for value in (cx, cy, w, h)):
+        raise ValueError(f"{line.strip()!r}: coordinates must be fractions of the image, 0 to 1, not pixels")
+    left, top, right, bottom = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+    return names[number], (left * width, top * height, right * width, bottom * height)
+
+
+def labels_beside(images: Path) -> Path:
+    """The labels' folder: the path with its last `images` replaced by `labels`, or the path itself."""
+    parts = list(images.absolute().parts)
+    if "images" not in parts:
+        return images
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
+
+
+def add_image(coco: CocoWriter, images: Path, name: Path, labels: Path, names: list[str]) -> None:
+    """Add one image, and the objects of its label file if there is one."""
+    with coco.checking(images / name):
+        image = coco.add_image(name.as_posix(), image_size(images / name))
+        file = labels / name.with_suffix(".txt")
+        lines = file.read_text().splitlines() if file.exists() else []
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                with coco.checking(f"{file}:{number}"):
+                    coco.add_box(image, *parse_line(line, names, image["width"], image["height"]))
+
+
+def add_folder(coco: CocoWriter, images: Path, labels: Path, names: list[str]) -> None:
+    """Add every image below `images`; a label file without an image is an error."""
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise BadInput(f"{folder} is not a folder")
+    found = sorted(p.relative_to(images) for p in images.rglob("*") if p.suffix.lower() in IMAGE_TYPES)
+    expected = {name.with_suffix(".txt") for name in found} | {Path("classes.txt")}  # tools' list of names
+    for orphan in sorted({path.relative_to(labels) for path in labels.rglob("*.txt")} - expected):
+        with coco.checking(labels / orphan):
+            raise ValueError(f"a label file without an image in {images}")
+    with progress() as shown:
+        for name in shown.track(found, description=images.name):
+            add_image(coco, images, name, labels, names)
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("images", type=Path, help="folder of images, searched through")
+    parser.add_argument("out", type=Path, help="COCO annotation file to write")
+    parser.add_argument("--names", type=Path, required=True, metavar="FILE",
+                        help="data.yaml with `names:`, or a text file with a class name a line")
+    parser.add_argument("--labels", type=Path, metavar="FOLDER",
+                        help="folder of the label files (default: see above)")
+    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+    options = parser.parse_args()
+    names = read_names(options.names)
+    coco = CocoWriter(names, drop_bad=options.drop_bad)
+    add_folder(coco, options.images, options.labels or labels_beside(options.images), names)
+    coco.write(options.out, options.images)
+
+
+if __name__ == "__main__":
+    run(main)

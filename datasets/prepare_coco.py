@@ -1,0 +1,67 @@
+"""Download COCO 2017 and unpack it: 1 GB for val2017, 20 GB for train2017, twice that while unpacking.
+
+Run again after an interruption: it goes on where it stopped, and skips what is complete.
+"""
+
+from pathlib import Path
+
+from coco_json import read_json
+from command_line import PROJECT, BadInput, Parser, run
+from download import download, unzip
+
+SOURCE = "http://images.cocodataset.org"
+SPLITS = ("val2017", "train2017")
+
+
+def annotation_file(out: Path, split: str) -> Path:
+    return out / f"annotations/instances_{split}.json"
+
+
+def missing_images(out: Path, split: str) -> list[str]:
+    """The names of the split's images that are not there."""
+    there = {path.name for path in (out / split).glob("*")}
+    names = [image["file_name"] for image in read_json(annotation_file(out, split))["images"]]
+    return [name for name in names if name not in there]
+
+
+def fetch_annotations(out: Path, source: str) -> None:
+    """Download the box annotations of both splits, unless they are there."""
+    if all(annotation_file(out, split).exists() for split in SPLITS):
+        return
+    archive = out / "annotations_trainval2017.zip"
+    download(f"{source}/annotations/{archive.name}", archive)
+    unzip(archive, out, below="annotations/instances_")
+    archive.unlink()
+
+
+def fetch_images(out: Path, split: str, source: str) -> None:
+    """Download the split's images, unless all that its annotations name are there."""
+    if not missing_images(out, split):
+        print(f"{out / split}: already there")
+        return
+    archive = out / f"{split}.zip"
+    download(f"{source}/zips/{archive.name}", archive)
+    unzip(archive, out)
+    if missing := missing_images(out, split):
+        raise BadInput(f"{out / split} lacks {len(missing)} images, {missing[0]} for one: see {archive}")
+    archive.unlink()
+    print(f"{out / split}: complete")
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--out", type=Path, default=PROJECT / "data/coco", metavar="FOLDER",
+                        help="folder to write to (default: data/coco of the project)")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS,
+                        help="whose images to fetch: val2017 is enough to evaluate (default: both)")
+    parser.add_argument("--source", default=SOURCE, metavar="URL",
+                        help="a mirror to use (default: %(default)s)")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    fetch_annotations(options.out, options.source)
+    for split in options.splits:
+        fetch_images(options.out, split, options.source)
+
+
+if __name__ == "__main__":
+    run(main)

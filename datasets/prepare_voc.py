@@ -1,0 +1,57 @@
+"""Download Pascal VOC (2.8 GB) and convert it to COCO, by the usual protocol "07+12".
+
+train is VOC2007 and VOC2012 trainval (16551 images), test is VOC2007 test (4952 images). The protocol has no
+val: the descriptor names test for both. A VOCdevkit at hand is used where it stands: link it to
+<out>/VOCdevkit.
+`difficult` objects become `iscrowd: 1`, ignored in evaluation as in VOC; see from_voc.py.
+"""
+
+from pathlib import Path
+
+from coco_json import CocoWriter
+from command_line import PROJECT, BadInput, Parser, run
+from from_voc import add_split
+
+NAMES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+         "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
+SPLITS = {"train": (("2007", "trainval"), ("2012", "trainval")), "test": (("2007", "test"),)}
+
+
+def fetch(out: Path, year: str, part: str) -> None:
+    """Download a part of VOC below out/VOCdevkit, unless its list of images is there."""
+    if (out / f"VOCdevkit/VOC{year}/ImageSets/Main/{part}.txt").exists():
+        return
+    from torchvision.datasets import VOCDetection  # takes seconds, and is needed only for a download
+    try:
+        VOCDetection(str(out), year=year, image_set=part, download=True)  # checks the MD5 sum
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"cannot download VOC{year} {part}: {error}; "
+                       f"a VOCdevkit at hand can be linked to {out / 'VOCdevkit'}") from None
+
+
+def convert(out: Path, split: str) -> None:
+    """Write the annotation file of a split; image names are relative to out/VOCdevkit."""
+    devkit = out / "VOCdevkit"
+    coco = CocoWriter(NAMES, drop_bad=True)
+    for year, part in SPLITS[split]:
+        voc = devkit / f"VOC{year}"
+        add_split(coco, voc, part, voc / "JPEGImages", devkit)
+    coco.write(out / f"annotations/{split}.json", devkit)
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--out", type=Path, default=PROJECT / "data/voc", metavar="FOLDER",
+                        help="folder to write to (default: data/voc of the project)")
+    options = parser.parse_args()
+    for split, parts in SPLITS.items():
+        if (options.out / f"annotations/{split}.json").exists():
+            print(f"{options.out / f'annotations/{split}.json'}: already there")
+            continue
+        for year, part in parts:
+            fetch(options.out, year, part)
+        convert(options.out, split)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,15 @@
+"""Train, evaluate and ship RetinaNet-style detectors on imbalanced COCO-format data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detector.inference import Detector
+
+
+def load(source: str, device: str = "auto") -> Detector:
+    """A detector from a run directory or a checkpoint file, ready to call: see `detector.inference.Detector`."""
+    from detector.inference import load as load_detector  # importing `detector` alone stays quick
+
+    return load_detector(source, device)

@@ -1,0 +1,360 @@
+"""The experiment file: typed sections, one `base:`, dotted overrides, and errors that name the nearest right thing.
+
+A field is declared once, here, with its type, range, default and description; the JSON Schema, the annotated
+reference (`tools/train.py --show-config`) and every error message are made from these declarations.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from detector.utils.errors import InputError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are not coerced across types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class ShortLong(Section):
+    """Resize so that the short side is `short` px, unless the long side would pass `long` px (as torchvision)."""
+
+    short: PositiveInt
+    """Length of the short side, in pixels."""
+    long: PositiveInt
+    """Greatest length of the long side, in pixels."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ShortLong:
+        if self.long < self.short:
+            raise ValueError(f"long ({self.long}) is smaller than short ({self.short})")
+        return self
+
+
+class DataConfig(Section):
+    dataset: str
+    """Dataset descriptor (YAML), relative to the working directory."""
+    image_size: PositiveInt | ShortLong = 640
+    """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
+    augment: Literal["none", "light", "strong"] | list[dict[str, Any]] = "light"
+    """Training augmentation: a preset, or a list of albumentations transforms, e.g. [{name: HorizontalFlip, p: 0.5}]."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Loader processes; 0 loads in the training process. The batches are the same for any number."""
+    bad_annotations: Literal["error", "drop"] = "error"
+    """A box of zero size, NaN, or outside its image: stop and name it, or drop and count."""
+
+
+class BackboneConfig(Section):
+    name: str = "resnet50"
+    """resnet18, resnet34, resnet50, resnet101, resnext50_32x4d or mobilenet_v3_large."""
+    weights: str | None = "DEFAULT"
+    """ImageNet weights: a torchvision enum name (DEFAULT, IMAGENET1K_V1, ...), a local file, or null = from scratch."""
+    norm: Literal["frozen", "batch", "sync", "group"] = "frozen"
+    """Normalisation: frozen statistics, batch, sync (batch across GPUs), or group (for small batches from scratch)."""
+
+
+class FPNConfig(Section):
+    channels: PositiveInt = 256
+    """Channels of every pyramid level P3..P7."""
+    extra_levels: Literal["p5", "c5"] = "p5"
+    """Where P6 (and from it P7) is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2)."""
+
+
+class HeadConfig(Section):
+    depth: Annotated[int, Field(ge=0)] = 4
+    """3x3 convolutions in each tower before the prediction."""
+    width: PositiveInt = 256
+    """Channels of the towers."""
+    norm: Literal["none", "group"] = "none"
+    """GroupNorm(32) after each tower convolution, or nothing."""
+    prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Score every anchor starts with (pi in the focal loss paper, section 3.3)."""
+
+
+class AnchorConfig(Section):
+    base_size: Positive = 32
+    """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
+    scales: PositiveInt = 3
+    """Sizes an octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
+    ratios: Annotated[list[Positive], Field(min_length=1)] = [0.5, 1.0, 2.0]
+    """Height / width of the anchors."""
+
+
+class PostprocessConfig(Section):
+    score_threshold: Fraction = 0.05
+    """Detections below this score are not reported."""
+    nms_iou: Fraction = 0.5
+    """Of two boxes of one class overlapping more than this, the lower-scored goes."""
+    topk: PositiveInt = 1000
+    """Candidates of each pyramid level that enter NMS."""
+    max_detections: PositiveInt = 100
+    """Detections kept an image (COCO counts 100)."""
+
+
+class ModelConfig(Section):
+    weights: str | None = None
+    """A whole detector to start from: a torchvision enum name (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1),
+    a file in torchvision's layout, a checkpoint or a run directory; null = only the backbone's weights."""
+    backbone: BackboneConfig = BackboneConfig()
+    fpn: FPNConfig = FPNConfig()
+    head: HeadConfig = HeadConfig()
+    anchors: AnchorConfig = AnchorConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+
+
+class AssignerConfig(Section):
+    positive_iou: Fraction = 0.5
+    """An anchor whose best IoU is at least this is positive."""
+    negative_iou: Fraction = 0.4
+    """An anchor whose best IoU is below this is background; in between it is ignored."""
+    low_quality: bool = True
+    """Also make positive the anchors that overlap an object best, however little (torchvision does)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AssignerConfig:
+        if self.negative_iou > self.positive_iou:
+            raise ValueError(f"negative_iou ({self.negative_iou}) is above positive_iou ({self.positive_iou})")
+        return self
+
+
+class LossConfig(Section):
+    alpha: Fraction | None = 0.25
+    """Weight of positives in the focal loss, 1 - alpha that of negatives; null = no weighting."""
+    gamma: NonNegative = 2.0
+    """Focusing parameter; 0 is cross entropy."""
+    box: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
+    """Box loss. smooth_l1 compares deltas; the IoU losses compare decoded boxes."""
+    beta: NonNegative = 0.0
+    """Where smooth_l1 turns from quadratic to linear; 0 is L1 (torchvision v1)."""
+    box_weight: Positive = 1.0
+    """Weight of the box loss in the sum."""
+    assigner: AssignerConfig = AssignerConfig()
+
+
+class TrainConfig(Section):
+    epochs: PositiveInt = 12
+    """Passes over the training set."""
+    batch_size: PositiveInt = 16
+    """Images a step."""
+    accumulate: PositiveInt = 1
+    """Steps whose gradients are summed before the weights move: effective batch = batch_size x accumulate."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd (momentum) or adamw."""
+    lr: Positive = 0.01
+    """Learning rate for an effective batch of 16; scaled linearly to the real one, and printed."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD momentum (AdamW's betas stay 0.9, 0.999)."""
+    weight_decay: NonNegative = 1e-4
+    """Decay of weights; norms and biases are never decayed."""
+    backbone_lr_factor: NonNegative = 1.0
+    """Learning rate of the backbone relative to the rest."""
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    """step (divided by 10 at each milestone), cosine (to zero at the end) or constant."""
+    milestones: list[Fraction] = [0.667, 0.917]
+    """Where `step` divides by 10, as fractions of the training (0.667 and 0.917 are epochs 8 and 11 of 12)."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    """Optimizer steps of linear warm-up from lr / 1000, at most a tenth of the training."""
+    clip_norm: Positive | None = None
+    """Greatest norm of the gradient; null = not clipped."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Forward and loss arithmetic. auto: bf16 where the device has it in hardware, else fp16 on CUDA, else fp32."""
+    channels_last: bool = True
+    """NHWC memory layout: faster convolutions, the same results."""
+    log_every: PositiveInt = 20
+    """Steps between lines in metrics.jsonl and TensorBoard."""
+    eval_every: PositiveInt = 1
+    """Epochs between evaluations on val; the last epoch is always evaluated."""
+
+
+class EvalConfig(Section):
+    backend: Literal["faster_coco_eval", "pycocotools"] = "faster_coco_eval"
+    """Who computes COCO's metrics: the C++ port or the reference; the figures are the same."""
+    batch_size: PositiveInt = 8
+    """Images a forward pass in evaluation and prediction."""
+
+
+class Config(Section):
+    """One experiment."""
+
+    seed: int = 0
+    """Seeds the weights, the order of the images and every augmentation."""
+    output_dir: str | None = None
+    """Run directory; null = runs/<config file's stem>."""
+    device: str = "auto"
+    """auto (cuda, else mps, else cpu), or a torch device such as cuda:1 or cpu."""
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+
+def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
+    """Read an experiment file, its `base:`, and `dotted.path=value` overrides into a validated Config.
+
+    Raises InputError (one sentence: file, key path, nearest valid key or the allowed values) on anything wrong.
+    """
+    path = Path(path)
+    config = validate(_with_base(path), str(path), overrides)
+    if config.output_dir is None:
+        config.output_dir = str(Path("runs") / path.stem)
+    return config
+
+
+def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> Config:
+    """A nested dict (from `source`, named in errors), with overrides, as a Config. Raises InputError."""
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as problem:
+        raise InputError(f"{source}: {_sentence(problem.errors()[0])}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as the number it is (YAML 1.2), not as a string (PyYAML's YAML 1.1)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Parse YAML. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML that `load_config` reads back to the same Config."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def reference() -> str:
+    """Every field with its default, above it a comment that says its meaning and type: a valid config file."""
+    lines = ["# yaml-language-server: $schema=config.schema.json", *_reference_lines(Config, 0)]
+    return "\n".join(lines) + "\n"
+
+
+def _with_base(path: Path, child: Path | None = None) -> dict:
+    tree = _read(path)
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if child is not None:
+        raise InputError(f"{path}: `base: {base}` here too, below {child}; one base at most, so copy its lines")
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base: must be the name of one file, got {base!r}")
+    return _merge(_with_base(path.parent / base, child=path), tree)
+
+
+def _read(path: Path) -> dict:
+    try:
+        tree = read_yaml(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file{_nearest_file(path)}") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{path}: cannot be read as text ({problem})") from None
+    except yaml.YAMLError as problem:
+        raise InputError(f"{path}: not valid YAML, {' '.join(str(problem).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected `section: ...` lines, found {type(tree).__name__}")
+    return tree
+
+
+def _merge(base: dict, over: dict) -> dict:
+    """`over` on top of `base`, section by section; {short, long} replaces a number and the reverse."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply(tree: dict, override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise InputError(f"{override!r}: an override reads dotted.path=value, e.g. train.epochs=24")
+    try:
+        value = read_yaml(text)
+    except yaml.YAMLError:
+        raise InputError(f"{override!r}: {text!r} is not a YAML value") from None
+    *parents, leaf = dotted.split(".")
+    for key in parents:
+        if not isinstance(tree.get(key), dict):
+            tree[key] = {}
+        tree = tree[key]
+    tree[leaf] = value
+
+
+def _sentence(error: dict) -> str:
+    """One pydantic error as: key path, what is wrong, nearest valid key or the allowed values."""
+    location = [part for part in error["loc"] if not _is_union_tag(part)]
+    dotted = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden":
+        fields = list(_section_at(location[:-1]).model_fields)
+        near = difflib.get_close_matches(str(location[-1]), fields, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"valid here: {', '.join(fields)}"
+        return f"unknown key `{dotted}`; {hint}"
+    if error["type"] == "missing":
+        return f"`{dotted}` is required"
+    if error["type"] == "value_error":
+        return f"`{dotted}`: {error['ctx']['error']}"
+    return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _is_union_tag(part: str | int) -> bool:
+    """pydantic puts the tried member of a union (`ShortLong`, `constrained-int`, `list[...]`) into the location."""
+    return isinstance(part, str) and (part == "ShortLong" or any(mark in part for mark in "-[('"))
+
+
+def _section_at(location: list) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for key in location:
+        members = _members(section.model_fields[key].annotation)
+        section = next(m for m in members if isinstance(m, type) and issubclass(m, BaseModel))
+    return section
+
+
+def _members(annotation: Any) -> list:
+    """The types of a union, one level of Annotated and Optional opened."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [m for arg in typing.get_args(annotation) for m in _members(arg)]
+    if typing.get_origin(annotation) is Annotated:
+        return _members(typing.get_args(annotation)[0])
+    return [annotation]
+
+
+def _nearest_file(path: Path) -> str:
+    siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _reference_lines(section: type[BaseModel], depth: int) -> list[str]:
+    indent = "  " * depth
+    lines = []
+    for name, field in section.model_fields.items():
+        member = _members(field.annotation)[0]
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            lines += ["", f"{indent}{name}:", *_reference_lines(member, depth + 1)]
+            continue
+        lines += [f"{indent}# {' '.join(field.description.split())}"]
+        default = "datasets/shapes.yaml" if field.is_required() else field.default
+        value = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
+        lines += [f"{indent}{name}: {value}"]
+    return lines

@@ -1,0 +1,255 @@
+"""One split of a COCO-format dataset: read once, checked, its category ids turned into 0..K-1, held in flat arrays.
+
+There is no Python object per image or box: forked loader workers share the arrays with the main process, and reading
+them changes no reference count, so that a worker costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Literal
+
+import numpy as np
+
+from detector.data.coco_file import Columns, read_columns
+from detector.data.descriptor import Descriptor, Split, load_descriptor
+from detector.data.nearest import did_you_mean
+from detector.utils.errors import InputError
+
+__all__ = ["CocoData", "Descriptor", "Split", "check_images_exist", "load_descriptor", "read_coco"]
+
+
+@dataclass
+class CocoData:
+    """I images, B boxes (sorted by image, in the file's order within one), K classes."""
+
+    class_names: list[str]  # K
+    category_ids: np.ndarray  # (K,) int64, the file's own
+    images_dir: Path
+    image_ids: np.ndarray  # (I,) int64
+    heights: np.ndarray  # (I,) int32 pixels
+    widths: np.ndarray  # (I,) int32 pixels
+    names: bytes  # the file names, UTF-8, one after the other
+    name_offsets: np.ndarray  # (I+1,) int64
+    first: np.ndarray  # (I+1,) int64: boxes of image i are first[i]:first[i + 1]
+    boxes: np.ndarray  # (B,4) float64 x, y, w, h in pixels, exactly as in the file
+    areas: np.ndarray  # (B,) float64, w * h where the file has none
+    labels: np.ndarray  # (B,) int32 in 0..K-1
+    iscrowd: np.ndarray  # (B,) bool
+    annotation_ids: np.ndarray  # (B,) int64
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> annotations of the file that are not here
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.image_ids)
+
+    def file_name(self, i: int) -> str:
+        """Name of image i as the file has it, relative to `images_dir`."""
+        return self.names[self.name_offsets[i] : self.name_offsets[i + 1]].decode()
+
+    def target_boxes(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """What to train image i on: boxes (M,4) float32 xyxy pixels, clipped to the image, and labels (M,) int64.
+
+        Crowds (`iscrowd`) are left out, as in torchvision's and detectron2's references.
+        """
+        own = slice(self.first[i], self.first[i + 1])
+        kept = ~self.iscrowd[own]
+        boxes = _clipped_xyxy(self.boxes[own][kept], self.heights[i], self.widths[i])
+        return boxes, self.labels[own][kept].astype(np.int64)
+
+    def class_counts(self) -> np.ndarray:
+        """(K,) int64: objects of each class, crowds left out."""
+        return np.bincount(self.labels[~self.iscrowd], minlength=len(self.class_names))
+
+    def to_coco_api(self) -> dict:
+        """The dataset in COCO's JSON layout, with the file's own ids, for evaluators."""
+        images = zip(self.image_ids.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True)
+        annotations = zip(
+            self.annotation_ids.tolist(),
+            np.repeat(self.image_ids, np.diff(self.first)).tolist(),
+            self.category_ids[self.labels].tolist(),
+            self.boxes.tolist(),
+            self.areas.tolist(),
+            self.iscrowd.astype(int).tolist(),
+            strict=True,
+        )
+        keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+        categories = zip(self.category_ids.tolist(), self.class_names, strict=True)
+        return {
+            "images": [
+                {"id": id_, "file_name": self.file_name(i), "height": h, "width": w}
+                for i, (id_, h, w) in enumerate(images)
+            ],
+            "annotations": [dict(zip(keys, row, strict=True)) for row in annotations],
+            "categories": [{"id": id_, "name": name} for id_, name in categories],
+        }
+
+
+def read_coco(
+    split: Split, class_names: list[str] | None = None, bad: Literal["error", "drop"] = "error"
+) -> CocoData:
+    """Read a split's annotation file (see `read_columns` for annotation ids that are missing).
+
+    class_names: categories to keep, by exact name, in the order of the labels; None = all, in the order of their ids.
+        Objects of other categories are left out and counted in `dropped`.
+    bad: what becomes of a box that is NaN, infinite, of zero or negative size, or wholly outside its image: `error`
+        names it, `drop` leaves it out and counts it. A box that sticks out of its image is not bad.
+
+    Raises InputError when the file is not a COCO file, an id is used twice or names nothing, a class is not in the
+    file, or, with bad="error", a box is bad.
+    """
+    path = split.annotations
+    columns = read_columns(path)
+    names, category_ids = _select_classes(path, columns.categories, class_names)
+    image = _positions(path, columns, columns.box_image_ids, columns.image_ids, "image_id")
+    known = np.array(list(columns.categories), np.int64)
+    category = _positions(path, columns, columns.box_category_ids, known, "category_id")
+    label_of = {id_: label for label, id_ in enumerate(category_ids.tolist())}
+    labels = np.array([label_of.get(id_, -1) for id_ in known.tolist()], np.int32)[category]
+    keep = labels >= 0
+    dropped = {}
+    if not keep.all():
+        others = [name for id_, name in columns.categories.items() if id_ not in label_of]
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        dropped[f"of categories not kept: {', '.join(others[:5])}{more}"] = int((~keep).sum())
+    good = _good_boxes(columns, image)
+    if bad == "error" and not good[keep].all():
+        raise InputError(f"{path}: {_describe_bad(columns, image, np.flatnonzero(keep & ~good))}")
+    if not good[keep].all():
+        dropped["bad boxes (zero size, NaN or outside the image)"] = int((keep & ~good).sum())
+    kept = np.flatnonzero(keep & good)
+    kept = kept[np.argsort(image[kept], kind="stable")]
+    boxes, areas = columns.boxes[kept], columns.areas[kept]
+    return CocoData(
+        class_names=names,
+        category_ids=category_ids,
+        images_dir=split.images,
+        image_ids=columns.image_ids,
+        heights=columns.heights,
+        widths=columns.widths,
+        names=columns.names,
+        name_offsets=columns.name_offsets,
+        first=np.searchsorted(image[kept], np.arange(len(columns.image_ids) + 1)),
+        boxes=boxes,
+        areas=np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3]),
+        labels=labels[kept],
+        iscrowd=columns.iscrowd[kept],
+        annotation_ids=columns.annotation_ids[kept],
+        dropped=dropped,
+    )
+
+
+def check_images_exist(data: CocoData) -> None:
+    """Raise InputError unless every image file is there: how many are missing, the first, and the nearest name.
+
+    Each folder is listed once, which on network disks is far quicker than asking for each file.
+    """
+    listings: dict[str, frozenset[str]] = {}
+    missing = []
+    for i in range(len(data)):
+        folder, name = os.path.split(data.file_name(i))
+        if folder not in listings:
+            listings[folder] = _listing(data, i, folder)
+        if name not in listings[folder]:
+            missing.append(i)
+    if missing:
+        first = data.file_name(missing[0])
+        folder, name = os.path.split(first)
+        raise InputError(
+            f"{data.images_dir}: {len(missing)} of the {len(data)} images of the annotation file are not there, "
+            f"the first is {first!r}; {_nearest_image(name, listings[folder] or _listing(data, missing[0], ''))}"
+        )
+
+
+def _select_classes(
+    path: Path, categories: dict[int, str], class_names: list[str] | None
+) -> tuple[list[str], np.ndarray]:
+    """Names and category ids of the K classes, in the order of the labels."""
+    if not categories:
+        raise InputError(f"{path}: the list of categories is empty")
+    if class_names is None:
+        ids = sorted(categories)
+        return [categories[id_] for id_ in ids], np.array(ids, np.int64)
+    id_of = {name: id_ for id_, name in categories.items()}
+    for position, name in enumerate(class_names):
+        if name not in id_of:
+            raise InputError(f"{path}: has no category {name!r}; {did_you_mean(name, id_of)}")
+        if name in class_names[:position]:
+            raise InputError(f"classes: {name!r} is listed twice")
+    return list(class_names), np.array([id_of[name] for name in class_names], np.int64)
+
+
+def _positions(path: Path, columns: Columns, values: np.ndarray, ids: np.ndarray, key: str) -> np.ndarray:
+    """Where in `ids` each annotation's value of `key` is. Raises InputError naming an annotation whose value is not."""
+    if len(ids) == 0 and len(values):
+        raise InputError(f"{path}: has annotations but its list for {key} is empty")
+    order = np.argsort(ids)
+    place = np.searchsorted(ids, values, sorter=order)
+    positions = order[np.minimum(place, len(ids) - 1)] if len(values) else np.zeros(0, np.int64)
+    unknown = np.flatnonzero(ids[positions] != values)
+    if len(unknown):
+        b = unknown[0]
+        raise InputError(
+            f"{path}: annotation {columns.annotation_ids[b]}: {key} {values[b]} is not the id of any "
+            f"{'image' if key == 'image_id' else 'category'} of the file"
+        )
+    return positions
+
+
+def _clipped_xyxy(xywh: np.ndarray, height: np.ndarray | int, width: np.ndarray | int) -> np.ndarray:
+    """(B,4) float64 xywh → (B,4) float32 xyxy inside images of these sizes, each one number or (B,)."""
+    xyxy = np.empty(xywh.shape, np.float32)
+    for axis, side in ((0, width), (1, height)):
+        xyxy[:, axis] = np.clip(xywh[:, axis], 0, side)
+        xyxy[:, axis + 2] = np.clip(xywh[:, axis] + xywh[:, axis + 2], 0, side)
+    return xyxy
+
+
+def _good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
+    """(B,) bool: finite, and of some area inside the image in the float32 that training sees."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        xyxy = _clipped_xyxy(columns.boxes, columns.heights[image], columns.widths[image])
+        inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return inside & np.isfinite(columns.boxes).all(axis=1)
+
+
+def _describe_bad(columns: Columns, image: np.ndarray, bad: np.ndarray) -> str:
+    b, i = bad[0], image[bad[0]]
+    x, y, w, h = columns.boxes[b].tolist()
+    if not np.isfinite(columns.boxes[b]).all():
+        what = "is not finite"
+    elif w <= 0 or h <= 0:
+        what = "has no area"
+    else:
+        what = f"lies outside the image ({columns.widths[i]}x{columns.heights[i]})"
+    name = columns.names[columns.name_offsets[i] : columns.name_offsets[i + 1]].decode()
+    count = f"{len(bad)} bad boxes, the first is" if len(bad) > 1 else "a bad box,"
+    return (
+        f"{count} annotation {columns.annotation_ids[b]} (image {name}): [x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}] "
+        f"{what}; correct the file, or leave such boxes out with data.bad_annotations=drop"
+    )
+
+
+def _listing(data: CocoData, i: int, folder: str) -> frozenset[str]:
+    """Names in a folder below `images_dir`; none when there is no such folder."""
+    if PurePath(folder).is_absolute() or ".." in PurePath(folder).parts:
+        raise InputError(
+            f"image {data.image_ids[i]}: file_name {data.file_name(i)!r} leaves the folder {data.images_dir}; "
+            "names must be relative to it"
+        )
+    try:
+        with os.scandir(data.images_dir / folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def _nearest_image(name: str, listing: frozenset[str]) -> str:
+    """The same name but for case or ending, else the most similar of those that begin alike."""
+    stem = PurePath(name).stem.lower()
+    same = sorted(other for other in listing if PurePath(other).stem.lower() == stem)
+    # difflib takes a second for a few thousand names; a folder may hold millions
+    alike = sorted(other for other in listing if other[:1] == name[:1])[:2000]
+    return did_you_mean(name, same or alike or sorted(listing)[:2000], limit=3)

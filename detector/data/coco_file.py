@@ -1,0 +1,203 @@
+"""A COCO annotation file as flat columns.
+
+A file of ten million boxes is decoded piece by piece: the whole of it as Python objects would take tens of gigabytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from detector.utils.errors import InputError
+
+CHUNK = 1 << 16  # records alive as Python objects at a time
+
+Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Id
+    file_name: str
+    height: Side
+    width: Side
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: Id
+    category_id: Id
+    bbox: tuple[float, float, float, float]
+    id: Id | None = None
+    area: float | None = None
+    iscrowd: bool | int = 0
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: Id
+    name: str
+
+
+class _RawFile(msgspec.Struct):
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[msgspec.Raw]
+
+
+class _ParsedFile(msgspec.Struct):
+    images: list
+    annotations: list
+    categories: list
+
+
+@dataclass
+class Columns:
+    """What the file says, in the file's order: I images, B annotations, C categories; nothing checked but the types."""
+
+    image_ids: np.ndarray  # (I,) int64
+    heights: np.ndarray  # (I,) int32
+    widths: np.ndarray  # (I,) int32
+    names: bytes  # the file names, UTF-8, one after the other
+    name_offsets: np.ndarray  # (I+1,) int64: name i is names[name_offsets[i]:name_offsets[i + 1]]
+    box_image_ids: np.ndarray  # (B,) int64
+    box_category_ids: np.ndarray  # (B,) int64
+    boxes: np.ndarray  # (B,4) float64 x, y, w, h
+    areas: np.ndarray  # (B,) float64, NaN where the file has none
+    iscrowd: np.ndarray  # (B,) bool
+    annotation_ids: np.ndarray  # (B,) int64
+    categories: dict[int, str]  # id -> name
+
+
+def read_columns(path: Path) -> Columns:
+    """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it.
+
+    Annotation ids that are missing, repeated or 0 (which COCO's own evaluation takes for "not matched") are replaced,
+    all of them, by 1, 2, 3 ... in the order of the file; no result refers to them.
+    """
+    file = _parse(path)
+    categories = [row for rows in _decode(path, file.categories, _Category, "category") for row in rows]
+    _no_duplicates(path, [c.id for c in categories], "category id")
+    _no_duplicates(path, [c.name for c in categories], "category name")
+    images = _image_columns(path, file.images)
+    boxes = _box_columns(path, file.annotations)
+    return Columns(**images, **boxes, categories={c.id: c.name for c in categories})
+
+
+def _image_columns(path: Path, records: list) -> dict[str, Any]:
+    ids = np.empty(len(records), np.int64)
+    sizes = np.empty((len(records), 2), np.int32)
+    lengths = np.zeros(len(records) + 1, np.int64)
+    names = bytearray()
+    end = 0
+    for rows in _decode(path, records, _Image, "image"):
+        start, end = end, end + len(rows)
+        ids[start:end] = [r.id for r in rows]
+        sizes[start:end] = [(r.height, r.width) for r in rows]
+        encoded = [r.file_name.encode() for r in rows]
+        lengths[start + 1 : end + 1] = [len(name) for name in encoded]
+        names += b"".join(encoded)
+    _no_duplicates(path, ids, "image id")
+    return {
+        "image_ids": ids,
+        "heights": sizes[:, 0].copy(),
+        "widths": sizes[:, 1].copy(),
+        "names": bytes(names),
+        "name_offsets": np.cumsum(lengths),
+    }
+
+
+def _box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
+    count = len(records)
+    columns = {
+        "box_image_ids": np.empty(count, np.int64),
+        "box_category_ids": np.empty(count, np.int64),
+        "boxes": np.empty((count, 4), np.float64),
+        "areas": np.empty(count, np.float64),
+        "iscrowd": np.empty(count, bool),
+        "annotation_ids": np.empty(count, np.int64),
+    }
+    end = 0
+    for rows in _decode(path, records, _Annotation, "annotation"):
+        start, end = end, end + len(rows)
+        columns["box_image_ids"][start:end] = [r.image_id for r in rows]
+        columns["box_category_ids"][start:end] = [r.category_id for r in rows]
+        columns["boxes"][start:end] = [r.bbox for r in rows]
+        columns["areas"][start:end] = [np.nan if r.area is None else r.area for r in rows]
+        columns["iscrowd"][start:end] = [r.iscrowd for r in rows]
+        columns["annotation_ids"][start:end] = [r.id or 0 for r in rows]
+    ids = columns["annotation_ids"]
+    if (ids == 0).any() or _first_duplicate(ids) is not None:
+        columns["annotation_ids"] = np.arange(1, count + 1)
+    return columns
+
+
+def _parse(path: Path) -> _RawFile | _ParsedFile:
+    """The three lists of the file: undecoded JSON, or Python objects where the file is only almost JSON."""
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+    try:
+        return msgspec.json.decode(content, type=_RawFile)
+    except msgspec.ValidationError as problem:
+        raise InputError(f"{path}: not a COCO annotation file, {_sentence(problem)}") from None
+    except msgspec.DecodeError:
+        pass
+    try:  # Python's json module also takes NaN and Infinity, which it writes, and a byte order mark
+        return msgspec.convert(json.loads(content), type=_ParsedFile)
+    except msgspec.ValidationError as problem:
+        raise InputError(f"{path}: not a COCO annotation file, {_sentence(problem)}") from None
+    except (ValueError, RecursionError) as problem:
+        raise InputError(f"{path}: not valid JSON, {problem}") from None
+
+
+def _decode(path: Path, records: list, struct: type, kind: str) -> Iterator[list]:
+    """The records as `struct`, CHUNK at a time."""
+    decoders = msgspec.json.Decoder(struct).decode, functools.partial(msgspec.convert, type=struct)
+    decode = decoders[0] if records and isinstance(records[0], msgspec.Raw) else decoders[1]
+    for start in range(0, len(records), CHUNK):
+        chunk = records[start : start + CHUNK]
+        try:
+            rows = [decode(record) for record in chunk]
+        except msgspec.ValidationError:
+            raise InputError(f"{path}: {_first_wrong(chunk, decode, kind, start)}") from None
+        yield rows
+
+
+def _first_wrong(chunk: list, decode: Callable, kind: str, start: int) -> str:
+    for position, record in enumerate(chunk, start + 1):
+        try:
+            decode(record)
+        except msgspec.ValidationError as problem:
+            plain = msgspec.json.decode(record) if isinstance(record, msgspec.Raw) else record
+            known = plain.get("id") if isinstance(plain, dict) else None
+            where = f"{kind} {known!r}" if known is not None else f"{kind} number {position} of the list"
+            return f"{where}: {_sentence(problem)}"
+    raise AssertionError("only called when a record of the chunk is wrong")
+
+
+def _sentence(problem: msgspec.ValidationError) -> str:
+    """``Expected `int`, got `str` - at `$.id` `` as ``id: expected `int`, got `str` ``."""
+    text, _, place = str(problem).partition(" - at ")
+    field = re.sub(r"^`\$\.?|`$", "", place)
+    return f"{field + ': ' if field else ''}{text[0].lower()}{text[1:]}"
+
+
+def _no_duplicates(path: Path, values: Any, what: str) -> None:
+    duplicate = _first_duplicate(np.asarray(values))
+    if duplicate is not None:
+        raise InputError(f"{path}: {what} {duplicate!r} occurs twice; each must be unique")
+
+
+def _first_duplicate(values: np.ndarray) -> Any:
+    """The smallest value that occurs more than once, or None."""
+    ordered = np.sort(values)
+    repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+    return ordered[repeated[0]].item() if len(repeated) else None

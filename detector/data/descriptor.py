@@ -1,0 +1,106 @@
+"""The dataset descriptor: a small YAML that says where the images and the annotations of each split are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detector.config import read_yaml
+from detector.data.nearest import did_you_mean
+from detector.utils.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a dataset: the folder that file names are relative to, and the COCO annotation file."""
+
+    images: Path
+    annotations: Path
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A dataset: `classes` to keep, in the order of the labels (None = the annotation file's), and its splits."""
+
+    path: Path
+    classes: list[str] | None
+    splits: dict[str, Split]
+
+    def split(self, name: str) -> Split:
+        """The split called `name`. Raises InputError naming those that exist."""
+        if name not in self.splits:
+            raise InputError(f"{self.path}: no split `{name}`; there is: {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def load_descriptor(path: str | Path) -> Descriptor:
+    """Read a descriptor; its paths are relative to its own folder.
+
+    Raises InputError when the file, or a folder or file it names, does not exist, or a key is unknown or missing.
+    """
+    path = Path(path)
+    tree = _read(path)
+    for key in tree:
+        if key != "classes" and key not in SPLITS:
+            raise InputError(f"{path}: unknown key `{key}`; {did_you_mean(key, ('classes', *SPLITS))}")
+    splits = {name: _split(path, name, tree[name]) for name in SPLITS if name in tree}
+    if not splits:
+        raise InputError(f"{path}: names no split; it needs `train:` with `images:` and `annotations:`")
+    return Descriptor(path, _classes(path, tree.get("classes", "auto")), splits)
+
+
+def _read(path: Path) -> dict:
+    try:
+        tree = read_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such dataset descriptor; {_nearest_in(path, '*.yaml')}") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{path}: cannot be read as text ({problem})") from None
+    except yaml.YAMLError as problem:
+        raise InputError(f"{path}: not valid YAML, {' '.join(str(problem).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected `train: {{images: ..., annotations: ...}}`, found {type(tree).__name__}")
+    return tree
+
+
+def _classes(path: Path, classes: Any) -> list[str] | None:
+    if classes is None or classes == "auto":
+        return None
+    if not isinstance(classes, list) or not classes:
+        raise InputError(f"{path}: classes: must be `auto` or a list of names, got {classes!r}")
+    for name in classes:
+        if not isinstance(name, str):
+            raise InputError(f"{path}: classes: {name!r} is not text; quote it if it is a name: {str(name)!r}")
+    return classes
+
+
+def _split(path: Path, name: str, entry: Any) -> Split:
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: {name}: expected {{images: folder, annotations: file}}, got {entry!r}")
+    wanted = ("images", "annotations")
+    for key in entry:
+        if key not in wanted:
+            raise InputError(f"{path}: {name}: unknown key `{key}`; {did_you_mean(key, wanted)}")
+    for key in wanted:
+        if not isinstance(entry.get(key), str):
+            raise InputError(f"{path}: {name}: `{key}:` is missing or is not a path")
+    split = Split(path.parent / entry["images"], path.parent / entry["annotations"])
+    if not split.images.is_dir():
+        raise InputError(f"{path}: {name}: no such folder {split.images}; {_nearest_in(split.images, '*/')}")
+    if not split.annotations.is_file():
+        near = _nearest_in(split.annotations, "*.json")
+        raise InputError(f"{path}: {name}: no such annotation file {split.annotations}; {near}")
+    return split
+
+
+def _nearest_in(path: Path, pattern: str) -> str:
+    """The nearest existing neighbour of a missing path, or the first of its parents that is missing as well."""
+    if path.parent.is_dir():
+        return did_you_mean(path.name, sorted(p.name for p in path.parent.glob(pattern)))
+    missing = next(p for p in reversed(path.parents) if not p.is_dir())
+    return f"there is no folder {missing}"

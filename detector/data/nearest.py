@@ -1,0 +1,18 @@
+"""The hint at the end of an error: the nearest right name, or the names there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: object, candidates: Iterable[object], limit: int = 8) -> str:
+    """`did you mean X?`, or `there is: A, B, C ...` (at most `limit`) when nothing is near, as the end of a sentence."""
+    names = [str(c) for c in candidates]
+    near = difflib.get_close_matches(str(name), names, n=1)
+    # difflib is case sensitive: `Dog` for `dog` has to be found too
+    near = near or [n for n in names if n.lower() == str(name).lower()]
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"there is: {', '.join(names[:limit])}{more}" if names else "there is none"

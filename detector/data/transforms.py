@@ -1,0 +1,243 @@
+"""From an image as read to an image as fed: augmentation and resizing. The only module that knows albumentations.
+
+A transform is called with (image (H,W,3) uint8 RGB, boxes (M,4) float32 xyxy, labels (M,) int64, seed) and returns the
+same three. The image it returns is content only: `letterbox` pads it to the square where image_size is a number.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import ValidationError
+
+from detector.config import ShortLong
+from detector.data.nearest import did_you_mean
+from detector.utils.errors import InputError
+
+MIN_VISIBLE = 0.25  # an object of which a crop leaves less than this part is no longer a target
+MIN_SIDE = 2.0  # nor is one of which it leaves less than this, in pixels of the fed image
+
+# name -> (range of the scale jitter, albumentations transforms applied to the resized image)
+PRESETS: dict[str, tuple[tuple[float, float], list[dict[str, Any]]]] = {
+    "none": ((1.0, 1.0), []),
+    "light": (
+        (0.8, 1.25),
+        [
+            {"name": "HorizontalFlip", "p": 0.5},
+            {"name": "RandomBrightnessContrast", "brightness_limit": 0.15, "contrast_limit": 0.15, "p": 0.5},
+        ],
+    ),
+    "strong": (
+        (0.5, 1.5),
+        [
+            {"name": "HorizontalFlip", "p": 0.5},
+            {"name": "RandomBrightnessContrast", "brightness_limit": 0.25, "contrast_limit": 0.25, "p": 0.5},
+            {"name": "HueSaturationValue", "hue_shift_limit": 10, "sat_shift_limit": 30, "val_shift_limit": 0, "p": 0.5},
+            {"name": "Blur", "blur_limit": 5, "p": 0.05},
+            {"name": "GaussNoise", "std_range": [0.01, 0.05], "p": 0.05},
+        ],
+    ),
+}
+
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def build_transform(image_size: int | ShortLong, augment: str | list[dict] | None) -> Transform:
+    """The transform for training with `augment` (see DataConfig), or for evaluation when it is None.
+
+    A preset jitters the scale, cropping at random where the image then exceeds its place, and resizes, in one step; its
+    flips and colours come after. None flips vertically: most photographs have an up and a down.
+    A list of one's own, [{name: HorizontalFlip, p: 0.5}, ...], is applied to the image as read, before the resizing, so
+    that its parameters are in pixels of the file and whatever it crops is fed at image_size.
+
+    Raises InputError when a name or an argument is not albumentations', or a transform cannot move boxes.
+    """
+    if isinstance(augment, list):
+        return Transform(image_size, before=_Albumentations(augment))
+    if augment is not None and augment not in PRESETS:
+        raise InputError(f"data.augment: unknown preset {augment!r}; {did_you_mean(augment, PRESETS)}")
+    jitter, after = PRESETS[augment or "none"]
+    return Transform(image_size, jitter=jitter, after=_Albumentations(after) if after else None)
+
+
+class Transform:
+    """before (albumentations) → scale jitter, crop and resize → after (albumentations)."""
+
+    def __init__(
+        self,
+        image_size: int | ShortLong,
+        *,
+        jitter: tuple[float, float] = (1.0, 1.0),
+        before: _Albumentations | None = None,
+        after: _Albumentations | None = None,
+    ):
+        self.image_size = image_size
+        self.jitter = jitter
+        self.before = before
+        self.after = after
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, seed: int = 0) -> Sample:
+        """The sample as fed; the same seed gives the same result, whatever was processed before.
+
+        Objects of which a crop leaves less than MIN_VISIBLE, or less than MIN_SIDE pixels, are dropped.
+        """
+        rng = np.random.default_rng(seed)
+        sample = (image, boxes, labels)
+        if self.before:
+            sample = self.before(*sample, rng)
+        sample = self._fit(*sample, rng)
+        if self.after:
+            sample = self.after(*sample, rng)
+        return sample
+
+    def _fit(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
+        """Resize to image_size times the jitter; what then exceeds image_size is cropped, before it is resized."""
+        fed = fed_size(image.shape[:2], self.image_size)
+        room = (self.image_size, self.image_size) if isinstance(self.image_size, int) else fed
+        factor = rng.uniform(*self.jitter)
+        window, out = zip(
+            *(_window(side, f * factor / side, most) for side, f, most in zip(image.shape, fed, room, strict=False)),
+            strict=True,
+        )
+        y, x = (int(rng.integers(side - w + 1)) for side, w in zip(image.shape, window, strict=False))
+        cropped = image[y : y + window[0], x : x + window[1]]
+        boxes, labels = _crop_boxes(boxes - np.float32([x, y, x, y]), labels, cropped.shape, out)
+        return _resize(cropped, out), boxes, labels
+
+
+def fed_size(size: tuple[int, int], image_size: int | ShortLong) -> tuple[int, int]:
+    """(h, w) that an image of `size` (h, w) is resized to: its long side becomes `image_size` when that is a number,
+    else its short side becomes `short` unless the long one would pass `long` (torchvision's rule, rounded)."""
+    if isinstance(image_size, int):
+        scale = image_size / max(size)
+    else:
+        scale = min(image_size.short / min(size), image_size.long / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def letterbox(image: np.ndarray, image_size: int | ShortLong) -> np.ndarray:
+    """Pad a fed image with 0 at the right and bottom to the square of `image_size`; nothing for ShortLong."""
+    if not isinstance(image_size, int) or image.shape[:2] == (image_size, image_size):
+        return image
+    square = np.zeros((image_size, image_size, 3), np.uint8)
+    square[: image.shape[0], : image.shape[1]] = image
+    return square
+
+
+def _window(side: int, scale: float, most: int) -> tuple[int, int]:
+    """Pixels to cut out of a side so that, resized by `scale`, at most `most` come out; and how many come out."""
+    window = min(side, max(1, round(most / scale)))
+    return window, min(most, max(1, round(window * scale)))
+
+
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear, as torchvision's published figures use; averaging below half size, where bilinear skips pixels."""
+    h, w = size
+    if (h, w) == image.shape[:2]:
+        return np.ascontiguousarray(image)
+    shrinks = 2 * h < image.shape[0] and 2 * w < image.shape[1]
+    return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _scale(boxes: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
+    """x times new width / old width, y times new height / old height."""
+    ratio = np.array([new[1] / old[1], new[0] / old[0]] * 2)
+    return (boxes * ratio).astype(np.float32)
+
+
+def _crop_boxes(boxes: np.ndarray, labels: np.ndarray, window: tuple, out: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes in coordinates of the window, clipped to it and scaled to `out`, without those that it cuts off."""
+    clipped = boxes.clip(0, np.float32([window[1], window[0]] * 2))
+    before, after = boxes[:, 2:] - boxes[:, :2], clipped[:, 2:] - clipped[:, :2]
+    clipped = _scale(clipped, window, out)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    visible = after.prod(axis=1) >= MIN_VISIBLE * before.prod(axis=1)
+    keep = (sides > 0).all(axis=1) & visible & ((sides >= MIN_SIDE) | (after >= before)).all(axis=1)
+    return clipped[keep], labels[keep]
+
+
+class _Albumentations:
+    """A list of albumentations transforms, {name, **arguments} each, applied in order."""
+
+    def __init__(self, entries: list[dict[str, Any]]):
+        library = _albumentations()
+        parameters = library.BboxParams(
+            "pascal_voc", min_visibility=MIN_VISIBLE, clip=True, filter_invalid_bboxes=True
+        )
+        self.compose = library.Compose([_transform(entry) for entry in entries], bbox_params=parameters)
+        self.names = ", ".join(entry["name"] for entry in entries)
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
+        # set_random_seed would give every transform the same random numbers: whatever is flipped would be darkened too
+        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        try:
+            out = self.compose(image=image, bboxes=np.column_stack([boxes, labels]).astype(np.float32))
+        except Exception as problem:
+            h, w = image.shape[:2]
+            why = " ".join(str(problem).split())
+            raise InputError(f"data.augment: {self.names} failed on an image of {w}x{h} pixels: {why}") from problem
+        image, rows = out["image"], out["bboxes"].reshape(-1, 5)
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise InputError(f"data.augment: {self.names} must leave a uint8 RGB image; the model normalises it itself")
+        return image, rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64)
+
+
+@cache
+def _albumentations():
+    """The library, imported when first needed (it takes seconds), without its question to the network for updates."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    import albumentations
+
+    return albumentations
+
+
+def _transform(entry: dict[str, Any]):
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise InputError(f"data.augment: every entry needs a name, as in {{name: HorizontalFlip, p: 0.5}}; got {entry}")
+    arguments = {key: value for key, value in entry.items() if key != "name"}
+    name, known = entry["name"], _transforms_for_boxes()
+    if name not in known:
+        raise InputError(f"data.augment: no albumentations transform {name!r} for boxes; {did_you_mean(name, known)}")
+    valid = [p for p in inspect.signature(known[name]).parameters if p != "strict"]
+    for key in arguments:
+        if key not in valid:
+            raise InputError(f"data.augment: {name} has no argument {key!r}; {did_you_mean(key, valid)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # albumentations warns, and goes on with its defaults
+            transform = known[name](**arguments)
+    except (TypeError, ValueError, UserWarning) as problem:
+        raise InputError(f"data.augment: {name}: {_complaint(problem)}") from None
+    if set(transform.targets_as_params) - {"image", "bboxes"}:
+        raise InputError(f"data.augment: {name} needs more than an image and its boxes")
+    return transform
+
+
+@cache
+def _transforms_for_boxes() -> dict[str, Callable]:
+    """Every transform of albumentations that leaves boxes where they are or moves them along."""
+    library = _albumentations()
+    abstract = (library.BasicTransform, library.ImageOnlyTransform, library.DualTransform, library.Transform3D)
+    found = {}
+    for name, thing in vars(library).items():
+        if not inspect.isclass(thing) or not issubclass(thing, library.BasicTransform) or thing in abstract:
+            continue
+        if issubclass(thing, library.ImageOnlyTransform) or "BBOXES" in str(thing._targets):
+            found[name] = thing
+    return found
+
+
+def _complaint(problem: Exception) -> str:
+    """What is wrong with the arguments; albumentations hands on several lines of pydantic's."""
+    if isinstance(problem.__cause__, ValidationError):
+        error = problem.__cause__.errors()[0]
+        return f"{'.'.join(map(str, error['loc']))}: {error['msg']}, got {error['input']!r}"
+    return " ".join(str(problem).split())

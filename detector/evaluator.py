@@ -1,0 +1,118 @@
+"""Evaluate a detector on one split of a dataset: detections, COCO's figures, and the files they go to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detector.config import Config
+from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
+from detector.data.image import read_image
+from detector.data.loader import eval_loader
+from detector.engine import evaluate
+from detector.evaluation.coco import Detections, coco_metrics, coco_results
+from detector.evaluation.draw import contact_sheet, truth_beside_detections
+from detector.evaluation.tables import coco_table, per_class_table
+from detector.inference import Detector
+from detector.utils.errors import InputError
+from detector.utils.logging import console, progress_bar
+
+SAMPLES = 8  # pictures of a contact sheet
+DRAWN_SCORE = 0.3  # detections below are not drawn
+
+
+def detect_split(model, postprocess, data: CocoData, config: Config, device: torch.device) -> Detections:
+    """All detections on the images of `data`, in their order, with a progress bar."""
+    loader = eval_loader(
+        data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("evaluating", total=len(loader), note="")
+        parts = []
+        for part in evaluate(model, postprocess, loader, device=device):
+            parts.append(part)
+            bar.advance(task)
+    return Detections.concatenate(parts)
+
+
+def write_evaluation(directory: Path, detections: Detections, data: CocoData, metrics: dict) -> None:
+    """Write metrics.json, detections.json (COCO results format) and samples.jpg into `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "detections.json").write_text(json.dumps(coco_results(detections, data)))
+    (directory / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    Image.fromarray(draw_samples(detections, data)).save(directory / "samples.jpg", quality=90)
+
+
+def draw_samples(detections: Detections, data: CocoData) -> np.ndarray:
+    """Some images with their ground truth (left, white) and detections (right), as one picture (H, W, 3).
+
+    Chosen to show every class, the rarest first, rather than at random: that is where to look.
+    """
+    pictures = []
+    for i in choose_samples(data):
+        mine = (detections.images == i) & (detections.scores >= DRAWN_SCORE)
+        found = {key: getattr(detections, key)[mine] for key in ("boxes", "scores", "labels")}
+        image = read_image(data.images_dir / data.file_name(i), (int(data.heights[i]), int(data.widths[i])))
+        pictures.append(truth_beside_detections(image, data.target_boxes(i), found, data.class_names))
+    return contact_sheet(pictures, columns=2)
+
+
+def choose_samples(data: CocoData) -> list[int]:
+    """At most SAMPLES images: one for each class from the rarest on, then the first of the rest."""
+    image_of_box = np.repeat(np.arange(len(data)), np.diff(data.first))
+    chosen: list[int] = []
+    for label in np.argsort(data.class_counts(), kind="stable"):
+        chosen += [int(i) for i in image_of_box[data.labels == label] if i not in chosen][:1]
+    chosen += [i for i in range(min(len(data), SAMPLES)) if i not in chosen]
+    return sorted(chosen[:SAMPLES])
+
+
+def evaluate_detector(detector: Detector, source: str, split: str, dataset: str | None) -> dict:
+    """Evaluate a loaded detector on a split, print the tables, write the files; returns the metrics.
+
+    The files go to eval/<split>/ of the run directory, or of `output_dir` for a CONFIG; with another `dataset`, to
+    eval/<split>-<its name>/. Classes are matched by name. Raises InputError.
+    """
+    descriptor = load_descriptor(dataset or detector.config.data.dataset)
+    data = read_coco(descriptor.split(split), descriptor.classes, detector.config.data.bad_annotations)
+    check_images_exist(data)
+    for reason, count in data.dropped.items():
+        console.print(f"{count} annotations left out: {reason}")
+    detections = detect_split(detector.model, detector.postprocess, data, detector.config, detector.device)
+    detections = _with_labels_of(data, detections, detector.class_names)
+    metrics = coco_metrics(detections, data, detector.config.eval.backend)
+    directory = _run_directory(Path(source), detector.config) / "eval" / (
+        split if dataset is None else f"{split}-{Path(dataset).stem}"
+    )
+    write_evaluation(directory, detections, data, metrics)
+    console.print(f"{coco_table(metrics)}\n{per_class_table(metrics)}\nwritten to {directory}")
+    return metrics
+
+
+def _with_labels_of(data: CocoData, detections: Detections, class_names: list[str]) -> Detections:
+    """Detections with the dataset's labels in place of the detector's; classes that the dataset lacks go."""
+    unknown = [name for name in data.class_names if name not in class_names]
+    shared = len(data.class_names) - len(unknown)
+    if not shared:
+        raise InputError(f"the detector and the dataset share no class; the detector knows {', '.join(class_names)}")
+    if unknown:
+        console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
+    if len(class_names) > shared:
+        console.print(f"{len(class_names) - shared} classes of the detector are not in this dataset and are not counted")
+    label_of = {name: label for label, name in enumerate(data.class_names)}
+    labels = np.array([label_of.get(name, -1) for name in class_names])[detections.labels]
+    return replace(detections, labels=labels).select(labels >= 0)
+
+
+def _run_directory(source: Path, config: Config) -> Path:
+    """Where the evaluation of `source` is written: its run, else the folder of a lone checkpoint, else output_dir."""
+    if source.is_dir():
+        return source
+    if source.suffix in (".yaml", ".yml"):
+        return Path(config.output_dir)
+    return source.parent.parent if source.parent.name == "checkpoints" else source.parent

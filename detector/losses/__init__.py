@@ -1,0 +1,3 @@
+from detector.losses.focal import FocalLoss, sigmoid_focal_loss
+
+__all__ = ["FocalLoss", "sigmoid_focal_loss"]

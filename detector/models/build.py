@@ -1,0 +1,61 @@
+"""The only wiring: from the `model` section of the config to the detector."""
+
+from __future__ import annotations
+
+import logging
+
+from detector.config import ModelConfig, PostprocessConfig
+from detector.models.anchors import AnchorGenerator
+from detector.models.backbone import build_backbone
+from detector.models.fpn import build_fpn
+from detector.models.head import Head
+from detector.models.postprocess import Postprocess
+from detector.models.retinanet import RetinaNet
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) -> RetinaNet:
+    """The detector that `config` describes, for classes 0 .. num_classes - 1, on the CPU.
+
+    pretrained: read the backbone's weights, unless config.weights names a whole detector's, which the caller
+    loads. False: read nothing, as a checkpoint will be loaded; architecture and what is frozen stay the same.
+    With norm "frozen" the stem is frozen too (Backbone.freeze_stem); if the config names no weights at all,
+    neither is, and the norm is "batch".
+    Raises InputError on names that don't exist and on weights that cannot be read or don't fit.
+    """
+    starts_trained = config.weights is not None or config.backbone.weights is not None
+    norm = config.backbone.norm
+    if norm == "frozen" and not starts_trained:
+        # Statistics that nobody estimated would be no normalisation at all. torchvision has the same rule.
+        logger.warning("model.backbone.norm: batch instead of frozen, as no weights bring statistics to freeze")
+        norm = "batch"
+    backbone = build_backbone(
+        config.backbone.name,
+        weights=config.backbone.weights if pretrained and config.weights is None else None,
+        norm=norm,
+        freeze_stem=norm == "frozen",
+    )
+    fpn = build_fpn(backbone.channels, channels=config.fpn.channels, extra_levels=config.fpn.extra_levels)
+    anchors = AnchorGenerator(
+        base_size=config.anchors.base_size, scales=config.anchors.scales, ratios=config.anchors.ratios
+    )
+    head = Head(
+        config.fpn.channels,
+        anchors_per_cell=anchors.anchors_per_cell,
+        num_classes=num_classes,
+        depth=config.head.depth,
+        width=config.head.width,
+        norm=config.head.norm,
+        prior=config.head.prior,
+    )
+    return RetinaNet(backbone=backbone, fpn=fpn, head=head, anchors=anchors)
+
+
+def build_postprocess(config: PostprocessConfig) -> Postprocess:
+    return Postprocess(
+        score_threshold=config.score_threshold,
+        nms_iou=config.nms_iou,
+        topk=config.topk,
+        max_detections=config.max_detections,
+    )

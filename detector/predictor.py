@@ -1,0 +1,98 @@
+"""Detections on images that have no annotations: pictures with boxes, and one results file."""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detector.data.image import read_image
+from detector.data.nearest import did_you_mean
+from detector.evaluation.draw import draw_boxes
+from detector.inference import load
+from detector.utils.errors import InputError
+from detector.utils.logging import console, progress_bar
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+
+
+def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
+    """(image, its path below the output folder) for files, folders (searched through) and globs, each file once.
+
+    Raises InputError for what matches nothing.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            matches = [(p, p.relative_to(path)) for p in inside]
+        else:
+            named = [path] if path.is_file() else sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+            matches = [(p, Path(p.name)) for p in named if p.is_file()]
+        if not matches:
+            raise InputError(f"{pattern}: no image there; {_hint(path)}")
+        for image, below in matches:
+            found.setdefault(image, below)
+    return list(found.items())
+
+
+def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshold: float, device: str) -> None:
+    """Write every image of `find_images` with its detections drawn, and detections.json, into `output`.
+
+    detections.json: COCO results format (image_id: number of the image from 1, category_id: the training data's own,
+    bbox: xywh in original pixels) with file_name and category_name. Raises InputError.
+    """
+    names = _distinct_names([below for _, below in images])
+    detector = load(source, device=device)
+    output.mkdir(parents=True, exist_ok=True)
+    results: list[dict] = []
+    with progress_bar() as bar:
+        task = bar.add_task("detecting", total=len(images), note="")
+        stream = detector.stream(path for path, _ in images)
+        for number, ((path, _), name, found) in enumerate(zip(images, names, stream, strict=True), start=1):
+            kept = {key: np.asarray(value)[found["scores"] >= threshold] for key, value in found.items()}
+            picture = draw_boxes(read_image(path), kept["boxes"], kept["labels"], kept["names"], kept["scores"])
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(output / name)
+            results += _results(kept, number, str(path), detector.category_ids)
+            bar.advance(task)
+    (output / "detections.json").write_text(json.dumps(results, indent=1))
+    console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'}, pictures beside it")
+
+
+def _results(found: dict, number: int, file_name: str, category_ids: list[int]) -> list[dict]:
+    return [
+        {
+            "image_id": number,
+            "file_name": file_name,
+            "category_id": category_ids[label],
+            "category_name": str(name),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for (x1, y1, x2, y2), label, name, score in zip(
+            found["boxes"].tolist(), found["labels"].tolist(), found["names"], found["scores"].tolist(), strict=True
+        )
+    ]
+
+
+def _distinct_names(names: list[Path]) -> list[Path]:
+    """Names for pictures: JPEG or PNG, and numbered where two images of different folders share one."""
+    seen: dict[Path, int] = {}
+    distinct = []
+    for name in names:
+        name = name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_suffix(".png")
+        seen[name] = seen.get(name, 0) + 1
+        distinct.append(name if seen[name] == 1 else name.with_stem(f"{name.stem}_{seen[name]}"))
+    return distinct
+
+
+def _hint(path: Path) -> str:
+    if path.is_dir():
+        return f"it holds no {', '.join(sorted(SUFFIXES))} file"
+    siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings) if siblings else f"there is no folder {path.parent}"

@@ -1,0 +1,19 @@
+"""What differs when several processes train together; in a single process every function is the identity."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def mean_across_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, on every one of them."""
+    if world_size() == 1:
+        return value
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / world_size()

@@ -1,0 +1,159 @@
+"""Given torchvision's weights, the same detections as torchvision's RetinaNet."""
+
+from functools import partial
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetinaNet
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from detector.config import ModelConfig
+from detector.models.build import build_model, build_postprocess
+from detector.models.weights import COCO_SLOTS, NOT_CLASSES, load_detector_weights, load_into
+
+V1 = {"backbone": {"weights": None}}
+V2 = {"backbone": {"weights": None, "norm": "batch"}, "fpn": {"extra_levels": "c5"}, "head": {"norm": "group"}}
+SIZES = [(250, 333), (320, 256), (97, 400)]
+
+
+def image(size, seed=0):
+    return torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def with_lively_weights(reference):
+    """Random, but with norms that fit the activations, scores spread over 0..1 and boxes that differ from anchors."""
+    norms = [m for m in reference.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # one pass sets the statistics to those of the activations
+        nn.init.uniform_(norm.weight, 0.2, 1.0)
+        nn.init.normal_(norm.bias, std=0.2)
+    reference.backbone.train()(torch.randn(2, 3, 128, 128))
+    for norm in norms:
+        norm.running_mean += 0.1 * torch.randn_like(norm.running_mean)
+        norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.5, 2.0)
+    reference.eval()
+    for tower in (reference.head.classification_head, reference.head.regression_head):
+        for conv in (m for m in tower.conv.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    features = list(reference.backbone(torch.randn(1, 3, 128, 128)).values())
+    classification, regression = reference.head.classification_head, reference.head.regression_head
+    classification.cls_logits.weight *= 1.5 / classification(features).std()
+    nn.init.normal_(classification.cls_logits.bias, mean=-4.0, std=1.0)
+    regression.bbox_reg.weight *= 0.3 / regression(features).std()
+    # The images come resized: torchvision's transform only normalises and pads them.
+    reference.transform.resize = lambda image, target: (image, target)
+    reference.detections_per_img = 100
+    return reference
+
+
+def assert_same(found, expected, labels=lambda label: label):
+    assert len(expected["scores"]) == 100
+    assert expected["scores"].max() - expected["scores"].min() > 0.05
+    assert found["labels"].tolist() == [labels(label) for label in expected["labels"].tolist()]
+    torch.testing.assert_close(found["scores"], expected["scores"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(found["boxes"], expected["boxes"], rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+def detect(model, config, batch):
+    """Images of any sizes, padded with rubbish to the largest."""
+    sizes = [tuple(one.shape[1:]) for one in batch]
+    height, width = map(max, zip(*sizes, strict=True))
+    padded = image((height, width), seed=9).repeat(len(batch), 1, 1, 1)
+    for i, (h, w) in enumerate(sizes):
+        padded[i, :, :h, :w] = batch[i]
+    return build_postprocess(config.postprocess)(model(padded, sizes), sizes)
+
+
+@torch.no_grad()
+def expected_of(reference, batch):
+    return reference([one / 255 for one in batch])
+
+
+def test_v1_with_coco_slots_narrowed_to_the_classes(tmp_path):
+    torch.manual_seed(0)
+    reference = with_lively_weights(retinanet_resnet50_fpn(weights=None, weights_backbone=None))
+    bias = reference.head.classification_head.cls_logits.bias.view(9, 91)
+    with torch.no_grad():
+        bias[:, [slot for slot, name in enumerate(COCO_SLOTS) if name in NOT_CLASSES]] = -30.0
+    torch.save(reference.state_dict(), tmp_path / "v1.pth")
+
+    classes = [name for name in COCO_SLOTS if name not in NOT_CLASSES]
+    assert len(classes) == 80
+    state, slots = load_detector_weights(str(tmp_path / "v1.pth"))
+    # frozen norms: as the file names weights, it is what the published v1 runs with
+    config = ModelConfig.model_validate({**V1, "weights": "v1.pth"})
+    model = build_model(config, num_classes=80).eval()
+    assert load_into(model, state, slots, classes, source="v1.pth") == []
+
+    for size in SIZES:
+        (expected,) = expected_of(reference, [image(size)])
+        (found,) = detect(model, config, [image(size)])
+        assert_same(found, expected, labels=lambda slot: classes.index(COCO_SLOTS[slot]))
+
+
+def test_v2_of_any_classes_alone_and_in_a_batch(tmp_path):
+    torch.manual_seed(1)
+    reference = with_lively_weights(retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=4))
+    safetensors.torch.save_file(reference.state_dict(), tmp_path / "v2.safetensors")
+
+    state, slots = load_detector_weights(str(tmp_path / "v2.safetensors"))
+    assert slots is None
+    config = ModelConfig.model_validate(V2)
+    model = build_model(config, num_classes=4).eval()
+    assert load_into(model, state, slots, ["a", "b", "c", "d"], source="v2") == []
+
+    batch = [image(size, seed) for seed, size in enumerate(SIZES)]
+    for found, expected in zip(detect(model, config, batch), expected_of(reference, batch), strict=True):
+        assert_same(found, expected)
+    # alone, too: there the image's own padding, to a multiple of 32, is the only one
+    (expected,), (found,) = expected_of(reference, batch[:1]), detect(model, config, batch[:1])
+    assert_same(found, expected)
+
+
+def with_old_names(state):
+    renamed = {}
+    for name, tensor in state.items():
+        for tower in ("head.classification_head.conv.", "head.regression_head.conv."):
+            if name.startswith(tower):
+                index, _, kind = name.removeprefix(tower).split(".")
+                name = f"{tower}{2 * int(index)}.{kind}"
+        if "inner_blocks" in name or "layer_blocks" in name:
+            name = name.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
+        if not name.endswith("num_batches_tracked"):
+            renamed[name] = tensor
+    return renamed
+
+
+def test_old_names_and_norms_without_eps(tmp_path):
+    """The published v1 has them; in some channels of it the variance is far below the usual eps."""
+    torch.manual_seed(2)
+    body = resnet_fpn_backbone(
+        backbone_name="resnet18",
+        weights=None,
+        norm_layer=partial(nn.BatchNorm2d, eps=0.0),
+        trainable_layers=5,
+        returned_layers=[2, 3, 4],
+        extra_blocks=LastLevelP6P7(256, 256),
+    )
+    reference = with_lively_weights(TorchvisionRetinaNet(body, num_classes=4))
+    with torch.no_grad():
+        for norm in (m for m in body.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.running_var[::7] *= 1e-7
+            norm.weight[::7] *= 1e-3
+    old = with_old_names(reference.state_dict())
+    assert "head.regression_head.conv.6.bias" in old and "backbone.fpn.inner_blocks.2.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+
+    state, slots = load_detector_weights(str(tmp_path / "old.pth"))
+    config = ModelConfig.model_validate({"backbone": {"name": "resnet18"}, "weights": "old.pth"})
+    model = build_model(config, num_classes=4, pretrained=False).eval()
+    load_into(model, state, slots, ["a", "b", "c", "d"], source="old.pth")
+    (expected,) = expected_of(reference, [image(SIZES[0])])
+    (found,) = detect(model, config, [image(SIZES[0])])
+    assert_same(found, expected)

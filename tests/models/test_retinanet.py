@@ -1,0 +1,148 @@
+import copy
+
+import pytest
+import torch
+
+from detector.config import ModelConfig
+from detector.models.build import build_model, build_postprocess
+from detector.utils.errors import InputError
+
+
+def config(**changes):
+    small = {"backbone": {"name": "resnet18", "weights": None}, "fpn": {"channels": 32}, "head": {"width": 32}}
+    return ModelConfig.model_validate({**small, **changes})
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_model(config(), num_classes=3).eval()
+
+
+def images(n, height, width):
+    return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_outputs(model):
+    outputs = model(images(2, 96, 64))
+    levels = [12 * 8 * 9, 6 * 4 * 9, 3 * 2 * 9, 2 * 1 * 9, 1 * 1 * 9]
+    assert outputs["anchors_per_level"] == levels
+    assert outputs["logits"].shape == (2, sum(levels), 3)
+    assert outputs["deltas"].shape == (2, sum(levels), 4)
+    assert outputs["anchors"].shape == (sum(levels), 4)
+
+
+@torch.no_grad()
+def test_no_train_or_eval_branch(model):
+    training = copy.deepcopy(model).train()
+    outputs = training(images(2, 64, 64))
+    assert set(outputs) == {"logits", "deltas", "anchors", "anchors_per_level"}
+
+
+@torch.no_grad()
+def test_uint8_and_float_images_are_the_same_and_untouched(model):
+    given = images(1, 64, 64).float()
+    before = given.clone()
+    outputs = model(given, [(50, 40)])
+    assert torch.equal(given, before)
+    torch.testing.assert_close(outputs["logits"], model(images(1, 64, 64), [(50, 40)])["logits"])
+
+
+@torch.no_grad()
+def test_normalised_as_imagenet_with_zero_padding(model):
+    given = torch.full((1, 3, 40, 33), 255, dtype=torch.uint8)
+    seen = model._normalise(given, [(30, 20)])
+    assert seen.shape == (1, 3, 64, 64)
+    white = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    torch.testing.assert_close(seen[0, :, :30, :20], white[:, None, None].expand(3, 30, 20))
+    assert not seen[0, :, 30:].any() and not seen[0, :, :, 20:].any()
+
+
+@torch.no_grad()
+def test_what_lies_in_the_padding_does_not_matter(model):
+    given, sizes = images(2, 64, 96), [(64, 96), (50, 33)]
+    other = given.clone()
+    other[1, :, 50:] = 7
+    other[1, :, :, 33:] = 200
+    assert torch.equal(model(given, sizes)["logits"], model(other, sizes)["logits"])
+
+
+@torch.no_grad()
+def test_channels_last_is_the_same(model):
+    fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    given = images(2, 64, 96)
+    expected = model(given)
+    outputs = fast(given.to(memory_format=torch.channels_last))
+    for key in ("logits", "deltas"):
+        torch.testing.assert_close(outputs[key], expected[key], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_autocast(model):
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(images(1, 64, 64))
+    assert outputs["logits"].dtype == torch.bfloat16 and outputs["anchors"].dtype == torch.float32
+    assert (outputs["logits"].float() - model(images(1, 64, 64))["logits"]).abs().max() < 0.05
+
+
+@torch.no_grad()
+def test_cached_anchors_are_not_those_of_another_padding(model):
+    wide = model(images(1, 64, 96))["anchors"]
+    tall = model(images(1, 96, 64))["anchors"]
+    assert wide.shape == tall.shape and not torch.equal(wide, tall)
+    assert model(images(1, 64, 96))["anchors"] is wide
+
+
+def test_state_dict_has_torchvisions_names_only(model):
+    names = set(model.state_dict())
+    assert all(name.startswith(("backbone.body.", "backbone.fpn.", "head.")) for name in names)
+    assert "backbone.body.layer4.1.bn2.running_var" in names
+    assert "backbone.fpn.extra_blocks.p7.weight" in names
+    assert "head.regression_head.conv.3.0.bias" in names
+
+
+VARIANTS = [
+    {"backbone": {"name": "mobilenet_v3_large", "weights": None, "norm": "group"}},
+    {"backbone": {"name": "resnet18", "weights": None, "norm": "sync"}, "fpn": {"extra_levels": "c5", "channels": 24}},
+    {"head": {"depth": 1, "width": 48, "norm": "group"}, "anchors": {"base_size": 16, "scales": 2, "ratios": [1.0]}},
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_variants_train_a_step(changes):
+    model = build_model(config(**changes), num_classes=2)
+    outputs = model(images(2, 64, 64))
+    cells = 64 + 16 + 4 + 1 + 1
+    assert outputs["logits"].shape == (2, cells * model.anchors.anchors_per_cell, 2)
+    (outputs["logits"].mean() + outputs["deltas"].mean()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+class TestBuild:
+    def test_frozen_without_weights_becomes_batch(self, caplog):
+        model = build_model(config(), num_classes=1)
+        assert type(model.backbone["body"].bn1) is torch.nn.BatchNorm2d
+        assert all(p.requires_grad for p in model.parameters())
+        assert "batch instead of frozen" in caplog.text
+
+    def test_for_a_checkpoint_nothing_is_read_but_the_same_is_frozen(self):
+        described = config(backbone={"name": "resnet18", "weights": "nowhere/weights.pth"})
+        model = build_model(described, num_classes=1, pretrained=False)
+        assert not model.backbone["body"].conv1.weight.requires_grad
+        assert model.backbone["body"].layer2[0].conv1.weight.requires_grad
+        with pytest.raises(InputError, match="no such weights file"):
+            build_model(described, num_classes=1)
+
+    def test_a_whole_detectors_weights_make_the_backbones_needless(self):
+        described = config(backbone={"name": "resnet18", "weights": "nowhere.pth"}, weights="detector.pth")
+        build_model(described, num_classes=1)
+
+    def test_postprocess(self):
+        described = config(postprocess={"score_threshold": 0.2, "nms_iou": 0.6, "topk": 7, "max_detections": 5})
+        assert vars(build_postprocess(described.postprocess)) == {
+            "score_threshold": 0.2,
+            "nms_iou": 0.6,
+            "topk": 7,
+            "max_detections": 5,
+        }
