@@ -222,7 +222,7 @@ def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> C
     try:
         return Config.model_validate(tree)
     except ValidationError as problem:
-        raise InputError(f"{source}: {_sentence(problem.errors()[0])}") from None
+        raise InputError(f"{source}: {_sentence(_nearest_miss(problem.errors()))}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -301,9 +301,22 @@ def _apply(tree: dict, override: str) -> None:
     tree[leaf] = value
 
 
+def _nearest_miss(errors: list[dict]) -> dict:
+    """Of the errors at the first wrong place (one for each member of a union), that of the member which was meant:
+    the one that did not already fail at the type."""
+    place = _location(errors[0])
+    there = [e for e in errors if _location(e)[: len(place)] == place]
+    return next((e for e in there if not e["type"].endswith("_type")), errors[0])
+
+
+def _location(error: dict) -> list[str | int]:
+    """Where in the config, without the members of a union that pydantic names on the way."""
+    return [part for part in error["loc"] if not _is_union_tag(part)]
+
+
 def _sentence(error: dict) -> str:
     """One pydantic error as: key path, what is wrong, nearest valid key or the allowed values."""
-    location = [part for part in error["loc"] if not _is_union_tag(part)]
+    location = _location(error)
     dotted = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
         fields = list(_section_at(location[:-1]).model_fields)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,54 +22,56 @@ def train_one_epoch(
     *,
     device: torch.device,
     autocast: torch.dtype | None,
+    start: int = 0,
     accumulate: int = 1,
     clip_norm: float | None = None,
 ) -> Iterator[dict]:
-    """Train on `batches` (a sized iterable of (images, targets)), yielding after every optimizer step
+    """Train on `batches`, an epoch's (images, targets), yielding after every optimizer step
 
-    {"loss", "loss_cls", "loss_box", "positives", "grad_norm": floats, "lr", "images", "batches": done so far}.
-    The gradient of a step is that of one batch of all its images: sums over `accumulate` batches, divided once
-    by all their positives. Raises FloatingPointError, naming the images, if the loss is not finite.
+    {"loss", "loss_cls", "loss_box", "positives", "images", "grad_norm", "lr": of the step, "batches": done so far}.
+    start: batches of the epoch that were done before; len(batches) counts them too.
+    accumulate: batches a step. Its gradient is that of one batch of all their images: summed, and divided once by
+    all their positives. Raises FloatingPointError, naming the images, if the loss is not finite.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    sums: dict[str, float] = {}
-    for done, (images, targets) in enumerate(batches, start=1):
+    sums: Counter[str] = Counter()
+    for done, (images, targets) in enumerate(batches, start=start + 1):
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             outputs = model(images.to(device, non_blocking=True), [t["size"] for t in targets])
         losses = criterion(outputs, targets)
         positives = losses.pop("num_positives")
-        loss = sum(losses.values())
-        scaler.scale(loss * positives).backward()
+        normaliser = positives.clamp(min=1)
+        losses["loss"] = sum(losses.values())
+        scaler.scale(losses["loss"] * normaliser).backward()
 
-        values = torch.stack([loss.detach(), *(v.detach() for v in losses.values())]) * positives
-        for name, value in zip(["loss", *losses], values.tolist(), strict=True):  # CPU-GPU sync point
-            sums[name] = sums.get(name, 0.0) + value
-        sums["positives"] = sums.get("positives", 0.0) + positives.item()
-        sums["images"] = sums.get("images", 0) + len(targets)
-        if not np.isfinite(sums["loss"]):
+        values = torch.stack([positives, *(loss.detach() * normaliser for loss in losses.values())])
+        sums.update(dict(zip(["positives", *losses], values.tolist(), strict=True)))  # CPU-GPU sync point
+        sums["images"] += len(targets)
+        if not math.isfinite(sums["loss"]):
             ids = ", ".join(str(t["image_id"]) for t in targets)
             raise FloatingPointError(f"the loss is {sums['loss']} on the images with ids {ids}; is train.lr too high?")
         if done % accumulate and done < len(batches):
             continue
 
+        normaliser = max(sums["positives"], 1.0)
         scaler.unscale_(optimizer)
-        torch._foreach_div_([p.grad for p in parameters if p.grad is not None], sums["positives"])
-        grad_norm = nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+        torch._foreach_div_([p.grad for p in parameters if p.grad is not None], normaliser)
+        grad_norm = nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         lr = schedule.get_last_lr()[-1]
         schedule.step()
-        record = {name: sums[name] / sums["positives"] for name in ["loss", *losses]}
-        yield record | {
+        yield {
+            **{name: sums[name] / normaliser for name in losses},
             "positives": sums["positives"],
+            "images": sums["images"],
             "grad_norm": grad_norm.item(),
             "lr": lr,
-            "images": sums["images"],
             "batches": done,
         }
-        sums = {}
+        sums.clear()
 
 
 @torch.inference_mode()

@@ -176,7 +176,6 @@ def _train_epoch(training, criterion, loader: Loader, settings, autocast, device
     """From where the progress stands to the end of its epoch, or to the step at which `stop` asks to end."""
     progress = training.progress
     loader.set_position(progress.epoch, progress.batch)
-    first = progress.batch
     steps = train_one_epoch(
         training.model,
         criterion,
@@ -186,16 +185,17 @@ def _train_epoch(training, criterion, loader: Loader, settings, autocast, device
         training.scaler,
         device=device,
         autocast=autocast,
+        start=progress.batch,
         accumulate=settings.accumulate,
         clip_norm=settings.clip_norm,
     )
     name = f"epoch {progress.epoch + 1}/{settings.epochs}"
     with progress_bar() as bar:
-        task = bar.add_task(name, total=len(loader), completed=first, note="")
+        task = bar.add_task(name, total=len(loader), completed=progress.batch, note="")
         start, images = time.perf_counter(), 0
         for record in steps:
             progress.step += 1
-            progress.batch = first + record.pop("batches")
+            progress.batch = record.pop("batches")
             images += record.pop("images")
             record["images_per_second"] = images / (time.perf_counter() - start)
             bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from detector.data.coco_file import Columns, read_columns
+from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Descriptor, Split, load_descriptor
 from detector.data.nearest import did_you_mean
 from detector.utils.errors import InputError
@@ -47,7 +47,7 @@ class CocoData:
 
     def file_name(self, i: int) -> str:
         """Name of image i as the file has it, relative to `images_dir`."""
-        return self.names[self.name_offsets[i] : self.name_offsets[i + 1]].decode()
+        return name_at(self.names, self.name_offsets, i)
 
     def target_boxes(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """What to train image i on: boxes (M,4) float32 xyxy pixels, clipped to the image, and labels (M,) int64.
@@ -218,13 +218,14 @@ def _good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
 def _describe_bad(columns: Columns, image: np.ndarray, bad: np.ndarray) -> str:
     b, i = bad[0], image[bad[0]]
     x, y, w, h = columns.boxes[b].tolist()
+    width, height = columns.widths[i], columns.heights[i]
     if not np.isfinite(columns.boxes[b]).all():
         what = "is not finite"
-    elif w <= 0 or h <= 0:
-        what = "has no area"
+    elif w > 0 and h > 0 and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
+        what = f"lies outside the image ({width}x{height})"
     else:
-        what = f"lies outside the image ({columns.widths[i]}x{columns.heights[i]})"
-    name = columns.names[columns.name_offsets[i] : columns.name_offsets[i + 1]].decode()
+        what = "has no area"
+    name = name_at(columns.names, columns.name_offsets, i)
     count = f"{len(bad)} bad boxes, the first is" if len(bad) > 1 else "a bad box,"
     return (
         f"{count} annotation {columns.annotation_ids[b]} (image {name}): [x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}] "

@@ -45,6 +45,10 @@ class _Category(msgspec.Struct, gc=False):
     name: str
 
 
+class _AnyRecord(msgspec.Struct):
+    id: Any = None
+
+
 class _RawFile(msgspec.Struct):
     images: list[msgspec.Raw]
     annotations: list[msgspec.Raw]
@@ -75,6 +79,11 @@ class Columns:
     categories: dict[int, str]  # id -> name
 
 
+def name_at(names: bytes, offsets: np.ndarray, i: int) -> str:
+    """File name i of the blob. Surrogates pass: a name that is not Unicode is reported as missing, and no crash."""
+    return names[offsets[i] : offsets[i + 1]].decode(errors="surrogatepass")
+
+
 def read_columns(path: Path) -> Columns:
     """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it.
 
@@ -100,7 +109,7 @@ def _image_columns(path: Path, records: list) -> dict[str, Any]:
         start, end = end, end + len(rows)
         ids[start:end] = [r.id for r in rows]
         sizes[start:end] = [(r.height, r.width) for r in rows]
-        encoded = [r.file_name.encode() for r in rows]
+        encoded = [r.file_name.encode(errors="surrogatepass") for r in rows]
         lengths[start + 1 : end + 1] = [len(name) for name in encoded]
         names += b"".join(encoded)
     _no_duplicates(path, ids, "image id")
@@ -148,7 +157,7 @@ def _parse(path: Path) -> _RawFile | _ParsedFile:
         return msgspec.json.decode(content, type=_RawFile)
     except msgspec.ValidationError as problem:
         raise InputError(f"{path}: not a COCO annotation file, {_sentence(problem)}") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         pass
     try:  # Python's json module also takes NaN and Infinity, which it writes, and a byte order mark
         return msgspec.convert(json.loads(content), type=_ParsedFile)
@@ -166,7 +175,7 @@ def _decode(path: Path, records: list, struct: type, kind: str) -> Iterator[list
         chunk = records[start : start + CHUNK]
         try:
             rows = [decode(record) for record in chunk]
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeError):
             raise InputError(f"{path}: {_first_wrong(chunk, decode, kind, start)}") from None
         yield rows
 
@@ -175,15 +184,23 @@ def _first_wrong(chunk: list, decode: Callable, kind: str, start: int) -> str:
     for position, record in enumerate(chunk, start + 1):
         try:
             decode(record)
-        except msgspec.ValidationError as problem:
-            plain = msgspec.json.decode(record) if isinstance(record, msgspec.Raw) else record
-            known = plain.get("id") if isinstance(plain, dict) else None
-            where = f"{kind} {known!r}" if known is not None else f"{kind} number {position} of the list"
+        except (msgspec.ValidationError, UnicodeError) as problem:
+            id_ = _id_of(record)
+            where = f"{kind} number {position} of the list" if id_ is None else f"{kind} {id_!r}"
             return f"{where}: {_sentence(problem)}"
     raise AssertionError("only called when a record of the chunk is wrong")
 
 
-def _sentence(problem: msgspec.ValidationError) -> str:
+def _id_of(record: msgspec.Raw | Any) -> Any:
+    try:
+        if isinstance(record, msgspec.Raw):
+            return msgspec.json.decode(record, type=_AnyRecord).id
+        return msgspec.convert(record, type=_AnyRecord).id
+    except (msgspec.ValidationError, UnicodeError):
+        return None
+
+
+def _sentence(problem: Exception) -> str:
     """``Expected `int`, got `str` - at `$.id` `` as ``id: expected `int`, got `str` ``."""
     text, _, place = str(problem).partition(" - at ")
     field = re.sub(r"^`\$\.?|`$", "", place)

@@ -47,6 +47,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
+    """A PIL image of any mode as (H,W,3) uint8 RGB, as `read_image` describes; the orientation is left as it is."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)
         grey = np.clip((values + 128) // 257, 0, 255).astype(np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -75,9 +77,7 @@ def collate(samples: Sequence[Sample | InputError]) -> tuple[torch.Tensor, list[
             return sample
     images, targets = zip(*samples, strict=True)
     height, width = (-(-max(image.shape[axis] for image in images) // STRIDE) * STRIDE for axis in (1, 2))
-    batch = torch.zeros((len(images), 3, height, width), dtype=torch.uint8).contiguous(
-        memory_format=torch.channels_last
-    )
+    batch = torch.zeros((len(images), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     for padded, image in zip(batch, images, strict=True):
         padded[:, : image.shape[1], : image.shape[2]] = image
     return batch, list(targets)
@@ -108,7 +108,7 @@ class Loader:
         return len(self._loader)
 
     def set_position(self, epoch: int, start: int = 0) -> None:
-        """The next iteration gives the batches of `epoch` from number `start` on; before the first: epoch 0, start 0."""
+        """The next iteration gives the batches of `epoch` from number `start` on. To be called before every epoch."""
         self.batches.set_position(epoch, start)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, list[dict]]]:
@@ -147,8 +147,11 @@ def eval_loader(data: CocoData, *, image_size: int | ShortLong, batch_size: int,
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C and SIGTERM often go to the whole process group: the main process decides, saves, and ends its workers
+    # Ctrl-C and SIGTERM often go to the whole process group, but the main process is to save first and end its workers
+    # itself: so they leave the group. (Ignoring SIGTERM would not do, it is how they are ended when Python exits.)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    gc.freeze()  # what was inherited is neither searched, which would copy its memory pages, nor finalised here
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: object, candidates: Iterable[object], limit: int = 8) -> str:
-    """`did you mean X?`, or `there is: A, B, C ...` (at most `limit`) when nothing is near, as the end of a sentence."""
+    """The end of a sentence: `did you mean X?`, or `there is: A, B ...` (at most `limit`) when nothing is near."""
     names = [str(c) for c in candidates]
     near = difflib.get_close_matches(str(name), names, n=1)
     # difflib is case sensitive: `Dog` for `dog` has to be found too

@@ -40,7 +40,7 @@ PRESETS: dict[str, tuple[tuple[float, float], list[dict[str, Any]]]] = {
         [
             {"name": "HorizontalFlip", "p": 0.5},
             {"name": "RandomBrightnessContrast", "brightness_limit": 0.25, "contrast_limit": 0.25, "p": 0.5},
-            {"name": "HueSaturationValue", "hue_shift_limit": 10, "sat_shift_limit": 30, "val_shift_limit": 0, "p": 0.5},
+            {"name": "HueSaturationValue", "hue_shift_limit": 10, "sat_shift_limit": 30, "p": 0.5},
             {"name": "Blur", "blur_limit": 5, "p": 0.05},
             {"name": "GaussNoise", "std_range": [0.01, 0.05], "p": 0.05},
         ],
@@ -87,7 +87,8 @@ class Transform:
     def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, seed: int = 0) -> Sample:
         """The sample as fed; the same seed gives the same result, whatever was processed before.
 
-        Objects of which a crop leaves less than MIN_VISIBLE, or less than MIN_SIDE pixels, are dropped.
+        Objects of which a crop leaves less than MIN_VISIBLE are dropped, and by a preset's crop those of less than
+        MIN_SIDE pixels. Objects that are that small without being cut stay.
         """
         rng = np.random.default_rng(seed)
         sample = (image, boxes, labels)
@@ -100,17 +101,17 @@ class Transform:
 
     def _fit(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
         """Resize to image_size times the jitter; what then exceeds image_size is cropped, before it is resized."""
-        fed = fed_size(image.shape[:2], self.image_size)
-        room = (self.image_size, self.image_size) if isinstance(self.image_size, int) else fed
+        h, w = image.shape[:2]
+        fed_h, fed_w = fed_size((h, w), self.image_size)
+        square = isinstance(self.image_size, int)
+        room_h, room_w = (self.image_size, self.image_size) if square else (fed_h, fed_w)
         factor = rng.uniform(*self.jitter)
-        window, out = zip(
-            *(_window(side, f * factor / side, most) for side, f, most in zip(image.shape, fed, room, strict=False)),
-            strict=True,
-        )
-        y, x = (int(rng.integers(side - w + 1)) for side, w in zip(image.shape, window, strict=False))
-        cropped = image[y : y + window[0], x : x + window[1]]
-        boxes, labels = _crop_boxes(boxes - np.float32([x, y, x, y]), labels, cropped.shape, out)
-        return _resize(cropped, out), boxes, labels
+        crop_h, out_h = _window(h, fed_h * factor / h, room_h)
+        crop_w, out_w = _window(w, fed_w * factor / w, room_w)
+        y, x = int(rng.integers(h - crop_h + 1)), int(rng.integers(w - crop_w + 1))
+        boxes = boxes - np.float32([x, y, x, y])
+        boxes, labels = _crop_boxes(boxes, labels, (crop_h, crop_w), (out_h, out_w))
+        return _resize(image[y : y + crop_h, x : x + crop_w], (out_h, out_w)), boxes, labels
 
 
 def fed_size(size: tuple[int, int], image_size: int | ShortLong) -> tuple[int, int]:
@@ -147,21 +148,18 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _scale(boxes: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
-    """x times new width / old width, y times new height / old height."""
-    ratio = np.array([new[1] / old[1], new[0] / old[0]] * 2)
-    return (boxes * ratio).astype(np.float32)
-
-
-def _crop_boxes(boxes: np.ndarray, labels: np.ndarray, window: tuple, out: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes in coordinates of the window, clipped to it and scaled to `out`, without those that it cuts off."""
+def _crop_boxes(
+    boxes: np.ndarray, labels: np.ndarray, window: tuple[int, int], out: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes in coordinates of a window (h, w), clipped to it and scaled to `out` (h, w), less those it cuts off."""
     clipped = boxes.clip(0, np.float32([window[1], window[0]] * 2))
     before, after = boxes[:, 2:] - boxes[:, :2], clipped[:, 2:] - clipped[:, :2]
-    clipped = _scale(clipped, window, out)
-    sides = clipped[:, 2:] - clipped[:, :2]
+    # x times new width / old width, y times new height / old height
+    scaled = (clipped * np.array([out[1] / window[1], out[0] / window[0]] * 2)).astype(np.float32)
+    sides = scaled[:, 2:] - scaled[:, :2]
     visible = after.prod(axis=1) >= MIN_VISIBLE * before.prod(axis=1)
-    keep = (sides > 0).all(axis=1) & visible & ((sides >= MIN_SIDE) | (after >= before)).all(axis=1)
-    return clipped[keep], labels[keep]
+    keep = visible & (sides > 0).all(axis=1) & ((sides >= MIN_SIDE) | (after >= before)).all(axis=1)
+    return scaled[keep], labels[keep]
 
 
 class _Albumentations:
@@ -172,7 +170,10 @@ class _Albumentations:
         parameters = library.BboxParams(
             "pascal_voc", min_visibility=MIN_VISIBLE, clip=True, filter_invalid_bboxes=True
         )
-        self.compose = library.Compose([_transform(entry) for entry in entries], bbox_params=parameters)
+        transforms = [_transform(entry) for entry in entries]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that nothing moves boxes, when nothing does
+            self.compose = library.Compose(transforms, bbox_params=parameters)
         self.names = ", ".join(entry["name"] for entry in entries)
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
@@ -206,15 +207,19 @@ def _transform(entry: dict[str, Any]):
     name, known = entry["name"], _transforms_for_boxes()
     if name not in known:
         raise InputError(f"data.augment: no albumentations transform {name!r} for boxes; {did_you_mean(name, known)}")
-    valid = [p for p in inspect.signature(known[name]).parameters if p != "strict"]
+    parameters = inspect.signature(known[name]).parameters
     for key in arguments:
-        if key not in valid:
-            raise InputError(f"data.augment: {name} has no argument {key!r}; {did_you_mean(key, valid)}")
+        if key not in parameters:
+            raise InputError(f"data.augment: {name} has no argument {key!r}; {did_you_mean(key, parameters)}")
+    defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # albumentations warns, and goes on with its defaults
+            # of some wrong arguments albumentations only warns, and takes others instead
+            warnings.simplefilter("error")
+            known[name].InitSchema(**defaults | arguments, strict=True)
+            warnings.simplefilter("ignore")  # what is left is advice on what else to use
             transform = known[name](**arguments)
-    except (TypeError, ValueError, UserWarning) as problem:
+    except (ValueError, TypeError, Warning) as problem:
         raise InputError(f"data.augment: {name}: {_complaint(problem)}") from None
     if set(transform.targets_as_params) - {"image", "bboxes"}:
         raise InputError(f"data.augment: {name} needs more than an image and its boxes")
@@ -236,8 +241,11 @@ def _transforms_for_boxes() -> dict[str, Callable]:
 
 
 def _complaint(problem: Exception) -> str:
-    """What is wrong with the arguments; albumentations hands on several lines of pydantic's."""
-    if isinstance(problem.__cause__, ValidationError):
-        error = problem.__cause__.errors()[0]
-        return f"{'.'.join(map(str, error['loc']))}: {error['msg']}, got {error['input']!r}"
-    return " ".join(str(problem).split())
+    """The first thing wrong with the arguments of a transform."""
+    if not isinstance(problem, ValidationError):
+        return " ".join(str(problem).split())
+    error = problem.errors()[0]
+    where = ".".join(map(str, error["loc"]))
+    what = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] == "missing" else f", got {error['input']!r}"
+    return f"{where}: {what}{got}" if where else what

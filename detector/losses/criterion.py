@@ -33,11 +33,12 @@ class Criterion(nn.Module):
     def forward(self, outputs: dict, targets: list[dict]) -> dict[str, Tensor]:
         """outputs: logits (N, R, K), deltas (N, R, 4), anchors (R, 4) xyxy. targets: N dicts, boxes and labels.
 
-        Returns float32 scalars: loss_cls, loss_box, and num_positives (what both were divided by, no gradient).
+        Returns float32 scalars: loss_cls, loss_box, and num_positives, by which both were divided where it is not 0.
         """
         classes, objects, boxes = self.assigner(outputs["anchors"], targets)
         image, anchor = (classes >= 0).nonzero(as_tuple=True)  # CPU-GPU sync point: the only one of the losses
-        num_positives = mean_across_processes(classes.new_tensor(len(image)).float()).clamp(min=1)
+        num_positives = mean_across_processes(classes.new_tensor(len(image)).float())
+        normaliser = num_positives.clamp(min=1)
 
         loss_cls = sigmoid_focal_loss(outputs["logits"], classes, alpha=self.alpha, gamma=self.gamma)
         loss_box = box_loss(
@@ -48,8 +49,8 @@ class Criterion(nn.Module):
             beta=self.beta,
         )
         return {
-            "loss_cls": loss_cls / num_positives,
-            "loss_box": self.box_weight * loss_box / num_positives,
+            "loss_cls": loss_cls / normaliser,
+            "loss_box": self.box_weight * loss_box / normaliser,
             "num_positives": num_positives,
         }
 

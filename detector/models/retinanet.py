@@ -38,8 +38,8 @@ class RetinaNet(nn.Module):
         self.backbone = nn.ModuleDict({"body": backbone, "fpn": fpn})
         self.head = head
         self.anchors = anchors
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict:
         """The raw outputs, the same in training and evaluation.
@@ -68,7 +68,7 @@ class RetinaNet(nn.Module):
         The padding is 0 after the normalisation, as in torchvision, so that an image alone and in a batch of
         larger ones look alike to the convolutions at its border.
         """
-        images = torch.sub(images, self.mean).div_(self.std)
+        images = torch.div(images, 255).sub_(self.mean).div_(self.std)
         if sizes is not None:
             for image, (h, w) in zip(images, sizes, strict=True):
                 image[:, h:].zero_()

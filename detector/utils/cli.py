@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
 from detector.utils.errors import InputError
+
+# Before torch is loaded: threads that wait should sleep. By default they spin, and where anything else needs the cores
+# (the loader's workers, another training) every parallel operation then waits for the scheduler; a step on two busy
+# cores was seen to take several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class ArgumentParser(argparse.ArgumentParser):

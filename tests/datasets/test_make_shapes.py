@@ -91,11 +91,12 @@ def test_boxes_are_sound(run_script, tmp_path):
 
 @pytest.mark.parametrize("name", ["disc", "ring", "crescent", "arrow", "star"])
 def test_box_is_tight_around_the_mask(scripts_on_path, name):
-    import make_shapes
     import numpy as np
+    import shape_drawing
     rng = np.random.default_rng(0)
-    outline = make_shapes.placed(make_shapes.turned(make_shapes.SHAPES[name](rng), rng), 60, 200, 150, rng)
-    rows, columns = make_shapes.window_of(outline)
-    mask = make_shapes.mask_of(outline)
+    outline = shape_drawing.turned(shape_drawing.SHAPES[name](rng), rng)
+    outline = shape_drawing.placed(outline, 60, 200, 150, rng)
+    rows, columns = shape_drawing.window_of(outline)
+    mask = shape_drawing.mask_of(outline)
     assert mask.shape == (rows.stop - rows.start, columns.stop - columns.start)
     assert mask.max() == 1 and all(line.max() > 0 for line in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))

@@ -51,7 +51,7 @@ def test_reads_a_local_classification_file(name, suffix, tmp_path):
     expected = trunk(images)["c5"]
     for norm in ("frozen", "batch"):
         backbone = build(name, weights=str(tmp_path / f"w{suffix}"), norm=norm).eval()
-        torch.testing.assert_close(backbone(images)["2"], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(backbone(images)["2"], expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
 def test_frozen_norms_do_not_move():

@@ -1,0 +1,42 @@
+# make demo   from nothing to a trained detector, its mAP and pictures
+# make test   lint and tests
+# make venv   only the environment both run in (.venv)
+# Needs Python >= 3.10 and make. PYTHON=python3.12 make ... chooses the interpreter.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/.ready
+DEMO := runs/quickstart
+
+.PHONY: demo test venv clean
+
+demo: $(READY)
+	$(PY) datasets/make_shapes.py
+	@if [ -f $(DEMO)/checkpoints/last.pt ]; then flag=--resume; elif [ -d $(DEMO) ]; then flag=--overwrite; fi; \
+	  echo "$(PY) tools/train.py configs/quickstart.yaml $$flag"; \
+	  $(PY) tools/train.py configs/quickstart.yaml $$flag
+	$(PY) tools/eval.py $(DEMO)
+	$(PY) tools/predict.py $(DEMO) data/shapes/test --output out/quickstart
+	@echo
+	@echo "Open these pictures:"
+	@echo "  $(DEMO)/eval/val/samples.jpg   ground truth (white) beside detections"
+	@echo "  $(DEMO)/eval/curves.png        losses, learning rate and AP"
+	@echo "  out/quickstart/                detections on images the training has not seen"
+
+test: $(READY)
+	.venv/bin/ruff check .
+	$(PY) -m pytest
+
+venv: $(READY)
+
+# uv where it is there or can be had, else pip: the same packages, only slower
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed, this is ' + sys.version)"
+	[ -x $(PY) ] || $(PYTHON) -m venv .venv
+	if command -v uv >/dev/null; then uv pip install --python $(PY) -e '.[dev]'; \
+	elif $(PY) -m pip install --quiet uv; then .venv/bin/uv pip install --python $(PY) -e '.[dev]'; \
+	else $(PY) -m pip install -e '.[dev]'; fi
+	touch $@
+
+clean:
+	rm -rf .venv runs/quickstart out/quickstart data/shapes

@@ -1,0 +1,72 @@
+"""Criterion and box losses: against torchvision's RetinaNet, by hand, and where there is nothing to learn."""
+
+import pytest
+import torch
+from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection.image_list import ImageList
+
+from detector.losses.assigner import MaxIoUAssigner
+from detector.losses.box import box_loss
+from detector.losses.criterion import Criterion
+
+
+def test_box_losses_by_hand():
+    anchors, boxes = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[5.0, 0, 15, 10]])
+    zero = torch.zeros(1, 4)
+    assert box_loss(zero, anchors, boxes, kind="smooth_l1", beta=0).item() == pytest.approx(0.5)
+    assert box_loss(zero, anchors, boxes, kind="smooth_l1", beta=1).item() == pytest.approx(0.125)
+    # IoU 1/3, hull 150 of which 150 covered; centres 5 apart, hull diagonal^2 325
+    assert box_loss(zero, anchors, boxes, kind="giou").item() == pytest.approx(2 / 3, abs=1e-5)
+    assert box_loss(zero, anchors, boxes, kind="diou").item() == pytest.approx(2 / 3 + 25 / 325, abs=1e-5)
+    assert box_loss(zero, anchors, boxes, kind="ciou").item() == pytest.approx(2 / 3 + 25 / 325, abs=1e-5)
+    with pytest.raises(ValueError, match="giou, diou, ciou"):
+        box_loss(zero, anchors, boxes, kind="iou")
+
+
+@pytest.mark.parametrize("kind", ["smooth_l1", "giou", "diou", "ciou"])
+def test_no_positives_no_nan(kind):
+    outputs = {
+        "logits": torch.randn(2, 6, 3, requires_grad=True),
+        "deltas": torch.randn(2, 6, 4, requires_grad=True),
+        "anchors": torch.rand(6, 4) + torch.tensor([0, 0, 2, 2]),
+    }
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = Criterion(assigner=MaxIoUAssigner(), box=kind)(outputs, [empty, empty])
+    assert losses["loss_box"].item() == 0 and losses["num_positives"].item() == 0 and losses["loss_cls"] > 0
+    (losses["loss_cls"] + losses["loss_box"]).backward()
+    assert outputs["deltas"].grad.abs().sum() == 0 and outputs["logits"].grad.isfinite().all()
+
+
+@pytest.mark.parametrize("build, box", [(retinanet_resnet50_fpn, "smooth_l1"), (retinanet_resnet50_fpn_v2, "giou")])
+def test_losses_equal_torchvisions_for_one_image(build, box):
+    """torchvision's head and losses on given features' outputs; ours on the same outputs."""
+    torch.manual_seed(0)
+    reference = build(weights=None, weights_backbone=None, num_classes=5)
+    image = torch.zeros(1, 3, 224, 160)
+    features = [torch.zeros(1, 256, -(-224 // s), -(-160 // s)) for s in (8, 16, 32, 64, 128)]
+    anchors = reference.anchor_generator(ImageList(image, [(224, 160)]), features)
+    count = len(anchors[0])
+    outputs = {"cls_logits": torch.randn(1, count, 5) - 2, "bbox_regression": torch.randn(1, count, 4) / 3}
+    boxes = torch.tensor([[10.0, 20, 70, 90], [60, 60, 150, 200], [100, 10, 116, 22], [12, 22, 75, 95]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([0, 4, 2, 1])}]
+    expected = reference.compute_loss(targets, outputs, anchors)
+
+    criterion = Criterion(assigner=MaxIoUAssigner(), box=box)
+    ours = {"logits": outputs["cls_logits"], "deltas": outputs["bbox_regression"], "anchors": anchors[0]}
+    losses = criterion(ours, targets)
+    torch.testing.assert_close(losses["loss_cls"], expected["classification"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(losses["loss_box"], expected["bbox_regression"], rtol=1e-5, atol=0)
+
+
+def test_normaliser_is_the_positives_of_the_batch():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    outputs = {"logits": torch.zeros(2, 2, 1), "deltas": torch.zeros(2, 2, 4), "anchors": anchors}
+    targets = [
+        {"boxes": anchors[:1].clone(), "labels": torch.tensor([0])},
+        {"boxes": anchors + torch.tensor([0, 0, 0, 1]), "labels": torch.tensor([0, 0])},
+    ]
+    losses = Criterion(assigner=MaxIoUAssigner(), alpha=None, gamma=0, box_weight=2.0)(outputs, targets)
+    assert losses["num_positives"].item() == 3
+    assert losses["loss_cls"].item() == pytest.approx(4 * 0.693147 / 3, rel=1e-5)
+    # two boxes one pixel taller: dy = 0.05, dh = log(1.1)
+    assert losses["loss_box"].item() == pytest.approx(2 * 2 * (0.05 + 0.0953102) / 3, rel=1e-5)

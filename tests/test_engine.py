@@ -1,0 +1,103 @@
+"""One epoch: what it yields, that accumulation is exact, and that it stops at a loss that is not finite."""
+
+import pytest
+import torch
+from torch import nn
+
+from detector.engine import train_one_epoch
+from detector.losses.assigner import MaxIoUAssigner
+from detector.losses.criterion import Criterion
+from detector.models.anchors import AnchorGenerator
+from detector.models.backbone import build_backbone
+from detector.models.fpn import build_fpn
+from detector.models.head import Head
+from detector.models.retinanet import RetinaNet
+
+
+def small_model() -> RetinaNet:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18", weights=None, norm="group", freeze_stem=False)
+    anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
+    head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
+    return RetinaNet(
+        backbone=backbone, fpn=build_fpn(backbone.channels, channels=8, extra_levels="p5"), head=head, anchors=anchors
+    )
+
+
+def images_and_targets() -> tuple[torch.Tensor, list[dict]]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    boxes = [[[2.0, 2, 30, 34], [20, 20, 60, 50]], [[5, 5, 21, 22]], [], [[0, 0, 16, 16], [1, 0, 17, 18], [40, 3, 60, 22]]]
+    targets = [
+        {
+            "boxes": torch.tensor(b).view(-1, 4).float(),
+            "labels": torch.arange(len(b)) % 3,
+            "image_id": 100 + i,
+            "size": (64, 64),
+        }
+        for i, b in enumerate(boxes)
+    ]
+    return images, targets
+
+
+def train(model: nn.Module, batches: list, **options) -> list[dict]:
+    """One epoch of SGD with lr 1 and no momentum: the weights move by exactly the gradient."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    criterion = Criterion(assigner=MaxIoUAssigner())
+    steps = train_one_epoch(
+        model, criterion, batches, optimizer, schedule, scaler, device=torch.device("cpu"), autocast=None, **options
+    )
+    return list(steps)
+
+
+def test_accumulated_single_images_are_one_batch():
+    images, targets = images_and_targets()
+    start = small_model().double()
+    whole, parts = small_model().double(), small_model().double()
+    (one,) = train(whole, [(images, targets)])
+    (four,) = train(parts, [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], accumulate=4)
+    for name in ("loss", "loss_cls", "loss_box", "positives", "grad_norm", "images"):
+        assert four[name] == pytest.approx(one[name], rel=1e-6), name
+    assert (one["batches"], four["batches"]) == (1, 4)
+    moved = 0
+    for a, b, c in zip(start.parameters(), whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(c - a, b - a, rtol=1e-6, atol=1e-9)
+        moved += (b - a).abs().sum().item()
+    assert moved > 0
+
+
+def test_the_last_incomplete_group_also_steps():
+    images, targets = images_and_targets()
+    records = train(small_model(), [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], accumulate=3)
+    assert [(r["images"], r["batches"]) for r in records] == [(3, 3), (1, 4)]
+
+
+def test_an_epoch_resumed_in_its_middle_ends_like_the_whole():
+    images, targets = images_and_targets()
+
+    class Rest(list):  # as Loader: iterates over what is left, its length is the whole epoch's
+        def __len__(self):
+            return 4
+
+    rest = Rest([(images[3:], targets[3:])])
+    records = train(small_model(), rest, accumulate=3, start=3)
+    assert [(r["images"], r["batches"]) for r in records] == [(1, 4)]
+
+
+def test_gradient_is_clipped():
+    images, targets = images_and_targets()
+    before, model = small_model(), small_model()
+    (record,) = train(model, [(images, targets)], clip_norm=1e-3)
+    assert record["grad_norm"] > 1e-3
+    moved = [(b - a).flatten() for a, b in zip(before.parameters(), model.parameters(), strict=True)]
+    assert torch.cat(moved).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_images():
+    images, targets = images_and_targets()
+    model = small_model()
+    model.head.regression_head.bbox_reg.bias.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="100, 101, 102, 103"):
+        train(model, [(images, targets)])

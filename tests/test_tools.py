@@ -1,0 +1,221 @@
+"""The command line as a user meets it: train, resume, evaluate, predict; exit codes and one-line errors."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import detector
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tool(capsys, monkeypatch):
+    """Runs a tool's script as __main__ in this process (importing torch anew each time would take minutes)."""
+
+    def tool(name: str, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return tool
+
+
+@pytest.fixture
+def succeeds(tool):
+    def succeeds(name: str, *arguments) -> str:
+        code, out, err = tool(name, *arguments)
+        assert code == 0, err
+        return out
+
+    return succeeds
+
+
+@pytest.fixture
+def fails(tool):
+    """The sentence of a tool that ends with exit code 2 and one line on stderr."""
+
+    def fails(name: str, *arguments) -> str:
+        code, _, err = tool(name, *arguments)
+        assert code == 2, (code, err)
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+        return err
+
+    return fails
+
+
+def lines(run: Path, kind: str) -> list[dict]:
+    return [d for d in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if d["kind"] == kind]
+
+
+def test_from_training_to_pictures(succeeds, tiny_config, tiny_dataset, tmp_path):
+    run = tmp_path / "run"
+    out = succeeds("train", tiny_config)
+    assert "lr 0.000125 (0.001 for 16 images, scaled to 2)" in out and "Average Precision" in out
+    for name in ("config.yaml", "log.txt", "checkpoints/last.pt", "checkpoints/best.pt", "eval/curves.png"):
+        assert (run / name).is_file(), name
+    assert list((run / "tensorboard").iterdir())
+    train = lines(run, "train")
+    assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
+    assert {"loss", "loss_cls", "loss_box", "lr", "grad_norm", "images_per_second", "epoch"} <= train[0].keys()
+    assert [line["epoch"] for line in lines(run, "eval")] == [1, 2]
+
+    # evaluation needs no training data; the other backend gives the same figures
+    (tmp_path / "train.json").unlink()
+    (tmp_path / "train").rename(tmp_path / "gone")
+    tiny_dataset.write_text("val: {images: val, annotations: val.json}\n")
+    out = succeeds("eval", run)
+    assert "Average Recall" in out and "light" in out
+    first = json.loads((run / "eval/val/metrics.json").read_text())
+    assert first["AP"] == pytest.approx(max(line["AP"] for line in lines(run, "eval")), abs=1e-6)
+    succeeds("eval", run / "checkpoints/best.pt", "eval.backend=pycocotools")
+    second = json.loads((run / "eval/val/metrics.json").read_text())
+    for name, row in first.pop("per_class").items():
+        assert second["per_class"][name] == pytest.approx(row, abs=1e-9)
+    assert {k: v for k, v in second.items() if k != "per_class"} == pytest.approx(first, abs=1e-9)
+    assert {d["category_id"] for d in json.loads((run / "eval/val/detections.json").read_text())} <= {3, 7}
+
+    succeeds("predict", run, tmp_path / "val", "--output", tmp_path / "out", "--threshold", "0")
+    found = json.loads((tmp_path / "out/detections.json").read_text())
+    assert {"image_id", "category_id", "bbox", "score", "file_name", "category_name"} == found[0].keys()
+    assert Image.open(tmp_path / "out/1.png").size == (64, 48)
+
+
+@pytest.fixture
+def run(succeeds, tiny_config, tmp_path) -> Path:
+    succeeds("train", tiny_config, "train.epochs=1")
+    return tmp_path / "run"
+
+
+def test_python_interface(run, tmp_path):
+    detect = detector.load(str(run), device="cpu")
+    path = tmp_path / "val" / "1.png"
+    image = Image.open(path)
+    one = detect(path)
+    many = detect([str(path), image, np.asarray(image)])
+    assert len(many) == 3 and list(one) == ["boxes", "scores", "labels", "names"]
+    assert one["boxes"].shape == (len(one["scores"]), 4) and one["boxes"].dtype == np.float32
+    assert one["labels"].dtype == np.int64 and one["names"] == [["dark", "light"][k] for k in one["labels"]]
+    for other in many:
+        np.testing.assert_allclose(other["boxes"], one["boxes"], atol=1e-3)
+    assert detect([]) == []
+    with pytest.raises(ValueError, match="uint8"):
+        detect(np.zeros((4, 4)))
+
+
+def test_a_run_is_never_overwritten_unless_told(succeeds, fails, run, tiny_config):
+    assert "--resume, --overwrite" in fails("train", tiny_config)
+    before = (run / "checkpoints/last.pt").stat().st_mtime_ns
+    succeeds("train", tiny_config, "--overwrite", "train.epochs=1")
+    assert (run / "checkpoints/last.pt").stat().st_mtime_ns > before
+
+
+def test_stopped_by_a_signal_and_resumed_is_the_uninterrupted_run(succeeds, tiny_config, tmp_path):
+    options = ["train.epochs=3", "train.batch_size=1", "train.accumulate=2"]
+    succeeds("train", tiny_config, *options, f"output_dir={tmp_path / 'whole'}")
+    command = [sys.executable, ROOT / "tools/train.py", tiny_config, *options, f"output_dir={tmp_path / 'parts'}"]
+    process = subprocess.Popen([str(c) for c in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    metrics = tmp_path / "parts" / "metrics.jsonl"
+    while not (metrics.exists() and '"step": 4' in metrics.read_text()) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 143 and "--resume" in out
+    succeeds("train", tiny_config, *options, f"output_dir={tmp_path / 'parts'}", "--resume")
+
+    whole, parts = (torch.load(tmp_path / d / "checkpoints/last.pt", weights_only=True) for d in ("whole", "parts"))
+    assert whole["progress"] == parts["progress"]
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, parts["model"][name]), name
+    forget = {"images_per_second"}
+    for kind in ("train", "eval"):
+        a, b = ([{k: v for k, v in line.items() if k not in forget} for line in lines(tmp_path / d, kind)]
+                for d in ("whole", "parts"))  # fmt: skip
+        assert a == b
+
+
+def test_show_config(succeeds):
+    assert "train:" in succeeds("train", "--show-config")
+    assert json.loads(succeeds("train", "--show-config", "schema"))["properties"]["seed"]["description"]
+
+
+def edit(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def first_box(bbox):
+    return lambda coco: coco["annotations"][0].update(bbox=bbox)
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda c: c.pop("categories"), "categories"),
+        (lambda c: c["annotations"][0].update(category_id=99), "annotation 102: category_id 99"),
+        (first_box([5, 5, 0, 10]), "annotation 102"),
+        (first_box([5, float("nan"), 3, 10]), "annotation 102"),
+        (lambda c: c.update(annotations=[]), "no object in the whole training set"),
+        (lambda c: c["images"][1].update(file_name="l.png"), "'l.png'"),
+    ],
+)
+def test_wrong_annotations(fails, tiny_config, tmp_path, change, expected):
+    edit(tmp_path / "train.json", change)
+    assert expected in fails("train", tiny_config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_boxes_can_be_dropped(succeeds, tiny_config, tmp_path):
+    edit(tmp_path / "train.json", first_box([5, 5, 0, 10]))
+    out = succeeds("train", tiny_config, "data.bad_annotations=drop", "train.epochs=1")
+    assert "1 annotations left out" in out
+
+
+def test_wrong_files(fails, tiny_config, tiny_dataset, tmp_path):
+    assert "unknown key `train.epohs`; did you mean `epochs`?" in fails("train", tiny_config, "train.epohs=3")
+    assert "`train.epochs`" in fails("train", tiny_config, "train.epochs=many")
+    assert "tiny.yaml" in fails("train", tiny_config, f"data.dataset={tmp_path / 'tyni.yaml'}")
+    image = tmp_path / "train" / "2.png"
+    image.write_bytes(image.read_bytes()[:300])
+    assert "2.png" in fails("train", tiny_config, "data.workers=2")
+    (tmp_path / "train.json").write_text("not json")
+    assert "train.json" in fails("train", tiny_config, "--overwrite")
+    (tmp_path / "train.json").unlink()
+    assert "train.json" in fails("train", tiny_config, "--overwrite")
+
+
+def test_wrong_arguments(fails, tmp_path):
+    assert "CONFIG" in fails("train")
+    assert "--resume" in fails("train", "a.yaml", "--resume", "--overwrite")
+    assert "no/such.yaml" in fails("train", "no/such.yaml")
+    assert "nowhere" in fails("eval", tmp_path / "nowhere")
+    assert "is it a run directory?" in fails("eval", tmp_path)
+    assert "nothing.jpg" in fails("predict", tmp_path, tmp_path / "nothing.jpg")
+
+
+def test_checkpoint_of_another_model(fails, run, tiny_config, tmp_path):
+    assert "head" in fails("train", tiny_config, f"model.weights={run}", "model.head.width=8", f"output_dir={tmp_path / 'b'}")
+    assert "not a checkpoint" in fails("eval", _other_file(tmp_path))
+    torn = tmp_path / "torn.pt"
+    torn.write_bytes((run / "checkpoints/last.pt").read_bytes()[:5000])
+    assert "torn.pt" in fails("eval", torn)
+    os.truncate(run / "checkpoints/last.pt", 0)
+    assert "last.pt" in fails("train", tiny_config, "--resume")
+
+
+def _other_file(tmp_path: Path) -> Path:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    return tmp_path / "other.pt"
