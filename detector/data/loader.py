@@ -114,7 +114,8 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, list[dict]]]:
         for batch in self._loader:
             if isinstance(batch, InputError):
-                raise batch
+                # a new one: raising `batch` itself would tie it, this frame and the workers into a reference cycle
+                raise InputError(str(batch))
             yield batch
 
 

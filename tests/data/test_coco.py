@@ -83,7 +83,7 @@ def test_annotation_ids_that_are_no_use_are_replaced(coco, split_of, ids):
 
 def test_more_records_than_a_chunk(coco, split_of, monkeypatch):
     expected = read_coco(split_of(coco))
-    monkeypatch.setattr(coco_file, "CHUNK", 3)
+    monkeypatch.setattr(coco_file, "CHUNK", 1)
     data = read_coco(split_of(coco))
     assert data.boxes.tolist() == expected.boxes.tolist()
     assert data.names == expected.names

@@ -36,9 +36,9 @@ def test_every_kind_becomes_rgb(tmp_path, image, name, rgb):
 
 
 def test_a_palette_with_transparency_gives_no_warning(tmp_path, recwarn):
-    image = _one_pixel("RGB", (1, 2, 3)).quantize(2)
-    image.save(tmp_path / "a.png", transparency=b"\x00\x80")
-    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [1, 2, 3]
+    image = Image.fromarray(np.uint8([[[1, 2, 3], [200, 100, 50]]])).quantize(2)
+    image.save(tmp_path / "a.png", transparency=b"\x40\x80")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[1, 2, 3], [200, 100, 50]]
     assert not recwarn.list
 
 

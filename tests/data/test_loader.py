@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detector.config import ShortLong
-from detector.data.coco import read_coco
+from detector.data.coco import check_images_exist, load_descriptor, read_coco
 from detector.data.loader import DetectionDataset, collate, eval_loader, train_loader
 from detector.data.transforms import build_transform
 from detector.utils.errors import InputError
@@ -31,6 +31,10 @@ def _plain(batches) -> list:
     ]
 
 
+def _image_ids(loader) -> list[int]:
+    return [target["image_id"] for _, targets in loader for target in targets]
+
+
 def test_a_sample(data):
     image, target = DetectionDataset(data, build_transform(30, None), seed=0)[0, 0]
     assert image.shape == (3, 30, 30) and image.dtype == torch.uint8
@@ -51,7 +55,27 @@ def test_collate_pads_to_a_multiple_of_32():
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_evaluation_is_in_order_and_without_augmentation(data):
+def test_every_epoch_is_augmented_anew(data):
+    dataset = DetectionDataset(data, build_transform(64, "strong"), seed=0)
+    assert torch.equal(dataset[0, 1][0], dataset[0, 1][0])
+    assert dataset[0, 1][1]["size"] != dataset[1, 1][1]["size"]
+
+
+def test_an_image_of_another_size_than_the_file_says(data):
+    data.heights[0] += 1
+    with pytest.raises(InputError, match="a.png: is 60x40 pixels but the annotation file says 60x41"):
+        list(eval_loader(data, image_size=64, batch_size=2, workers=0))
+
+
+def test_evaluation_is_in_the_order_of_the_file(coco, split_of):
+    coco["images"] = [{"id": i, "file_name": f"{i}.png", "height": 8, "width": 8} for i in (10, 30, 1, 7, 3, 5)]
+    coco["annotations"] = []
+    loader = eval_loader(read_coco(split_of(coco, images=True)), image_size=32, batch_size=4, workers=0)
+    assert [len(targets) for _, targets in loader] == [4, 2]
+    assert _image_ids(loader) == [10, 30, 1, 7, 3, 5]
+
+
+def test_evaluation_is_without_augmentation(data):
     batches = list(eval_loader(data, image_size=ShortLong(short=40, long=60), batch_size=1, workers=0))
     assert [targets[0]["image_id"] for _, targets in batches] == [30, 10]
     assert [tuple(images.shape) for images, _ in batches] == [(1, 3, 64, 64), (1, 3, 64, 32)]
@@ -101,13 +125,12 @@ def test_a_dataset_can_be_sent_to_spawned_workers(data):
 
 
 def test_real_photographs(real_data):
-    from detector.data.coco import check_images_exist, load_descriptor
-
     data = read_coco(load_descriptor(real_data("coco_tiny") / "coco_tiny.yaml").split("train"))
     check_images_exist(data)
     loader = train_loader(
         data, image_size=ShortLong(short=100, long=160), augment="strong", batch_size=8, workers=1, seed=0
     )
-    loader.set_position(0)
-    seen = [t["image_id"] for _, targets in loader for t in targets]
-    assert sorted(seen) == sorted(data.image_ids.tolist())
+    assert sorted(_image_ids(loader)) == sorted(data.image_ids.tolist())
+    assert _image_ids(loader) != data.image_ids.tolist()
+    ordered = eval_loader(data, image_size=64, batch_size=8, workers=1)
+    assert _image_ids(ordered) == data.image_ids.tolist()

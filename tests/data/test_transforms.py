@@ -68,7 +68,7 @@ def test_what_a_crop_leaves_of_objects():
         [
             [10, 10, 20, 20],  # whole
             [-5, 10, 5, 20],  # half of it
-            [-9, 10, 1, 20],  # a tenth
+            [-30, 10, 5, 20],  # a seventh
             [90, 10, 101, 20],  # nearly whole, at the right edge
             [99, 0, 101, 100],  # half of it, but one pixel wide
             [10, 10, 10.5, 20],  # whole and half a pixel wide
@@ -159,6 +159,7 @@ def test_images_without_objects(photo, augment):
         ([{"name": "RandomCrop", "heigth": 3, "width": 3}], "no argument 'heigth'; did you mean 'height'?"),
         ([{"name": "RandomCrop"}], "RandomCrop: height: Field required"),
         ([{"name": "HorizontalFlip", "p": 2}], "HorizontalFlip: p: Input should be less than or equal to 1, got 2"),
+        ([{"name": "Blur", "blur_limit": [5, 1]}], "Blur: blur_limit: Invalid kernel size range"),
         ([{"name": "LongestMaxSize"}], "LongestMaxSize: Either max_size or max_size_hw must be specified"),
         ([{"name": "Mosaic"}], "Mosaic needs more than an image and its boxes"),
     ],
