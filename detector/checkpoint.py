@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 
 import torch
 
+from detector.models.files import read_torch_file
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import load_detector_weights, load_into
 from detector.utils.errors import InputError
@@ -40,17 +40,6 @@ def is_checkpoint(state: object) -> bool:
     return isinstance(state, dict) and {"format", "model", "config", "class_names"} <= state.keys()
 
 
-def read_torch_file(path: Path) -> object:
-    """What torch.save wrote, without running pickled code. Raises InputError."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as problem:
-        first_line = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise InputError(f"{path}: cannot be read as a checkpoint ({first_line})") from None
-
-
 def find(source: Path) -> Path:
     """The checkpoint file of a run directory (best, else last) or the file itself. Raises InputError."""
     if not source.is_dir():
@@ -68,7 +57,7 @@ def start_from(model: RetinaNet, source: str, class_names: list[str]) -> list[st
     classes that it does not know and that start from nothing. Raises InputError.
     """
     path = find(Path(source))
-    state = read_torch_file(path) if path.suffix == ".pt" else None
+    state = read_torch_file(path) if path.is_file() and path.suffix != ".safetensors" else None
     if is_checkpoint(state):
         return load_into(model, state["model"], state["class_names"], class_names, source=source)
     weights, names = load_detector_weights(source)

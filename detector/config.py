@@ -51,7 +51,7 @@ class DataConfig(Section):
     image_size: PositiveInt | ShortLong = 640
     """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
     augment: Literal["none", "light", "strong"] | list[dict[str, Any]] = "light"
-    """Training augmentation: a preset, or a list of albumentations transforms, e.g. [{name: HorizontalFlip, p: 0.5}]."""
+    """Training augmentation: a preset, or a list of albumentations transforms as [{name: HorizontalFlip, p: 0.5}]."""
     workers: Annotated[int, Field(ge=0)] = 2
     """Loader processes; 0 loads in the training process. The batches are the same for any number."""
     bad_annotations: Literal["error", "drop"] = "error"

@@ -103,7 +103,7 @@ def _with_labels_of(data: CocoData, detections: Detections, class_names: list[st
     if unknown:
         console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
     if len(class_names) > shared:
-        console.print(f"{len(class_names) - shared} classes of the detector are not in this dataset and are not counted")
+        console.print(f"{len(class_names) - shared} classes of the detector are not in this dataset: not counted")
     label_of = {name: label for label, name in enumerate(data.class_names)}
     labels = np.array([label_of.get(name, -1) for name in class_names])[detections.labels]
     return replace(detections, labels=labels).select(labels >= 0)

@@ -61,7 +61,7 @@ def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshol
             results += _results(kept, number, str(path), detector.category_ids)
             bar.advance(task)
     (output / "detections.json").write_text(json.dumps(results, indent=1))
-    console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'}, pictures beside it")
+    console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'} and pictures")
 
 
 def _results(found: dict, number: int, file_name: str, category_ids: list[int]) -> list[dict]:

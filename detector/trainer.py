@@ -159,7 +159,7 @@ def _introduce(
     settings, counts = config.train, train.class_counts()
     effective = settings.batch_size * settings.accumulate
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
-    log.say(f"data: {len(train)} training images, {counts.sum()} objects of {len(counts)} classes; {len(val)} val images")
+    log.say(f"data: {len(train)} images with {counts.sum()} objects of {len(counts)} classes; {len(val)} val images")
     for name, count in sorted(zip(train.class_names, counts.tolist(), strict=True), key=lambda row: -row[1]):
         log.say(f"  {count:8d} {name}", to_console=len(counts) <= 20)
     for split, data in (("train", train), ("val", val)):
@@ -167,12 +167,12 @@ def _introduce(
             log.say(f"  {split}: {count} annotations left out: {reason}")
     log.say(f"model: {config.model.backbone.name}, {parameters:.1f} M trained parameters, on {place}")
     log.say(
-        f"training: {settings.epochs} epochs, {total_steps} steps of {effective} images; {settings.optimizer}, lr "
-        f"{scaled_lr(settings.lr, effective):g} ({settings.lr:g} for 16 images, scaled to {effective}), {settings.schedule}"
+        f"training: {settings.epochs} epochs, {total_steps} steps of {effective} images; {settings.optimizer}, "
+        f"{settings.schedule}, lr {scaled_lr(settings.lr, effective):g} ({settings.lr:g} for 16, scaled to {effective})"
     )
 
 
-def _train_epoch(training, criterion, loader: Loader, settings, autocast, device, log: RunLog, stop: StopRequest) -> None:
+def _train_epoch(training: Training, criterion, loader: Loader, settings, autocast, device, log, stop) -> None:
     """From where the progress stands to the end of its epoch, or to the step at which `stop` asks to end."""
     progress = training.progress
     loader.set_position(progress.epoch, progress.batch)
@@ -227,5 +227,5 @@ def _evaluate(training: Training, config: Config, train: CocoData, val: CocoData
 
 
 def _save(path: Path, config: Config, train: CocoData, state: dict) -> None:
-    facts = {"config": config.model_dump(), "class_names": train.class_names, "category_ids": train.category_ids.tolist()}
-    checkpoint.save(path, {**facts, **state})
+    classes = {"class_names": train.class_names, "category_ids": train.category_ids.tolist()}
+    checkpoint.save(path, {"config": config.model_dump(), **classes, **state})

@@ -32,16 +32,26 @@ class Descriptor:
     splits: dict[str, Split]
 
     def split(self, name: str) -> Split:
-        """The split called `name`. Raises InputError naming those that exist."""
+        """The split called `name`, whose folder and file exist (those of the others need not be on this machine).
+
+        Raises InputError naming the nearest right thing.
+        """
         if name not in self.splits:
             raise InputError(f"{self.path}: no split `{name}`; there is: {', '.join(self.splits)}")
-        return self.splits[name]
+        split = self.splits[name]
+        if not split.images.is_dir():
+            near = _nearest_in(split.images, "*/")
+            raise InputError(f"{self.path}: {name}: no such folder {split.images}; {near}")
+        if not split.annotations.is_file():
+            near = _nearest_in(split.annotations, "*.json")
+            raise InputError(f"{self.path}: {name}: no such annotation file {split.annotations}; {near}")
+        return split
 
 
 def load_descriptor(path: str | Path) -> Descriptor:
     """Read a descriptor; its paths are relative to its own folder.
 
-    Raises InputError when the file, or a folder or file it names, does not exist, or a key is unknown or missing.
+    Raises InputError when the file does not exist, or a key is unknown or missing.
     """
     path = Path(path)
     tree = _read(path)
@@ -89,13 +99,7 @@ def _split(path: Path, name: str, entry: Any) -> Split:
     for key in wanted:
         if not isinstance(entry.get(key), str):
             raise InputError(f"{path}: {name}: `{key}:` is missing or is not a path")
-    split = Split(path.parent / entry["images"], path.parent / entry["annotations"])
-    if not split.images.is_dir():
-        raise InputError(f"{path}: {name}: no such folder {split.images}; {_nearest_in(split.images, '*/')}")
-    if not split.annotations.is_file():
-        near = _nearest_in(split.annotations, "*.json")
-        raise InputError(f"{path}: {name}: no such annotation file {split.annotations}; {near}")
-    return split
+    return Split(path.parent / entry["images"], path.parent / entry["annotations"])
 
 
 def _nearest_in(path: Path, pattern: str) -> str:

@@ -20,22 +20,29 @@ def is_file_name(source: str) -> bool:
     return source.endswith(SUFFIXES) or "/" in source
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Parameter name → tensor on the CPU, from .safetensors or from torch.save's format.
+def read_torch_file(path: str | Path) -> Any:
+    """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file") from None
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: not a plain file of tensors; refused, as reading it could run code") from None
+    except (OSError, RuntimeError, EOFError, ValueError) as problem:
+        raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
 
-    Pickled code is never executed (`weights_only=True`). Raises InputError.
-    """
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Parameter name → tensor on the CPU, from .safetensors or from torch.save's format. Raises InputError."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(f"{path}: not a plain file of tensors, refused by torch.load(weights_only=True)") from None
-    except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as problem:
-        raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
+        except safetensors.SafetensorError as problem:
+            raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
+    state = read_torch_file(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: not a state dict (parameter name → tensor)")
     return state

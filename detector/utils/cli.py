@@ -26,7 +26,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a tool's main and exit: 0 done, 2 the user's input is wrong (one line), 130 Ctrl-C, else a traceback and 1."""
+    """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 Ctrl-C, else a traceback and 1."""
     try:
         sys.exit(main() or 0)
     except InputError as problem:

@@ -55,7 +55,7 @@ def test_classes(written, text, classes):
 )
 def test_what_is_wrong_is_named(written, text, said):
     with pytest.raises(InputError, match="data.yaml") as error:
-        load_descriptor(written(text))
+        load_descriptor(written(text)).split("train")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -63,6 +63,13 @@ def test_what_is_wrong_is_named(written, text, said):
 def test_a_split_that_is_not_there_is_answered_with_those_that_are(written):
     with pytest.raises(InputError, match="no split `test`; there is: train"):
         load_descriptor(written(GOOD)).split("test")
+
+
+def test_the_files_of_other_splits_need_not_be_there(written):
+    descriptor = load_descriptor(written(GOOD + "val: {images: nowhere, annotations: nothing.json}\n"))
+    assert descriptor.split("train").images.is_dir()
+    with pytest.raises(InputError, match="val: no such folder"):
+        descriptor.split("val")
 
 
 def test_a_missing_descriptor_is_answered_with_the_nearest(written):
