@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from shape_drawing import draw
 
-GENERATOR = "shapes 1"  # raise it when the drawing changes: older output is then no longer "already there"
+GENERATOR = "shapes 2"  # raise it when the drawing changes: older output is then no longer "already there"
 SPLITS = ("train", "val", "test")
 # Category ids have gaps, as COCO's do, so that code that takes an id for an index fails here and not later.
 CATEGORY_IDS = {"disc": 3, "square": 7, "triangle": 11, "ring": 18, "cross": 22,

@@ -1,5 +1,6 @@
 """Draws one image of make_shapes.py: a background, shapes and look-alikes over it, and noise over all."""
 
+import itertools
 import math
 
 import cv2
@@ -9,6 +10,8 @@ from shape_outlines import LOOKALIKES, SHAPES
 SIZES = ((256, 192), (192, 256), (224, 224), (256, 256), (256, 160), (208, 256))  # width, height in px
 MIN_SIDE = 8  # px, either side of a box
 MAX_COVERED = 0.4  # fraction of an object that later ones may hide
+APART = 0.75  # fraction of the shapes that are put where they hide nothing, if such a place is found
+TRIES = 20  # places looked at for one
 SUPERSAMPLE = 4  # masks are drawn this much larger, then averaged down
 
 
@@ -66,17 +69,17 @@ def ramp(width: int, height: int, rng) -> np.ndarray:
 def background(width: int, height: int, rng) -> np.ndarray:
     """Two colours mixed by noise and a gradient, with soft blobs and lines: (height, width, 3) float32."""
     first, second = rng.uniform(30, 225, (2, 3)).astype(np.float32)
-    second = first + np.float32(rng.uniform(0.2, 0.8)) * (second - first)
+    second = first + np.float32(rng.uniform(0.1, 0.5)) * (second - first)
     mix = noise(width, height, rng) + np.float32(rng.uniform(0, 0.3)) * ramp(width, height, rng)
     image = first + (second - first) * mix[..., None]
-    for _ in range(rng.integers(0, 7)):
+    for _ in range(rng.integers(0, 5)):
         layer = np.zeros((height, width), np.float32)
         centre = (int(rng.integers(width)), int(rng.integers(height)))
         axes = (int(rng.integers(8, 50)), int(rng.integers(8, 50)))
-        cv2.ellipse(layer, centre, axes, float(rng.uniform(0, 180)), 0, 360, float(rng.uniform(0.2, 0.6)), -1)
+        cv2.ellipse(layer, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.uniform(0.15, 0.4), -1)
         layer = cv2.GaussianBlur(layer, (0, 0), float(rng.uniform(3, 9)))[..., None]
         image += (rng.uniform(0, 255, 3).astype(np.float32) - image) * layer
-    for _ in range(rng.integers(0, 9)):
+    for _ in range(rng.integers(0, 6)):
         ends = [(int(rng.integers(width)), int(rng.integers(height))) for _ in range(2)]
         colour = tuple(image[ends[0][1], ends[0][0]].astype(float) + rng.uniform(-60, 60, 3))
         cv2.line(image, *ends, colour, int(rng.integers(1, 4)))
@@ -94,15 +97,39 @@ def texture(width: int, height: int, colour: np.ndarray, rng) -> np.ndarray:
         pattern = 2 * noise(width, height, rng) - 1
     else:
         pattern = np.sin(ramp(width, height, rng) * np.float32(rng.uniform(6, 20)))
-    return colour + pattern[..., None] * rng.uniform(-45, 45, 3).astype(np.float32)
+    return colour + pattern[..., None] * rng.uniform(-30, 30, 3).astype(np.float32)
 
 
 def paint(image: np.ndarray, mask: np.ndarray, rng) -> None:
-    """Fill the mask, in place, in that of three random colours which differs most from what is there."""
+    """Fill the mask, in place, in that of five random colours which differs most from what is there."""
     behind = np.average(image.reshape(-1, 3), 0, mask.ravel())
-    colours = rng.uniform(0, 255, (3, 3)).astype(np.float32)
+    colours = rng.uniform(0, 255, (5, 3)).astype(np.float32)
     colour = colours[np.abs(colours - behind).sum(1).argmax()]
     image += (texture(image.shape[1], image.shape[0], colour, rng) - image) * mask[..., None]
+
+
+def find_place(
+    outline: list[np.ndarray], width: int, height: int, objects: list[dict], visible: list[np.ndarray], rng
+) -> list[np.ndarray]:
+    """The outline in pixels, hiding no object if that was easy to find, and none too much in any case."""
+    side = math.exp(rng.triangular(math.log(14), math.log(52), math.log(min(width, height) / 2)))
+    apart = TRIES if rng.random() < APART else 0
+    for attempt in itertools.count():
+        candidate = placed(outline, side, width, height, rng)
+        if not hides(candidate, objects, visible, 0 if attempt < apart else MAX_COVERED):
+            return candidate
+        if attempt >= apart:
+            side = max(side * 0.95, MIN_SIDE)
+
+
+def hides(outline: list[np.ndarray], objects: list[dict], visible: list[np.ndarray], limit: float) -> bool:
+    """Whether the outline would bring the hidden fraction of an object above the limit."""
+    window, mask = window_of(outline), mask_of(outline)
+    for item, seen in zip(objects, visible, strict=True):
+        hidden = float((seen[window] * mask).sum())
+        if hidden > 0 and float(seen.sum()) - hidden < (1 - limit) * item["area"]:
+            return True
+    return False
 
 
 def add_shapes(image: np.ndarray, labels: list[str | None], rng) -> list[dict]:
@@ -115,21 +142,13 @@ def add_shapes(image: np.ndarray, labels: list[str | None], rng) -> list[dict]:
     objects, visible = [], []  # visible: for each object, how much of every pixel of the image still shows it
     for label in labels:
         make = SHAPES[label] if label else LOOKALIKES[rng.integers(len(LOOKALIKES))]
-        outline = turned(make(rng), rng)
-        side = math.exp(rng.uniform(math.log(14), math.log(min(width, height) / 2)))
-        while True:
-            candidate = placed(outline, side, width, height, rng)
-            window, mask = window_of(candidate), mask_of(candidate)
-            hidden = [float((seen[window] * mask).sum()) for seen in visible]
-            if all(old["area"] * (1 - MAX_COVERED) <= float(seen.sum()) - loss
-                   for old, seen, loss in zip(objects, visible, hidden, strict=True)):
-                break
-            side = max(side * 0.95, MIN_SIDE)
+        outline = find_place(turned(make(rng), rng), width, height, objects, visible, rng)
+        window, mask = window_of(outline), mask_of(outline)
         paint(image[window], mask, rng)
         for seen in visible:
             seen[window] *= 1 - mask
         if label:
-            low, high = candidate[0].min(0), candidate[0].max(0)
+            low, high = outline[0].min(0), outline[0].max(0)
             box = [round(float(v), 2) for v in (*low, *(high - low))]
             objects.append({"name": label, "bbox": box, "area": round(float(mask.sum()), 1)})
             visible.append(np.zeros((height, width), np.float32))
@@ -142,9 +161,9 @@ def draw(labels: list[str], seed: int, split: int, index: int) -> tuple[np.ndarr
     rng = np.random.default_rng([seed, split, 1 + index])  # 1 +: [seed, split, 0] seeds as [seed, split] does
     width, height = SIZES[rng.integers(len(SIZES))]
     image = background(width, height, rng)
-    shapes = [*labels, *[None] * int(rng.integers(1, 5))]
+    shapes = [*labels, *[None] * int(rng.integers(0, 4))]
     objects = add_shapes(image, [shapes[i] for i in rng.permutation(len(shapes))], rng)
     if rng.random() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.3)))
-    image += rng.normal(0, rng.uniform(1, 10), image.shape).astype(np.float32)
+    image += rng.normal(0, rng.uniform(1, 6), image.shape).astype(np.float32)
     return np.clip(image, 0, 255).astype(np.uint8), objects

@@ -80,10 +80,10 @@ SHAPES = {
     "ring": lambda rng: [regular(64), regular(64) * rng.uniform(0.45, 0.7)],
     "cross": lambda rng: [cross(rng.uniform(0.25, 0.4))],
     "hexagon": lambda rng: [regular(6)],
-    "diamond": lambda rng: [regular(4) * (1, rng.uniform(0.5, 0.62))],
+    "diamond": lambda rng: [regular(4) * (1, rng.uniform(0.42, 0.52))],
     "arrow": lambda rng: [arrow(rng)],
     "crescent": lambda rng: [crescent(rng)],
-    "star": lambda rng: [spiked(5, rng.uniform(0.38, 0.48))],
+    "star": lambda rng: [spiked(5, rng.uniform(0.38, 0.46))],
 }
 LOOKALIKES = (
     lambda rng: [heart(rng)],

@@ -86,8 +86,10 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     detections = detect_split(detector.model, detector.postprocess, data, detector.config, detector.device)
     detections = _with_labels_of(data, detections, detector.class_names)
     metrics = coco_metrics(detections, data, detector.config.eval.backend)
-    directory = _run_directory(Path(source), detector.config) / "eval" / (
-        split if dataset is None else f"{split}-{Path(dataset).stem}"
+    directory = (
+        _run_directory(Path(source), detector.config)
+        / "eval"
+        / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     )
     write_evaluation(directory, detections, data, metrics)
     console.print(f"{coco_table(metrics)}\n{per_class_table(metrics)}\nwritten to {directory}")

@@ -48,9 +48,7 @@ def build_optimizer(model: nn.Module, train, effective_batch: int) -> torch.opti
 def build_schedule(optimizer: torch.optim.Optimizer, train, total_steps: int) -> LambdaLR:
     """Warm-up, then the schedule of a TrainConfig, over `total_steps` optimizer steps."""
     warmup = min(train.warmup_steps, total_steps // 10)
-    return LambdaLR(
-        optimizer, lambda step: lr_factor(step, total_steps, warmup, train.schedule, train.milestones)
-    )
+    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup, train.schedule, train.milestones))
 
 
 def lr_factor(step: int, total_steps: int, warmup: int, schedule: str, milestones: list[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from detector.evaluation.tables import coco_table, per_class_table
 from detector.evaluator import detect_split, draw_samples, write_evaluation
 from detector.losses.criterion import build_criterion
 from detector.models.build import build_model, build_postprocess
+from detector.models.files import load_strictly
 from detector.optim import build_optimizer, build_schedule, scaled_lr
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
@@ -53,8 +55,9 @@ class Training:
         parts = {key: getattr(self, key).state_dict() for key in ("model", "optimizer", "schedule", "scaler")}
         return parts | {"progress": asdict(self.progress)}
 
-    def load(self, state: dict) -> None:
-        for key in ("model", "optimizer", "schedule", "scaler"):
+    def load(self, state: dict, source: str) -> None:
+        load_strictly(self.model, state["model"], source=source)
+        for key in ("optimizer", "schedule", "scaler"):
             getattr(self, key).load_state_dict(state[key])
         self.progress = Progress(**state["progress"])
 
@@ -69,6 +72,10 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     device = resolve_device(config.device)
     precision, autocast = resolve_precision(config.train.precision, device)
     train, val = read_training_data(config)
+    if last and last["class_names"] != train.class_names:
+        raise InputError(
+            f"{directory}: was trained on other classes ({', '.join(last['class_names'])}); start a new run"
+        )
 
     seed_everything(config.seed)
     model = build_model(config.model, len(train.class_names), pretrained=last is None)
@@ -93,7 +100,7 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
     training = Training(model, optimizer, schedule, scaler)
     if last:
-        training.load(last)
+        training.load(last, source=str(directory))
     progress = training.progress
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -104,6 +111,8 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         log.say(f"{config.model.weights} does not know {', '.join(new_classes)}: these start from nothing")
     if last:
         log.say(f"resumed in epoch {progress.epoch + 1} at step {progress.step}")
+        for change in _changes(last["config"], config.model_dump()):
+            log.say(f"  changed since: {change}")
 
     criterion = build_criterion(config.loss).to(device)
     with StopRequest() as stop:
@@ -150,6 +159,15 @@ def _open_run(directory: Path, resume: bool, overwrite: bool) -> dict | None:
             raise InputError(f"{directory}: holds a run already; say --resume, --overwrite or output_dir=another")
         shutil.rmtree(directory)
     return None
+
+
+def _changes(before: dict, now: dict, path: str = "") -> Iterator[str]:
+    """`train.lr: 0.01 → 0.02` for every setting that differs."""
+    for key in now:
+        if isinstance(now[key], dict) and isinstance(before.get(key), dict):
+            yield from _changes(before[key], now[key], f"{path}{key}.")
+        elif before.get(key) != now[key]:
+            yield f"{path}{key}: {before.get(key)} → {now[key]}"
 
 
 def _introduce(

@@ -51,7 +51,19 @@ def test_every_field_of_the_schema_is_described():
             yield from definition.get("properties", {}).items()
 
     schema = json.loads(json.dumps(Config.model_json_schema()))
-    sections = {"data", "model", "loss", "train", "eval", "backbone", "fpn", "head", "anchors", "postprocess", "assigner"}
+    sections = {
+        "data",
+        "model",
+        "loss",
+        "train",
+        "eval",
+        "backbone",
+        "fpn",
+        "head",
+        "anchors",
+        "postprocess",
+        "assigner",
+    }
     undescribed = [name for name, field in fields(schema) if "description" not in field and name not in sections]
     assert not undescribed
 

@@ -27,7 +27,12 @@ def small_model() -> RetinaNet:
 def images_and_targets() -> tuple[torch.Tensor, list[dict]]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=generator)
-    boxes = [[[2.0, 2, 30, 34], [20, 20, 60, 50]], [[5, 5, 21, 22]], [], [[0, 0, 16, 16], [1, 0, 17, 18], [40, 3, 60, 22]]]
+    boxes = [
+        [[2.0, 2, 30, 34], [20, 20, 60, 50]],
+        [[5, 5, 21, 22]],
+        [],
+        [[0, 0, 16, 16], [1, 0, 17, 18], [40, 3, 60, 22]],
+    ]
     targets = [
         {
             "boxes": torch.tensor(b).view(-1, 4).float(),

@@ -132,7 +132,8 @@ def test_stopped_by_a_signal_and_resumed_is_the_uninterrupted_run(succeeds, tiny
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 143 and "--resume" in out
-    succeeds("train", tiny_config, *options, f"output_dir={tmp_path / 'parts'}", "--resume")
+    out = succeeds("train", tiny_config, *options, f"output_dir={tmp_path / 'parts'}", "--resume", "eval.batch_size=3")
+    assert "changed since: eval.batch_size: 8 → 3" in out
 
     whole, parts = (torch.load(tmp_path / d / "checkpoints/last.pt", weights_only=True) for d in ("whole", "parts"))
     assert whole["progress"] == parts["progress"]
@@ -206,7 +207,10 @@ def test_wrong_arguments(fails, tmp_path):
 
 
 def test_checkpoint_of_another_model(fails, run, tiny_config, tmp_path):
-    assert "head" in fails("train", tiny_config, f"model.weights={run}", "model.head.width=8", f"output_dir={tmp_path / 'b'}")
+    assert "head" in fails(
+        "train", tiny_config, f"model.weights={run}", "model.head.width=8", f"output_dir={tmp_path / 'b'}"
+    )
+    assert "head" in fails("train", tiny_config, "--resume", "model.head.width=8")
     assert "not a checkpoint" in fails("eval", _other_file(tmp_path))
     torn = tmp_path / "torn.pt"
     torn.write_bytes((run / "checkpoints/last.pt").read_bytes()[:5000])

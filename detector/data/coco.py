@@ -87,9 +87,7 @@ class CocoData:
         }
 
 
-def read_coco(
-    split: Split, class_names: list[str] | None = None, bad: Literal["error", "drop"] = "error"
-) -> CocoData:
+def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["error", "drop"] = "error") -> CocoData:
     """Read a split's annotation file (see `read_columns` for annotation ids that are missing).
 
     class_names: categories to keep, by exact name, in the order of the labels; None = all, in the order of their ids.

@@ -167,9 +167,7 @@ class _Albumentations:
 
     def __init__(self, entries: list[dict[str, Any]]):
         library = _albumentations()
-        parameters = library.BboxParams(
-            "pascal_voc", min_visibility=MIN_VISIBLE, clip=True, filter_invalid_bboxes=True
-        )
+        parameters = library.BboxParams("pascal_voc", min_visibility=MIN_VISIBLE, clip=True, filter_invalid_bboxes=True)
         transforms = [_transform(entry) for entry in entries]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that nothing moves boxes, when nothing does

@@ -27,9 +27,7 @@ class Detections:
     def from_batch(cls, found: list[dict], first: int) -> Detections:
         """From postprocess's list of {boxes, scores, labels}, the first of them image `first` of the data."""
         counts = [len(f["scores"]) for f in found]
-        stacked = {
-            key: np.concatenate([f[key].cpu().numpy() for f in found]) for key in ("boxes", "scores", "labels")
-        }
+        stacked = {key: np.concatenate([f[key].cpu().numpy() for f in found]) for key in ("boxes", "scores", "labels")}
         return cls(images=np.repeat(np.arange(first, first + len(found)), counts), **stacked)
 
     @classmethod

@@ -23,9 +23,7 @@ CPU_CHUNK = 1 << 16  # elements: the temporaries of a chunk stay in the cores' L
 GPU_CHUNK = 1 << 24  # few large kernels, and still a bounded amount of memory
 
 
-def sigmoid_focal_loss(
-    logits: Tensor, classes: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0
-) -> Tensor:
+def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal loss, summed over all anchors and classes.
 
     logits: (..., K) float. classes: (...) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED

@@ -13,9 +13,11 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
 @pytest.fixture
 def run_script():
     """run_script("from_csv.py", ...) → the finished process, its output as text."""
+
     def run(name: str, *arguments) -> subprocess.CompletedProcess:
         command = [sys.executable, SCRIPTS / name, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True)
+
     return run
 
 
@@ -28,6 +30,7 @@ def scripts_on_path(monkeypatch):
 @pytest.fixture
 def make_image(tmp_path):
     """make_image("a.jpg", 100, 80) writes a plain image below tmp_path; orientation 6: stored on its side."""
+
     def make(name: str, width: int, height: int, orientation: int = 1) -> Path:
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -35,4 +38,5 @@ def make_image(tmp_path):
         exif[0x0112] = orientation
         Image.new("RGB", (width, height)).save(file, exif=exif)
         return file
+
     return make

@@ -26,6 +26,7 @@ def fails(done, *parts: str) -> None:
 
 # ------------------------------------------------------------------- VOC
 
+
 def voc_object(name: str, *corners, difficult: int = 0) -> str:
     keys = ("xmin", "ymin", "xmax", "ymax")
     box = "".join(f"<{key}>{value}</{key}>" for key, value in zip(keys, corners, strict=True))
@@ -35,12 +36,14 @@ def voc_object(name: str, *corners, difficult: int = 0) -> str:
 @pytest.fixture
 def voc(tmp_path, make_image):
     """voc("a", objects) writes the image a.jpg of 100x80 px and its XML."""
+
     def write(stem: str, *objects: str, width: int = 100) -> None:
         make_image(f"JPEGImages/{stem}.jpg", 100, 80)
         folder = tmp_path / "Annotations"
         folder.mkdir(exist_ok=True)
         size = f"<size><width>{width}</width><height>80</height></size>"
         (folder / f"{stem}.xml").write_text(f"<annotation>{size}{''.join(objects)}</annotation>")
+
     return write
 
 
@@ -50,8 +53,7 @@ def test_voc_boxes_are_one_based_and_inclusive(voc, run_script, tmp_path):
     out = tmp_path / "out.json"
     done = run_script("from_voc.py", tmp_path / "Annotations", tmp_path / "JPEGImages", out)
     assert done.returncode == 0, done.stderr
-    assert boxes_of(out) == [
-        ("a.jpg", "dog", [0, 0, 100, 80], 0), ("a.jpg", "cat", [10, 20, 20, 40], 1), ("b.jpg",)]
+    assert boxes_of(out) == [("a.jpg", "dog", [0, 0, 100, 80], 0), ("a.jpg", "cat", [10, 20, 20, 40], 1), ("b.jpg",)]
     assert "2 images (1 without objects), 2 objects" in done.stdout
 
 
@@ -71,8 +73,10 @@ def test_voc_list_and_categories_of(voc, run_script, tmp_path):
     fails(run_script("from_voc.py", *folders, out, "--categories-of", like), "unknown class 'dog'", "'dogs'")
 
 
-@pytest.mark.parametrize(("corners", "message"), [
-    ((50, 50, 50, 60), "box is empty"), ((0, "x", 5, 5), "lacks a number"), ((1, 1, 120, 60), "outside its")])
+@pytest.mark.parametrize(
+    ("corners", "message"),
+    [((50, 50, 50, 60), "box is empty"), ((0, "x", 5, 5), "lacks a number"), ((1, 1, 120, 60), "outside its")],
+)
 def test_voc_bad_object_names_file_and_number(voc, run_script, tmp_path, corners, message):
     voc("a", voc_object("cat", 2, 2, 9, 9), voc_object("cat", *corners))
     arguments = (tmp_path / "Annotations", tmp_path / "JPEGImages", tmp_path / "out.json")
@@ -105,9 +109,11 @@ def test_voc_size_tells_which_way_up(voc, make_image, run_script, tmp_path):
 
 # ------------------------------------------------------------------- YOLO
 
+
 @pytest.fixture
 def yolo(tmp_path, make_image):
     """yolo("a", lines, orientation=1) writes an image stored as 200x100 px, its labels, and a data.yaml."""
+
     def write(stem: str, *lines: str, orientation: int = 1) -> None:
         make_image(f"images/train/{stem}.jpg", 200, 100, orientation)
         if lines:
@@ -115,6 +121,7 @@ def yolo(tmp_path, make_image):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("\n".join(lines) + "\n")
         (tmp_path / "data.yaml").write_text("names: {0: cat, 1: dog}\n")
+
     return write
 
 
@@ -129,8 +136,11 @@ def test_yolo_boxes_are_fractions_of_the_image_as_seen(yolo, run_script, tmp_pat
     yolo("c")
     assert convert_yolo(run_script, tmp_path).returncode == 0
     assert boxes_of(tmp_path / "out.json") == [
-        ("a.jpg", "dog", [75, 25, 50, 50], 0), ("a.jpg", "cat", [0, 0, 40, 40], 0),
-        ("b.jpg", "dog", [37.5, 50, 25, 100], 0), ("c.jpg",)]
+        ("a.jpg", "dog", [75, 25, 50, 50], 0),
+        ("a.jpg", "cat", [0, 0, 40, 40], 0),
+        ("b.jpg", "dog", [37.5, 50, 25, 100], 0),
+        ("c.jpg",),
+    ]
     images = json.loads((tmp_path / "out.json").read_text())["images"]
     assert [(image["width"], image["height"]) for image in images] == [(200, 100), (100, 200), (200, 100)]
 
@@ -142,11 +152,18 @@ def test_yolo_names_from_a_text_file(yolo, run_script, tmp_path):
     assert boxes_of(tmp_path / "out.json") == [("a.jpg", "dog", [75, 25, 50, 50], 0)]
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ("0 0.5 0.5 0.1", "4 fields, not 5"), ("7 0.5 0.5 0.1 0.1", "class 7 is not one of the 2 names"),
-    ("0 50 50 10 10", "fractions of the image"), ("cat 0.5 0.5 0.1 0.1", "not an integer"),
-    ("0 0.5 0.5 0 0.1", "box is empty"), ("0 0.9 0.5 0.5 0.1", "outside its image"),
-    ("0 nan 0.5 0.1 0.1", "fractions")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1", "4 fields, not 5"),
+        ("7 0.5 0.5 0.1 0.1", "class 7 is not one of the 2 names"),
+        ("0 50 50 10 10", "fractions of the image"),
+        ("cat 0.5 0.5 0.1 0.1", "not an integer"),
+        ("0 0.5 0.5 0 0.1", "box is empty"),
+        ("0 0.9 0.5 0.5 0.1", "outside its image"),
+        ("0 nan 0.5 0.1 0.1", "fractions"),
+    ],
+)
 def test_yolo_bad_line_names_file_and_line(yolo, run_script, tmp_path, line, message):
     yolo("a", "0 0.5 0.5 0.25 0.5", line)
     fails(convert_yolo(run_script, tmp_path), "a.txt:2", message)
@@ -164,6 +181,7 @@ def test_yolo_drop_bad_and_orphans(yolo, run_script, tmp_path):
 
 # ------------------------------------------------------------------- CSV
 
+
 def convert_csv(run_script, tmp_path, text: str, *more):
     (tmp_path / "boxes.csv").write_text(text, encoding="utf-8")
     return run_script("from_csv.py", tmp_path / "boxes.csv", tmp_path / "out.json", *more)
@@ -172,12 +190,15 @@ def convert_csv(run_script, tmp_path, text: str, *more):
 def test_csv_as_keras_retinanet_has_it(make_image, run_script, tmp_path):
     make_image("photos/a.jpg", 100, 80)
     make_image("photos/b.png", 100, 80)
-    done = convert_csv(run_script, tmp_path, "photos/a.jpg,10,20,30,60,cat\nphotos/b.png,,,,,\n"
-                                             "photos/a.jpg,0.5,0,100.4,80,dog\n")
+    done = convert_csv(
+        run_script, tmp_path, "photos/a.jpg,10,20,30,60,cat\nphotos/b.png,,,,,\nphotos/a.jpg,0.5,0,100.4,80,dog\n"
+    )
     assert done.returncode == 0, done.stderr
     assert boxes_of(tmp_path / "out.json") == [
-        ("photos/a.jpg", "cat", [10, 20, 20, 40], 0), ("photos/a.jpg", "dog", [0.5, 0, 99.5, 80], 0),
-        ("photos/b.png",)]
+        ("photos/a.jpg", "cat", [10, 20, 20, 40], 0),
+        ("photos/a.jpg", "dog", [0.5, 0, 99.5, 80], 0),
+        ("photos/b.png",),
+    ]
 
 
 def test_csv_with_a_header_in_another_order(make_image, run_script, tmp_path):
@@ -187,11 +208,17 @@ def test_csv_with_a_header_in_another_order(make_image, run_script, tmp_path):
     assert boxes_of(tmp_path / "out.json") == [("a.jpg", "cat", [10, 20, 20, 40], 0)]
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ("a.jpg,10,20,30,60", "fields"), ("a.jpg,10,20,30,,cat", "not four numbers"),
-    ("b.jpg,1,2,3,4,cat", "cannot read image"),
-    ("a.jpg,30,20,10,60,cat", "box is empty"), ("a.jpg,1,2,3,4,", "class name is empty"),
-    ("a.jpg,1,2,3,400,cat", "outside its image")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.jpg,10,20,30,60", "fields"),
+        ("a.jpg,10,20,30,,cat", "not four numbers"),
+        ("b.jpg,1,2,3,4,cat", "cannot read image"),
+        ("a.jpg,30,20,10,60,cat", "box is empty"),
+        ("a.jpg,1,2,3,4,", "class name is empty"),
+        ("a.jpg,1,2,3,400,cat", "outside its image"),
+    ],
+)
 def test_csv_bad_line_names_file_and_line(make_image, run_script, tmp_path, line, message):
     make_image("a.jpg", 100, 80)
     fails(convert_csv(run_script, tmp_path, f"a.jpg,1,2,3,4,cat\n{line}\n"), "boxes.csv:2", message)

@@ -64,6 +64,7 @@ def test_own_files_among_ours_are_left_alone(run_script, tmp_path):
 
 def test_counts_fall_by_100_to_1(scripts_on_path):
     import make_shapes
+
     counts = list(make_shapes.class_counts(1000, "train").values())
     assert counts[0] == 3500 and counts[-1] == 35
     assert all(1.6 < more / less < 1.75 for more, less in zip(counts, counts[1:], strict=False))
@@ -93,6 +94,7 @@ def test_boxes_are_sound(run_script, tmp_path):
 def test_box_is_tight_around_the_mask(scripts_on_path, name):
     import numpy as np
     import shape_drawing
+
     rng = np.random.default_rng(0)
     outline = shape_drawing.turned(shape_drawing.SHAPES[name](rng), rng)
     outline = shape_drawing.placed(outline, 60, 200, 150, rng)

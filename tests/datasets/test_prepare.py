@@ -23,7 +23,8 @@ def voc_folder(folder: Path, make_image, split: dict, box=(11, 21, 30, 60), name
             keys = ("xmin", "ymin", "xmax", "ymax")
             corners = "".join(f"<{key}>{value}</{key}>" for key, value in zip(keys, box, strict=True))
             (folder / f"Annotations/{stem}.xml").write_text(
-                f"<annotation><object><name>{name}</name><bndbox>{corners}</bndbox></object></annotation>")
+                f"<annotation><object><name>{name}</name><bndbox>{corners}</bndbox></object></annotation>"
+            )
 
 
 def zipped(folder: Path, file: Path) -> None:
@@ -57,8 +58,13 @@ def test_coco_downloads_unpacks_and_skips_what_is_there(coco_mirror, run_script,
     done = run_script(*arguments)
     assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in out.rglob("*.*")) == [
-        "instances_train2017.json", "instances_val2017.json",
-        "train2017_0.jpg", "train2017_1.jpg", "val2017_0.jpg", "val2017_1.jpg"]
+        "instances_train2017.json",
+        "instances_val2017.json",
+        "train2017_0.jpg",
+        "train2017_1.jpg",
+        "val2017_0.jpg",
+        "val2017_1.jpg",
+    ]
 
     (coco_mirror / "zips/train2017.zip").unlink()
     assert run_script(*arguments).stdout.count("already there") == 2
@@ -98,6 +104,7 @@ class RangeServer(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("there", [b"", b"0123", b"0123456789"])
 def test_download_goes_on_where_it_stopped(scripts_on_path, tmp_path, there):
     from download import download
+
     (tmp_path / "file.part").write_bytes(there)
     with ThreadingHTTPServer(("127.0.0.1", 0), RangeServer) as server:
         server.starts = []
@@ -111,6 +118,7 @@ def test_download_goes_on_where_it_stopped(scripts_on_path, tmp_path, there):
 
 def test_download_begins_anew_where_the_server_cannot_go_on(scripts_on_path, tmp_path):
     from download import download
+
     (tmp_path / "source").write_bytes(b"0123456789")
     (tmp_path / "file.part").write_bytes(b"01")
     download((tmp_path / "source").as_uri(), tmp_path / "file")

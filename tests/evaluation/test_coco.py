@@ -96,7 +96,10 @@ def test_results_have_the_dataset_s_own_ids(data):
 
 def test_tables_show_the_rare_class_last_and_a_dash_where_there_is_nothing():
     metrics = dict.fromkeys(SUMMARY, 0.5) | {"APl": -1.0}
-    metrics["per_class"] = {"rare": {"AP": 0.1, "AP50": 0.2, "num_gt": 2}, "common": {"AP": 0.8, "AP50": 0.9, "num_gt": 90}}
+    metrics["per_class"] = {
+        "rare": {"AP": 0.1, "AP50": 0.2, "num_gt": 2},
+        "common": {"AP": 0.8, "AP50": 0.9, "num_gt": 90},
+    }
     table = coco_table(metrics).splitlines()
     assert table[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.500"
     assert table[5].endswith("=     -")
