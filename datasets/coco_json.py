@@ -11,8 +11,9 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from command_line import BadInput
 from PIL import Image
+
+from detector.utils.errors import InputError
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ROUNDING = 1.0  # px: a box outside its image by no more was rounded by some tool; it is clipped
@@ -25,9 +26,9 @@ def read_json(file: Path) -> dict:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {file}: {error}") from None
+        raise InputError(f"cannot read {file}: {error}") from None
     if not isinstance(content, dict):
-        raise BadInput(f"{file} is not a COCO file: it holds a {type(content).__name__}, not an object")
+        raise InputError(f"{file} is not a COCO file: it holds a {type(content).__name__}, not an object")
     return content
 
 
@@ -89,13 +90,12 @@ class CocoWriter:
     drop_bad: leave out, count and name what is wrong, instead of stopping there.
     """
 
-    def __init__(self, names: list[str] | None = None, categories_of: Path | None = None,
-                 drop_bad: bool = False):
+    def __init__(self, names: list[str] | None = None, categories_of: Path | None = None, drop_bad: bool = False):
         if categories_of:
             try:
                 self.ids = {item["name"]: item["id"] for item in read_json(categories_of)["categories"]}
             except (KeyError, TypeError):
-                raise BadInput(f"{categories_of} has no COCO categories: give an annotation file") from None
+                raise InputError(f"{categories_of} has no COCO categories: give an annotation file") from None
         else:
             self.ids = {name: number for number, name in enumerate(names, 1)} if names else None
         self.drop_bad = drop_bad
@@ -108,11 +108,11 @@ class CocoWriter:
         """A ValueError inside is the user's error at `where`: raised, or dropped and counted."""
         try:
             yield
-        except BadInput:  # says its place already
+        except InputError:  # says its place already
             raise
         except ValueError as error:
             if not self.drop_bad:
-                raise BadInput(f"{where}: {error} (--drop-bad leaves out what is wrong)") from None
+                raise InputError(f"{where}: {error} (--drop-bad leaves out what is wrong)") from None
             self.dropped.append(f"{where}: {error}")
 
     def add_image(self, name: str, size: tuple[int, int]) -> dict:
@@ -128,24 +128,37 @@ class CocoWriter:
         if self.ids is not None and name not in self.ids:
             raise ValueError(f"unknown class {name!r}{nearest(name, self.ids)}")
         x1, y1, x2, y2 = (round(value, 3) for value in clipped(box, image["width"], image["height"]))
-        self.objects.append({
-            "id": len(self.objects) + 1, "image_id": image["id"], "category_id": name,
-            "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)], "area": round((x2 - x1) * (y2 - y1), 3),
-            "iscrowd": int(crowd)})
+        self.objects.append(
+            {
+                "id": len(self.objects) + 1,
+                "image_id": image["id"],
+                "category_id": name,
+                "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
+                "area": round((x2 - x1) * (y2 - y1), 3),
+                "iscrowd": int(crowd),
+            }
+        )
 
     def write(self, file: Path, images: Path) -> None:
         """Write the annotation file, and say what is in it and what was left out."""
         if not self.images:
-            raise BadInput(f"no images found: nothing to write to {file}")
-        ids = self.ids or {name: number for number, name in
-                           enumerate(sorted({item["category_id"] for item in self.objects}), 1)}
-        write_json(file, {
-            "images": self.images,
-            "annotations": [{**item, "category_id": ids[item["category_id"]]} for item in self.objects],
-            "categories": [{"id": number, "name": name} for name, number in ids.items()]})
+            raise InputError(f"no images found: nothing to write to {file}")
+        ids = self.ids or {
+            name: number for number, name in enumerate(sorted({item["category_id"] for item in self.objects}), 1)
+        }
+        write_json(
+            file,
+            {
+                "images": self.images,
+                "annotations": [{**item, "category_id": ids[item["category_id"]]} for item in self.objects],
+                "categories": [{"id": number, "name": name} for name, number in ids.items()],
+            },
+        )
         empty = len(self.images) - len({item["image_id"] for item in self.objects})
-        print(f"{file}: {len(self.images)} images ({empty} without objects), {len(self.objects)} objects"
-              + (f", {len(self.dropped)} bad left out" if self.drop_bad else ""))
+        print(
+            f"{file}: {len(self.images)} images ({empty} without objects), {len(self.objects)} objects"
+            + (f", {len(self.dropped)} bad left out" if self.drop_bad else "")
+        )
         for line in self.dropped[:SHOWN]:
             print(f"left out: {line}")
         if len(self.dropped) > SHOWN:

@@ -6,8 +6,10 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-from command_line import BadInput, bar
+from command_line import bar
 from rich.progress import DownloadColumn, TransferSpeedColumn
+
+from detector.utils.errors import InputError
 
 CHUNK = 1 << 20  # bytes
 PARTIAL_CONTENT = 206
@@ -15,10 +17,10 @@ RANGE_NOT_SATISFIABLE = 416  # the answer to a resumed download of which nothing
 
 
 def need_space(folder: Path, size: int) -> None:
-    """BadInput where less than `size` bytes are free."""
+    """InputError where less than `size` bytes are free."""
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise BadInput(f"{folder} has {free / 1e9:.1f} GB free, but {size / 1e9:.1f} GB are needed")
+        raise InputError(f"{folder} has {free / 1e9:.1f} GB free, but {size / 1e9:.1f} GB are needed")
 
 
 def download(url: str, file: Path) -> None:
@@ -36,9 +38,9 @@ def download(url: str, file: Path) -> None:
             fetch(answer, part, start, file.name)
     except urllib.error.HTTPError as error:
         if error.code != RANGE_NOT_SATISFIABLE:
-            raise BadInput(f"cannot download {url}: {error}") from None
+            raise InputError(f"cannot download {url}: {error}") from None
     except (OSError, ValueError) as error:
-        raise BadInput(f"cannot download {url}: {error}; run again to go on") from None
+        raise InputError(f"cannot download {url}: {error}; run again to go on") from None
     part.replace(file)
 
 
@@ -61,15 +63,20 @@ def unzip(archive: Path, folder: Path, below: str = "") -> None:
     """Unpack the members whose names begin with `below`, except those there already; zipfile checks CRCs."""
     try:
         with zipfile.ZipFile(archive) as content, bar(DownloadColumn(), TransferSpeedColumn()) as shown:
-            members = [item for item in content.infolist() if item.filename.startswith(below)
-                       and not item.is_dir() and not same_size(folder / item.filename, item.file_size)]
+            members = [
+                item
+                for item in content.infolist()
+                if item.filename.startswith(below)
+                and not item.is_dir()
+                and not same_size(folder / item.filename, item.file_size)
+            ]
             need_space(folder, sum(item.file_size for item in members))
             task = shown.add_task(f"unpack {archive.name}", total=sum(item.file_size for item in members))
             for item in members:
                 content.extract(item, folder)
                 shown.advance(task, item.file_size)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise BadInput(f"{archive} is not a sound zip file ({error}): delete it and run again") from None
+        raise InputError(f"{archive} is not a sound zip file ({error}): delete it and run again") from None
 
 
 def same_size(file: Path, size: int) -> bool:

@@ -10,11 +10,23 @@ import csv
 from pathlib import Path
 
 from coco_json import CocoWriter, image_size, nearest
-from command_line import BadInput, Parser, progress, run
+from command_line import progress
+
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
 
 COLUMNS = ("path", "x1", "y1", "x2", "y2", "class")
-ALIASES = {"filename": "path", "file_name": "path", "image": "path", "xmin": "x1", "ymin": "y1", "xmax": "x2",
-           "ymax": "y2", "label": "class", "class_name": "class"}
+ALIASES = {
+    "filename": "path",
+    "file_name": "path",
+    "image": "path",
+    "xmin": "x1",
+    "ymin": "y1",
+    "xmax": "x2",
+    "ymax": "y2",
+    "label": "class",
+    "class_name": "class",
+}
 
 
 def read_header(row: list[str], file: Path) -> list[str] | None:
@@ -25,7 +37,7 @@ def read_header(row: list[str], file: Path) -> list[str] | None:
     for column in COLUMNS:
         if names.count(column) != 1:
             found = names.count(column)
-            raise BadInput(f"{file}:1: {found} columns mean {column!r}, not one{nearest(column, row)}")
+            raise InputError(f"{file}:1: {found} columns mean {column!r}, not one{nearest(column, row)}")
     return names
 
 
@@ -36,11 +48,13 @@ def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
             reader = csv.reader(stream)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"cannot read {file}: {error}") from None
+        raise InputError(f"cannot read {file}: {error}") from None
     header = read_header(rows[0][1], file) if rows else None
     columns = header or COLUMNS
-    return [(line, dict(zip(columns, row, strict=True)) if len(row) == len(columns) else {})
-            for line, row in rows[1 if header else 0:]]
+    return [
+        (line, dict(zip(columns, row, strict=True)) if len(row) == len(columns) else {})
+        for line, row in rows[1 if header else 0 :]
+    ]
 
 
 def parse_box(row: dict[str, str]) -> tuple[float, ...] | None:
@@ -81,13 +95,18 @@ def add_rows(coco: CocoWriter, file: Path, images: Path) -> None:
 
 
 def main():
-    parser = Parser(__doc__)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("csv", type=Path, help="CSV file")
     parser.add_argument("out", type=Path, help="COCO annotation file to write")
-    parser.add_argument("--images", type=Path, metavar="FOLDER",
-                        help="what paths are relative to (default: the CSV's folder)")
-    parser.add_argument("--categories-of", type=Path, metavar="JSON",
-                        help="take the categories of this COCO file: the train split's, when converting val")
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="what paths are relative to (default: the CSV's folder)"
+    )
+    parser.add_argument(
+        "--categories-of",
+        type=Path,
+        metavar="JSON",
+        help="take the categories of this COCO file: the train split's, when converting val",
+    )
     parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
     options = parser.parse_args()
     images = options.images or options.csv.parent

@@ -11,7 +11,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from coco_json import IMAGE_TYPES, CocoWriter, image_size
-from command_line import BadInput, Parser, progress, run
+from command_line import progress
+
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -63,15 +66,14 @@ def listed(split: Path) -> list[str]:
     try:
         return [line.split()[0] for line in split.read_text().splitlines() if line.strip()]
     except OSError as error:
-        raise BadInput(f"cannot read the list {split}: {error.strerror}") from None
+        raise InputError(f"cannot read the list {split}: {error.strerror}") from None
 
 
-def add_folder(coco: CocoWriter, annotations: Path, images: Path, split: Path | None,
-               root_folder: Path) -> None:
+def add_folder(coco: CocoWriter, annotations: Path, images: Path, split: Path | None, root_folder: Path) -> None:
     """Add the XML files of a folder: those that the list `split` names, or all."""
     for folder in (annotations, images):
         if not folder.is_dir():
-            raise BadInput(f"{folder} is not a folder")
+            raise InputError(f"{folder} is not a folder")
     stems = listed(split) if split else sorted(path.stem for path in annotations.glob("*.xml"))
     with progress() as shown:
         for stem in shown.track(stems, description=(split or annotations).name):
@@ -84,18 +86,23 @@ def add_split(coco: CocoWriter, voc: Path, split: str, images: Path, root_folder
     before = len(coco.images)
     add_folder(coco, voc / "Annotations", images, names, root_folder)
     if len(coco.images) - before != len(listed(names)):
-        raise BadInput(f"{voc} lacks images that {names} names: {coco.dropped[-1]}")
+        raise InputError(f"{voc} lacks images that {names} names: {coco.dropped[-1]}")
 
 
 def main():
-    parser = Parser(__doc__)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("annotations", type=Path, help="folder of XML files (VOC: Annotations)")
     parser.add_argument("images", type=Path, help="folder of images (VOC: JPEGImages)")
     parser.add_argument("out", type=Path, help="COCO annotation file to write")
-    parser.add_argument("--list", type=Path, metavar="TXT",
-                        help="only the images it names (ImageSets/Main/*.txt; default: all)")
-    parser.add_argument("--categories-of", type=Path, metavar="JSON",
-                        help="take the categories of this COCO file: the train split's, when converting val")
+    parser.add_argument(
+        "--list", type=Path, metavar="TXT", help="only the images it names (ImageSets/Main/*.txt; default: all)"
+    )
+    parser.add_argument(
+        "--categories-of",
+        type=Path,
+        metavar="JSON",
+        help="take the categories of this COCO file: the train split's, when converting val",
+    )
     parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
     options = parser.parse_args()
     coco = CocoWriter(categories_of=options.categories_of, drop_bad=options.drop_bad)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import yaml
 from coco_json import IMAGE_TYPES, CocoWriter, image_size
-from command_line import BadInput, Parser, progress, run
+from command_line import progress
+
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
 
 FIELDS = ("class", "cx", "cy", "w", "h")
 
@@ -22,12 +25,12 @@ def read_names(file: Path) -> list[str]:
             return [line.strip() for line in text.splitlines() if line.strip()]
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"cannot read {file}: {' '.join(str(error).split())}") from None
+        raise InputError(f"cannot read {file}: {' '.join(str(error).split())}") from None
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
-        raise BadInput(f"{file} has no `names:`: it must be a list, or a mapping from 0, 1, 2, ... to names")
+        raise InputError(f"{file} has no `names:`: it must be a list, or a mapping from 0, 1, 2, ... to names")
     return [str(name) for name in names]
 
 
@@ -73,7 +76,7 @@ def add_folder(coco: CocoWriter, images: Path, labels: Path, names: list[str]) -
     """Add every image below `images`; a label file without an image is an error."""
     for folder in (images, labels):
         if not folder.is_dir():
-            raise BadInput(f"{folder} is not a folder")
+            raise InputError(f"{folder} is not a folder")
     found = sorted(p.relative_to(images) for p in images.rglob("*") if p.suffix.lower() in IMAGE_TYPES)
     expected = {name.with_suffix(".txt") for name in found} | {Path("classes.txt")}  # tools' list of names
     for orphan in sorted({path.relative_to(labels) for path in labels.rglob("*.txt")} - expected):
@@ -85,13 +88,17 @@ def add_folder(coco: CocoWriter, images: Path, labels: Path, names: list[str]) -
 
 
 def main():
-    parser = Parser(__doc__)
+    parser = ArgumentParser(__doc__)
     parser.add_argument("images", type=Path, help="folder of images, searched through")
     parser.add_argument("out", type=Path, help="COCO annotation file to write")
-    parser.add_argument("--names", type=Path, required=True, metavar="FILE",
-                        help="data.yaml with `names:`, or a text file with a class name a line")
-    parser.add_argument("--labels", type=Path, metavar="FOLDER",
-                        help="folder of the label files (default: see above)")
+    parser.add_argument(
+        "--names",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="data.yaml with `names:`, or a text file with a class name a line",
+    )
+    parser.add_argument("--labels", type=Path, metavar="FOLDER", help="folder of the label files (default: see above)")
     parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
     options = parser.parse_args()
     names = read_names(options.names)

@@ -16,16 +16,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 from coco_json import read_json, write_json
-from command_line import PROJECT, BadInput, Parser, count, progress, run
+from command_line import PROJECT, count, progress
 from rich.console import Console
 from rich.table import Table
 from shape_drawing import draw
 
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
+
 GENERATOR = "shapes 2"  # raise it when the drawing changes: older output is then no longer "already there"
 SPLITS = ("train", "val", "test")
 # Category ids have gaps, as COCO's do, so that code that takes an id for an index fails here and not later.
-CATEGORY_IDS = {"disc": 3, "square": 7, "triangle": 11, "ring": 18, "cross": 22,
-                "hexagon": 31, "diamond": 36, "arrow": 47, "crescent": 60, "star": 85}
+CATEGORY_IDS = {
+    "disc": 3,
+    "square": 7,
+    "triangle": 11,
+    "ring": 18,
+    "cross": 22,
+    "hexagon": 31,
+    "diamond": 36,
+    "arrow": 47,
+    "crescent": 60,
+    "star": 85,
+}
 NAMES = tuple(CATEGORY_IDS)  # most common first
 MOST, RATIO = 3.5, 100  # objects of the commonest class per image; commonest / rarest
 MEASURABLE = 12  # objects of each class in val and test, at least, for an AP that means something
@@ -43,7 +56,7 @@ def plan(images: int, seed: int, split: str) -> tuple[list[list[str]], list[int]
     """The labels of each image, and the images' ids: shuffled, with gaps."""
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     crowd = rng.uniform(0.3, 1.7, images)
-    crowd[rng.permutation(images)[:round(EMPTY * images)]] = 0
+    crowd[rng.permutation(images)[: round(EMPTY * images)]] = 0
     labels = [[] for _ in range(images)]
     for name, number in class_counts(images, split).items():
         for index in rng.choice(images, number, p=crowd / crowd.sum()):
@@ -73,8 +86,12 @@ def make_split(out: Path, info: dict, processes: int) -> None:
     folder = out / f"{split}.part"  # gets its name when complete, so that a stopped run leaves no doubt
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    coco = {"info": info, "images": [], "annotations": [],
-            "categories": [{"id": number, "name": name} for name, number in CATEGORY_IDS.items()]}
+    coco = {
+        "info": info,
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": number, "name": name} for name, number in CATEGORY_IDS.items()],
+    }
     with multiprocessing.Pool(processes, start_worker) as pool, progress() as shown:
         task = partial(make_one, folder=folder, seed=seed, split=split)
         drawn = pool.imap(task, enumerate(labels), chunksize=4)
@@ -82,10 +99,16 @@ def make_split(out: Path, info: dict, processes: int) -> None:
         for image_id, (image, objects) in zip(ids, drawn, strict=True):
             coco["images"].append({"id": image_id, **image})
             for item in objects:
-                coco["annotations"].append({
-                    "id": len(coco["annotations"]) + 1, "image_id": image_id,
-                    "category_id": CATEGORY_IDS[item["name"]], "bbox": item["bbox"], "area": item["area"],
-                    "iscrowd": 0})
+                coco["annotations"].append(
+                    {
+                        "id": len(coco["annotations"]) + 1,
+                        "image_id": image_id,
+                        "category_id": CATEGORY_IDS[item["name"]],
+                        "bbox": item["bbox"],
+                        "area": item["area"],
+                        "iscrowd": 0,
+                    }
+                )
     folder.rename(out / split)
     write_json(annotation_file(out, split), coco)
 
@@ -99,16 +122,17 @@ def complete(out: Path, info: dict, overwrite: bool) -> bool:
     folder, file = out / info["split"], annotation_file(out, info["split"])
     if not file.exists():
         if folder.exists():
-            raise BadInput(f"{folder} exists, but {file} does not: give another --out, or delete the folder")
+            raise InputError(f"{folder} exists, but {file} does not: give another --out, or delete the folder")
         return False
     found = read_json(file)
     if not str(found.get("info", {}).get("description", "")).startswith("shapes "):
-        raise BadInput(f"{file} was not written by this script: give another --out")
+        raise InputError(f"{file} was not written by this script: give another --out")
     images = [folder / image["file_name"] for image in found["images"]]
     if not overwrite:
         if found["info"] != info:
-            raise BadInput(f"{file} was made with other settings ({found['info']}): "
-                           "give --overwrite, or another --out")
+            raise InputError(
+                f"{file} was made with other settings ({found['info']}): give --overwrite, or another --out"
+            )
         if all(image.exists() for image in images):
             return True
     remove(folder, file, images)
@@ -118,7 +142,7 @@ def complete(out: Path, info: dict, overwrite: bool) -> bool:
 def remove(folder: Path, file: Path, images: list[Path]) -> None:
     """Delete a split: exactly what its annotation file names, never a user's own files beside it."""
     if foreign := set(folder.glob("*")) - set(images):
-        raise BadInput(f"{min(foreign)} was not written by this script: move it, or give another --out")
+        raise InputError(f"{min(foreign)} was not written by this script: move it, or give another --out")
     file.unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -137,16 +161,32 @@ def counts_table(out: Path) -> Table:
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--out", type=Path, default=PROJECT / "data/shapes", metavar="FOLDER",
-                        help="folder to write to (default: data/shapes of the project)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="another seed, another dataset of the same kind (default: %(default)s)")
+    parser = ArgumentParser(__doc__)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "data/shapes",
+        metavar="FOLDER",
+        help="folder to write to (default: data/shapes of the project)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="another seed, another dataset of the same kind (default: %(default)s)",
+    )
     for split, images in zip(SPLITS, (1000, 300, 300), strict=True):
-        parser.add_argument(f"--{split}", type=count, default=images, metavar="N",
-                            help=f"images in {split} (default: {images})")
-    parser.add_argument("--processes", type=count, default=os.cpu_count(), metavar="N",
-                        help="drawing at a time, for the same result (default: one a core)")
+        parser.add_argument(
+            f"--{split}", type=count, default=images, metavar="N", help=f"images in {split} (default: {images})"
+        )
+    parser.add_argument(
+        "--processes",
+        type=count,
+        default=os.cpu_count(),
+        metavar="N",
+        help="drawing at a time, for the same result (default: one a core)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="draw again what is there already")
     options = parser.parse_args()
     if options.seed < 0:

@@ -9,9 +9,12 @@ import tempfile
 from pathlib import Path
 
 from coco_json import CocoWriter
-from command_line import PROJECT, BadInput, Parser, run
+from command_line import PROJECT
 from download import download, unzip
 from from_voc import add_split
+
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
 
 SOURCE = "https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.zip"
 NAMES = ["RBC", "WBC", "Platelets"]
@@ -23,7 +26,7 @@ def find_voc(folder: Path) -> Path:
     for candidate in (folder, *sorted(folder.glob("*")), *sorted(folder.glob("*/*"))):
         if (candidate / "ImageSets/Main/train.txt").is_file():
             return candidate
-    raise BadInput(f"{folder} holds no ImageSets/Main/train.txt: is it a clone of BCCD_Dataset?")
+    raise InputError(f"{folder} holds no ImageSets/Main/train.txt: is it a clone of BCCD_Dataset?")
 
 
 def convert(voc: Path, out: Path) -> None:
@@ -37,11 +40,20 @@ def convert(voc: Path, out: Path) -> None:
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--out", type=Path, default=PROJECT / "data/bccd", metavar="FOLDER",
-                        help="folder to write to (default: data/bccd of the project)")
-    parser.add_argument("--source", default=SOURCE, metavar="URL|FOLDER",
-                        help="a clone of BCCD_Dataset, or the URL of its zip (default: %(default)s)")
+    parser = ArgumentParser(__doc__)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "data/bccd",
+        metavar="FOLDER",
+        help="folder to write to (default: data/bccd of the project)",
+    )
+    parser.add_argument(
+        "--source",
+        default=SOURCE,
+        metavar="URL|FOLDER",
+        help="a clone of BCCD_Dataset, or the URL of its zip (default: %(default)s)",
+    )
     options = parser.parse_args()
     if all((options.out / f"annotations/{split}.json").exists() for split in SPLITS):
         print(f"{options.out}: already there")

@@ -6,8 +6,11 @@ Run again after an interruption: it goes on where it stopped, and skips what is 
 from pathlib import Path
 
 from coco_json import read_json
-from command_line import PROJECT, BadInput, Parser, run
+from command_line import PROJECT
 from download import download, unzip
+
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
 
 SOURCE = "http://images.cocodataset.org"
 SPLITS = ("val2017", "train2017")
@@ -43,19 +46,28 @@ def fetch_images(out: Path, split: str, source: str) -> None:
     download(f"{source}/zips/{archive.name}", archive)
     unzip(archive, out)
     if missing := missing_images(out, split):
-        raise BadInput(f"{out / split} lacks {len(missing)} images, {missing[0]} for one: see {archive}")
+        raise InputError(f"{out / split} lacks {len(missing)} images, {missing[0]} for one: see {archive}")
     archive.unlink()
     print(f"{out / split}: complete")
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--out", type=Path, default=PROJECT / "data/coco", metavar="FOLDER",
-                        help="folder to write to (default: data/coco of the project)")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS,
-                        help="whose images to fetch: val2017 is enough to evaluate (default: both)")
-    parser.add_argument("--source", default=SOURCE, metavar="URL",
-                        help="a mirror to use (default: %(default)s)")
+    parser = ArgumentParser(__doc__)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "data/coco",
+        metavar="FOLDER",
+        help="folder to write to (default: data/coco of the project)",
+    )
+    parser.add_argument(
+        "--splits",
+        nargs="+",
+        choices=SPLITS,
+        default=SPLITS,
+        help="whose images to fetch: val2017 is enough to evaluate (default: both)",
+    )
+    parser.add_argument("--source", default=SOURCE, metavar="URL", help="a mirror to use (default: %(default)s)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     fetch_annotations(options.out, options.source)

@@ -9,11 +9,34 @@ val: the descriptor names test for both. A VOCdevkit at hand is used where it st
 from pathlib import Path
 
 from coco_json import CocoWriter
-from command_line import PROJECT, BadInput, Parser, run
+from command_line import PROJECT
 from from_voc import add_split
 
-NAMES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-         "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
+
+NAMES = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 SPLITS = {"train": (("2007", "trainval"), ("2012", "trainval")), "test": (("2007", "test"),)}
 
 
@@ -22,11 +45,13 @@ def fetch(out: Path, year: str, part: str) -> None:
     if (out / f"VOCdevkit/VOC{year}/ImageSets/Main/{part}.txt").exists():
         return
     from torchvision.datasets import VOCDetection  # takes seconds, and is needed only for a download
+
     try:
         VOCDetection(str(out), year=year, image_set=part, download=True)  # checks the MD5 sum
     except (OSError, RuntimeError) as error:
-        raise BadInput(f"cannot download VOC{year} {part}: {error}; "
-                       f"a VOCdevkit at hand can be linked to {out / 'VOCdevkit'}") from None
+        raise InputError(
+            f"cannot download VOC{year} {part}: {error}; a VOCdevkit at hand can be linked to {out / 'VOCdevkit'}"
+        ) from None
 
 
 def convert(out: Path, split: str) -> None:
@@ -40,9 +65,14 @@ def convert(out: Path, split: str) -> None:
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--out", type=Path, default=PROJECT / "data/voc", metavar="FOLDER",
-                        help="folder to write to (default: data/voc of the project)")
+    parser = ArgumentParser(__doc__)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "data/voc",
+        metavar="FOLDER",
+        help="folder to write to (default: data/voc of the project)",
+    )
     options = parser.parse_args()
     for split, parts in SPLITS.items():
         if (options.out / f"annotations/{split}.json").exists():

@@ -62,7 +62,7 @@ def noise(width: int, height: int, rng) -> np.ndarray:
 def ramp(width: int, height: int, rng) -> np.ndarray:
     """A gradient in a random direction, (height, width) float32 in -1..1."""
     angle = rng.uniform(0, 2 * math.pi)
-    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j].astype(np.float32)
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     return (x * math.cos(angle) + y * math.sin(angle)).astype(np.float32)
 
 

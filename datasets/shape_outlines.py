@@ -56,7 +56,7 @@ def crescent(rng) -> np.ndarray:
 def heart(rng) -> np.ndarray:
     t = np.linspace(0, 2 * math.pi, 64, endpoint=False)
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([16 * np.sin(t)**3, -y], 1) / 16
+    return np.stack([16 * np.sin(t) ** 3, -y], 1) / 16
 
 
 def blob(rng) -> np.ndarray:
@@ -93,6 +93,7 @@ LOOKALIKES = (
     lambda rng: [arc(0, math.pi)],  # half-disc
     lambda rng: [thick_arc(0, rng.uniform(1.2, 1.6) * math.pi, rng.uniform(0.55, 0.7))],  # broken ring
     lambda rng: [spiked(int(rng.integers(7, 11)), rng.uniform(0.5, 0.7))],  # burst
-    lambda rng: [np.array([(-1, -1), (1, -1), (1, -0.4), (0.3, -0.4), (0.3, 1), (-0.3, 1), (-0.3, -0.4),
-                           (-1, -0.4)])],  # letter T
+    lambda rng: [
+        np.array([(-1, -1), (1, -1), (1, -0.4), (0.3, -0.4), (0.3, 1), (-0.3, 1), (-0.3, -0.4), (-1, -0.4)])
+    ],  # letter T
 )

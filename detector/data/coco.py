@@ -64,10 +64,10 @@ class CocoData:
         return np.bincount(self.labels[~self.iscrowd], minlength=len(self.class_names))
 
     def to_coco_api(self) -> dict:
-        """The dataset in COCO's JSON layout, with the file's own ids, for evaluators."""
+        """The dataset in COCO's JSON layout, with the file's own image and category ids, for evaluators."""
         images = zip(self.image_ids.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True)
         annotations = zip(
-            self.annotation_ids.tolist(),
+            range(1, len(self.boxes) + 1),  # not the file's: COCO's evaluation takes id 0 for "not matched"
             np.repeat(self.image_ids, np.diff(self.first)).tolist(),
             self.category_ids[self.labels].tolist(),
             self.boxes.tolist(),

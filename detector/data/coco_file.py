@@ -87,8 +87,8 @@ def name_at(names: bytes, offsets: np.ndarray, i: int) -> str:
 def read_columns(path: Path) -> Columns:
     """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it.
 
-    Annotation ids that are missing, repeated or 0 (which COCO's own evaluation takes for "not matched") are replaced,
-    all of them, by 1, 2, 3 ... in the order of the file; no result refers to them.
+    An annotation without an id gets its position in the file, from 1. Annotation ids serve to name annotations in
+    messages, no result refers to them: they may be 0 or repeated.
     """
     file = _parse(path)
     categories = [row for rows in _decode(path, file.categories, _Category, "category") for row in rows]
@@ -140,10 +140,9 @@ def _box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
         columns["boxes"][start:end] = [r.bbox for r in rows]
         columns["areas"][start:end] = [np.nan if r.area is None else r.area for r in rows]
         columns["iscrowd"][start:end] = [r.iscrowd for r in rows]
-        columns["annotation_ids"][start:end] = [r.id or 0 for r in rows]
-    ids = columns["annotation_ids"]
-    if (ids == 0).any() or _first_duplicate(ids) is not None:
-        columns["annotation_ids"] = np.arange(1, count + 1)
+        columns["annotation_ids"][start:end] = [
+            position if r.id is None else r.id for position, r in enumerate(rows, start + 1)
+        ]
     return columns
 
 

@@ -67,18 +67,18 @@ def test_back_to_coco(coco, split_of):
     api = read_coco(split_of(coco)).to_coco_api()
     assert api["images"] == coco["images"]
     assert api["categories"] == [{"id": 2, "name": "dog"}, {"id": 4, "name": "bird"}, {"id": 9, "name": "cat"}]
-    assert api["annotations"][1] == coco["annotations"][0]
-    assert [a["id"] for a in api["annotations"]] == [6, 5, 8, 7]
+    assert {**api["annotations"][1], "id": 5} == coco["annotations"][0]
+    assert [a["id"] for a in api["annotations"]] == [1, 2, 3, 4]  # never 0, whatever the file has
     json.dumps(api)
 
 
-@pytest.mark.parametrize("ids", [[None, None, None, None], [0, 1, 2, 3], [4, 4, 5, 6]])
-def test_annotation_ids_that_are_no_use_are_replaced(coco, split_of, ids):
+@pytest.mark.parametrize(("ids", "kept"), [([None] * 4, [2, 1, 3, 4]), ([0, 1, 1, 9], [1, 0, 1, 9])])
+def test_annotation_ids_are_kept_and_missing_ones_are_positions(coco, split_of, ids, kept):
     for annotation, id_ in zip(coco["annotations"], ids, strict=True):
         del annotation["id"]
         if id_ is not None:
             annotation["id"] = id_
-    assert sorted(read_coco(split_of(coco)).annotation_ids.tolist()) == [1, 2, 3, 4]
+    assert read_coco(split_of(coco)).annotation_ids.tolist() == kept
 
 
 def test_more_records_than_a_chunk(coco, split_of, monkeypatch):
@@ -224,7 +224,7 @@ def test_real_coco_comes_back_as_it_was(real_data):
     split = load_descriptor(real_data("coco_tiny") / "coco_tiny.yaml").split("val")
     original = json.loads(split.annotations.read_text())
     api = read_coco(split).to_coco_api()
-    key = "id", "image_id", "category_id", "bbox", "area", "iscrowd"
+    key = "image_id", "category_id", "bbox", "area", "iscrowd"
     as_tuples = [sorted([a[k] for k in key] for a in x["annotations"]) for x in (api, original)]
     assert as_tuples[0] == as_tuples[1]
     names = [[(c["id"], c["name"]) for c in x["categories"]] for x in (api, original)]
