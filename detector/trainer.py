@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from detector import checkpoint
-from detector.config import Config, dump
+from detector.config import Config, TrainConfig, dump
 from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
 from detector.data.loader import Loader, train_loader
 from detector.engine import train_one_epoch
@@ -23,12 +23,15 @@ from detector.evaluator import detect_split, draw_samples, write_evaluation
 from detector.losses.criterion import build_criterion
 from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
+from detector.models.retinanet import RetinaNet
 from detector.optim import build_optimizer, build_schedule, scaled_lr
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog, progress_bar
 from detector.utils.seed import seed_everything
 from detector.utils.signals import StopRequest
+
+RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval")
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    evaluated: int = 0  # epochs done at the last evaluation
     best_ap: float = -1.0
 
 
@@ -67,24 +71,15 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
 
     Returns 0, or 128 + the number of the signal that stopped it (after saving). Raises InputError.
     """
-    directory = Path(config.output_dir)
+    directory, settings = Path(config.output_dir), config.train
     last = _open_run(directory, resume, overwrite)
     device = resolve_device(config.device)
-    precision, autocast = resolve_precision(config.train.precision, device)
+    precision, autocast = resolve_precision(settings.precision, device)
     train, val = read_training_data(config)
-    if last and last["class_names"] != train.class_names:
-        raise InputError(
-            f"{directory}: was trained on other classes ({', '.join(last['class_names'])}); start a new run"
-        )
 
     seed_everything(config.seed)
-    model = build_model(config.model, len(train.class_names), pretrained=last is None)
-    new_classes = []
-    if last is None and config.model.weights:
-        new_classes = checkpoint.start_from(model, config.model.weights, train.class_names)
-    model.to(device, memory_format=torch.channels_last if config.train.channels_last else torch.contiguous_format)
-
-    settings = config.train
+    model, new_classes = _build_model(config, train.class_names, last, directory)
+    model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
     loader = train_loader(
         train,
         image_size=config.data.image_size,
@@ -93,19 +88,17 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         workers=config.data.workers,
         seed=config.seed,
     )
-    steps_per_epoch = -(-len(loader) // settings.accumulate)
-    total_steps = settings.epochs * steps_per_epoch
+    total_steps = settings.epochs * -(-len(loader) // settings.accumulate)
     optimizer = build_optimizer(model, settings, settings.batch_size * settings.accumulate)
     schedule = build_schedule(optimizer, settings, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
     training = Training(model, optimizer, schedule, scaler)
+    criterion = build_criterion(config.loss).to(device)
     if last:
         training.load(last, source=str(directory))
     progress = training.progress
 
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.yaml").write_text(dump(config))
-    log = RunLog(directory, resume_step=progress.step if last else None)
+    log = _start_log(directory, config, progress.step if last else None)
     _introduce(log, config, train, val, model, f"{device.type}, {precision}", total_steps)
     if new_classes:
         log.say(f"{config.model.weights} does not know {', '.join(new_classes)}: these start from nothing")
@@ -114,24 +107,26 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         for change in _changes(last["config"], config.model_dump()):
             log.say(f"  changed since: {change}")
 
-    criterion = build_criterion(config.loss).to(device)
     with StopRequest() as stop:
-        while progress.epoch < settings.epochs:
-            _train_epoch(training, criterion, loader, settings, autocast, device, log, stop)
-            if stop.signum:
+        while progress.evaluated < settings.epochs:
+            if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
+                _evaluate(training, config, train, val, device, directory, log)
                 _save(directory / "checkpoints" / "last.pt", config, train, training.state())
-                log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
-                return 128 + stop.signum
-            progress.epoch, progress.batch = progress.epoch + 1, 0
+                continue
+            _train_epoch(training, criterion, loader, settings, autocast, device, log, stop)
             # before evaluating: if that fails, the state is there
             _save(directory / "checkpoints" / "last.pt", config, train, training.state())
-            if progress.epoch % settings.eval_every == 0 or progress.epoch == settings.epochs:
-                _evaluate(training, config, train, val, device, directory, log)
-    plot_curves(directory / "metrics.jsonl", directory / "eval" / "curves.png")
+            if stop.signum:
+                log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
+                return 128 + stop.signum
     log.say(f"done; the best checkpoint on val has AP {progress.best_ap:.3f}, its figures and pictures are in")
     log.say(f"{directory / 'eval' / 'val'}, the curves in {directory / 'eval' / 'curves.png'}")
     log.close()
     return 0
+
+
+def _is_evaluated(epoch: int, settings: TrainConfig) -> bool:
+    return epoch % settings.eval_every == 0 or epoch >= settings.epochs
 
 
 def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
@@ -148,17 +143,39 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
 
 
 def _open_run(directory: Path, resume: bool, overwrite: bool) -> dict | None:
-    """The checkpoint to resume from, or None for a directory that is now free. Raises InputError if it is not."""
+    """The checkpoint to resume from, or None where a new run may start. Raises InputError where it may not."""
     if resume:
         last = checkpoint.load(directory / "checkpoints" / "last.pt")
         if "optimizer" not in last:
             raise InputError(f"{directory}: its last checkpoint holds only weights; a training cannot go on from it")
         return last
-    if (directory / "config.yaml").exists() or (directory / "checkpoints").exists():
-        if not overwrite:
-            raise InputError(f"{directory}: holds a run already; say --resume, --overwrite or output_dir=another")
-        shutil.rmtree(directory)
+    if not overwrite and any((directory / name).exists() for name in RUN_FILES):
+        raise InputError(f"{directory}: holds a run already; say --resume, --overwrite or output_dir=another")
     return None
+
+
+def _build_model(
+    config: Config, class_names: list[str], last: dict | None, directory: Path
+) -> tuple[RetinaNet, list[str]]:
+    """The model, with its first weights unless it resumes, and the classes that `model.weights` does not know."""
+    if last and last["class_names"] != class_names:
+        raise InputError(
+            f"{directory}: was trained on other classes, {', '.join(last['class_names'])}; start a new run"
+        )
+    model = build_model(config.model, len(class_names), pretrained=last is None)
+    if last or not config.model.weights:
+        return model, []
+    return model, checkpoint.start_from(model, config.model.weights, class_names)
+
+
+def _start_log(directory: Path, config: Config, resume_step: int | None) -> RunLog:
+    """The run directory and its log; a new run takes the place of an old one, file by file."""
+    if resume_step is None:
+        for path in (directory / name for name in RUN_FILES):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.yaml").write_text(dump(config))
+    return RunLog(directory, resume_step)
 
 
 def _changes(before: dict, now: dict, path: str = "") -> Iterator[str]:
@@ -218,9 +235,10 @@ def _train_epoch(training: Training, criterion, loader: Loader, settings, autoca
             record["images_per_second"] = images / (time.perf_counter() - start)
             bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")
             if progress.step % settings.log_every == 0 or progress.batch == len(loader):
-                log.numbers("train", progress.step, progress.epoch, record)
-            if stop.signum:
+                log.numbers("train", progress.step, progress.epoch + 1, record)
+            if stop.signum and progress.batch < len(loader):
                 return
+    progress.epoch, progress.batch = progress.epoch + 1, 0
     log.say(
         f"{name}: loss {record['loss']:.3f} (cls {record['loss_cls']:.3f}, box {record['loss_box']:.3f}), "
         f"lr {record['lr']:.2g}, {record['images_per_second']:.1f} images/s, {time.perf_counter() - start:.0f} s"
@@ -240,7 +258,9 @@ def _evaluate(training: Training, config: Config, train: CocoData, val: CocoData
         progress.best_ap = metrics["AP"]
         _save(directory / "checkpoints" / "best.pt", config, train, {"model": training.model.state_dict()})
         write_evaluation(directory / "eval" / "val", detections, val, metrics)
-    if progress.epoch == config.train.epochs:
+    progress.evaluated = progress.epoch
+    plot_curves(directory / "metrics.jsonl", directory / "eval" / "curves.png")
+    if progress.epoch >= config.train.epochs:
         log.say(f"{coco_table(metrics)}\n{per_class_table(metrics)}")
 
 
