@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from detector.losses.assigner import BACKGROUND, IGNORED
 
-CPU_CHUNK = 1 << 16  # elements: the temporaries of a chunk stay in the cores' L2 caches
+CPU_CHUNK = 1 << 18  # elements: the temporaries of a chunk stay in the cores' L2 caches
 GPU_CHUNK = 1 << 24  # few large kernels, and still a bounded amount of memory
 
 
@@ -69,48 +69,64 @@ class _FocalLoss(torch.autograd.Function):
     """The gradient is computed with the loss, so that p and softplus are computed once and then forgotten."""
 
     @staticmethod
-    def forward(ctx, logits, classes, gamma, positive_weight, negative_weight):
-        num_classes = logits.shape[-1]
-        flat, flat_classes = logits.detach().reshape(-1, num_classes), classes.reshape(-1)
-        gradient = torch.empty_like(flat)
-        total = torch.zeros((), dtype=_accumulator(flat), device=flat.device)
-        rows = max(1, (CPU_CHUNK if flat.device.type == "cpu" else GPU_CHUNK) // num_classes)
-        for x, c, g in zip(flat.split(rows), flat_classes.split(rows), gradient.split(rows), strict=True):
-            total += _chunk_loss(x, c, g, gamma, positive_weight, negative_weight)
-        ctx.save_for_backward(gradient.view_as(logits))
+    def forward(ctx, logits, classes, *weights):
+        total, ctx.gradient = _loss_and_gradient(logits, classes, *weights)
+        ctx.save_for_backward(logits, classes)
+        ctx.weights = weights
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_output.to(gradient.dtype), None, None, None, None
+        # Scaled in place and given away: a second tensor of this size would cost more than all the arithmetic. Only a
+        # second backward through a retained graph has to compute it again.
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            gradient = _loss_and_gradient(*ctx.saved_tensors, *ctx.weights)[1]
+        return gradient.mul_(grad_output), None, None, None, None
 
 
-def _chunk_loss(x, classes, gradient, gamma, positive_weight, negative_weight) -> Tensor:
-    """Loss of some anchors, x (R, K) with classes (R,); its derivative by x is written into `gradient` (R, K)."""
-    x = x.to(_accumulator(x))
-    derivative = gradient if gradient.dtype == x.dtype else torch.empty_like(x)
-    weight = (classes != IGNORED).to(x.dtype) * negative_weight
-    p, softplus = torch.sigmoid(x), _softplus(x)
+def _loss_and_gradient(logits, classes, gamma, positive_weight, negative_weight) -> tuple[Tensor, Tensor]:
+    """The loss (scalar) and its derivative by the logits."""
+    flat, classes = logits.detach().reshape(-1, logits.shape[-1]), classes.reshape(-1)
+    gradient = torch.empty_like(flat)
+    loss = torch.zeros((), dtype=_accumulator(flat), device=flat.device)
+    weights = (classes != IGNORED).to(loss.dtype) * negative_weight
+    rows = max(1, (CPU_CHUNK if flat.device.type == "cpu" else GPU_CHUNK) // flat.shape[1])
+    for x, weight, out in zip(flat.split(rows), weights.split(rows), gradient.split(rows), strict=True):
+        loss += _all_as_background(x, weight, out, gamma)
+    loss += _correct_positives(flat, classes, gradient, gamma, positive_weight, negative_weight)
+    return loss, gradient.view(logits.shape)
+
+
+def _all_as_background(x: Tensor, weight: Tensor, out: Tensor, gamma: float) -> Tensor:
+    """Loss of logits x (R, K), weighted by row (R,), if all were background; its derivative goes into `out`."""
+    x = x.to(weight.dtype)
+    p = torch.sigmoid(x)
     modulation = _power(p, gamma).mul_(weight[:, None])
-    loss = torch.dot(modulation.view(-1), softplus.view(-1))
-    torch.addcmul(p, softplus, 1 - p, value=gamma, out=derivative).mul_(modulation)
+    loss = _softplus(x).mul_(modulation)
+    total = loss.sum()
+    derivative = torch.mul(modulation, p, out=out) if out.dtype == x.dtype else modulation * p
+    derivative.add_(loss.addcmul_(loss, p, value=-1), alpha=gamma)  # gamma (1 - p) loss
+    if derivative is not out:
+        out.copy_(derivative)
+    return total
 
-    # The positive pair of each anchor: take the background term back, put the positive one in. Dense over the
-    # anchors (K times fewer than the pairs): looking up which are positive would be a CPU-GPU sync point.
-    positive = classes > BACKGROUND
-    column = classes.clamp(min=0)[:, None]
-    x = x.gather(1, column)[:, 0]
+
+def _correct_positives(logits, classes, gradient, gamma, positive_weight, negative_weight) -> Tensor:
+    """For the one positive pair of each positive anchor: what it adds to the loss, and its derivative in `gradient`.
+
+    Dense over the R anchors (K times fewer than the pairs): to look up which are positive is a CPU-GPU sync point.
+    """
+    positive, column = classes > BACKGROUND, classes.clamp(min=0)[:, None]
+    x = logits.gather(1, column)[:, 0].to(_accumulator(logits))
     p, q = torch.sigmoid(x), torch.sigmoid(-x)
-    difference = positive_weight * _power(q, gamma) * _softplus(-x) - negative_weight * _power(p, gamma) * _softplus(x)
-    loss = loss + torch.where(positive, difference, 0).sum()
-    positive_derivative = -positive_weight * _power(q, gamma) * (gamma * p * _softplus(-x) + q)
-    background = derivative.gather(1, column)[:, 0]
-    derivative.scatter_(1, column, torch.where(positive, positive_derivative, background)[:, None])
-    if derivative is not gradient:
-        gradient.copy_(derivative)
-    return loss
+    own = positive_weight * _power(q, gamma) * _softplus(-x)
+    taken_back = negative_weight * _power(p, gamma) * _softplus(x)
+    derivative = -positive_weight * _power(q, gamma) * (gamma * p * _softplus(-x) + q)
+    background = gradient.gather(1, column)[:, 0]
+    gradient.scatter_(1, column, torch.where(positive, derivative.to(gradient.dtype), background)[:, None])
+    return torch.where(positive, own - taken_back, 0).sum()
 
 
 def _softplus(x: Tensor) -> Tensor:
