@@ -31,11 +31,14 @@ venv: $(READY)
 
 # uv where it is there or can be had, else pip: the same packages, only slower
 $(READY): requirements.txt pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed, this is ' + sys.version)"
-	[ -x $(PY) ] || $(PYTHON) -m venv .venv
-	if command -v uv >/dev/null; then uv pip install --python $(PY) -e '.[dev]'; \
-	elif $(PY) -m pip install --quiet uv; then .venv/bin/uv pip install --python $(PY) -e '.[dev]'; \
-	else $(PY) -m pip install -e '.[dev]'; fi
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed, not ' + sys.version)"
+	if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && uv pip install --python $(PY) -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv .venv && \
+	  if $(PY) -m pip install --quiet uv; then .venv/bin/uv pip install --python $(PY) -e '.[dev]'; \
+	  else $(PY) -m pip install -e '.[dev]'; fi; \
+	fi
 	touch $@
 
 clean:

@@ -24,6 +24,17 @@ def count(text: str) -> int:
     return value
 
 
+def add_writing_options(parser: argparse.ArgumentParser) -> None:
+    """What every converter lets choose about the file that it writes: see CocoWriter."""
+    parser.add_argument(
+        "--categories-of",
+        type=Path,
+        metavar="JSON",
+        help="take the categories of this COCO file: the train split's, when converting val",
+    )
+    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+
+
 def progress() -> Progress:
     """A bar that counts things done."""
     return bar(MofNCompleteColumn(), TimeRemainingColumn())

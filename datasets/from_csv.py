@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 
 from coco_json import CocoWriter, image_size, nearest
-from command_line import progress
+from command_line import add_writing_options, progress
 
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
@@ -101,13 +101,7 @@ def main():
     parser.add_argument(
         "--images", type=Path, metavar="FOLDER", help="what paths are relative to (default: the CSV's folder)"
     )
-    parser.add_argument(
-        "--categories-of",
-        type=Path,
-        metavar="JSON",
-        help="take the categories of this COCO file: the train split's, when converting val",
-    )
-    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+    add_writing_options(parser)
     options = parser.parse_args()
     images = options.images or options.csv.parent
     coco = CocoWriter(categories_of=options.categories_of, drop_bad=options.drop_bad)

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from coco_json import IMAGE_TYPES, CocoWriter, image_size
-from command_line import progress
+from command_line import add_writing_options, progress
 
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
@@ -97,13 +97,7 @@ def main():
     parser.add_argument(
         "--list", type=Path, metavar="TXT", help="only the images it names (ImageSets/Main/*.txt; default: all)"
     )
-    parser.add_argument(
-        "--categories-of",
-        type=Path,
-        metavar="JSON",
-        help="take the categories of this COCO file: the train split's, when converting val",
-    )
-    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+    add_writing_options(parser)
     options = parser.parse_args()
     coco = CocoWriter(categories_of=options.categories_of, drop_bad=options.drop_bad)
     add_folder(coco, options.annotations, options.images, options.list, options.images)

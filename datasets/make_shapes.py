@@ -40,7 +40,7 @@ CATEGORY_IDS = {
     "star": 85,
 }
 NAMES = tuple(CATEGORY_IDS)  # most common first
-MOST, RATIO = 3.5, 100  # objects of the commonest class per image; commonest / rarest
+MOST, RATIO = 5, 100  # objects of the commonest class per image; commonest / rarest
 MEASURABLE = 12  # objects of each class in val and test, at least, for an AP that means something
 EMPTY = 0.05  # fraction of images without objects
 

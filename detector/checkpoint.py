@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from detector.models.files import read_torch_file
 from detector.models.retinanet import RetinaNet
-from detector.models.weights import load_detector_weights, load_into
+from detector.models.weights import NOT_CLASSES, load_detector_weights, load_into
 from detector.utils.errors import InputError
 
 FORMAT = 1  # raised when the contents change meaning
+CONTENTS = ("format", "model", "config", "class_names", "category_ids")  # of every checkpoint; `last` has more
 
 
 def save(path: Path, state: dict) -> None:
@@ -29,15 +32,10 @@ def save(path: Path, state: dict) -> None:
 def load(path: Path) -> dict:
     """A checkpoint's contents, tensors on the CPU; no code in it is run. Raises InputError."""
     state = read_torch_file(path)
-    if not is_checkpoint(state):
-        raise InputError(f"{path}: not a checkpoint of this project (no `format`, `model` and `config` in it)")
-    if state["format"] > FORMAT:
-        raise InputError(f"{path}: written by a newer version (format {state['format']}; this one reads {FORMAT})")
+    if not _is_checkpoint(state):
+        raise InputError(f"{path}: not a checkpoint of this project (it has not all of {', '.join(CONTENTS)})")
+    _check_format(state, path)
     return state
-
-
-def is_checkpoint(state: object) -> bool:
-    return isinstance(state, dict) and {"format", "model", "config", "class_names"} <= state.keys()
 
 
 def find(source: Path) -> Path:
@@ -50,15 +48,43 @@ def find(source: Path) -> Path:
     raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; is it a run directory?")
 
 
+class Weights(NamedTuple):
+    """Weights of a whole detector."""
+
+    state: dict[str, Tensor]  # parameter name → tensor
+    slots: list[str] | None  # names of the class rows in order, some of which may be no classes; None: unknown
+    category_ids: dict[str, int] | None  # of the classes among them, by name
+
+
+def read_detector(source: str) -> Weights:
+    """What `model.weights` names: a run directory or a checkpoint of ours, or what `load_detector_weights` takes.
+
+    Raises InputError.
+    """
+    path = find(Path(source))
+    contents = read_torch_file(path) if path.is_file() and path.suffix != ".safetensors" else None
+    if _is_checkpoint(contents):
+        _check_format(contents, path)
+        names = contents["class_names"]
+        return Weights(contents["model"], names, dict(zip(names, contents["category_ids"], strict=True)))
+    state, slots = load_detector_weights(source)
+    ids = slots and {name: slot for slot, name in enumerate(slots) if name not in NOT_CLASSES}
+    return Weights(state, slots, ids)
+
+
 def start_from(model: RetinaNet, source: str, class_names: list[str]) -> list[str]:
     """Load `model.weights` into a model of the classes `class_names`, by class name.
 
-    source: a run directory or a checkpoint of ours, or what `load_detector_weights` takes. Returns the names of the
-    classes that it does not know and that start from nothing. Raises InputError.
+    Returns the names of the classes that it does not know and that start from nothing. Raises InputError.
     """
-    path = find(Path(source))
-    state = read_torch_file(path) if path.is_file() and path.suffix != ".safetensors" else None
-    if is_checkpoint(state):
-        return load_into(model, state["model"], state["class_names"], class_names, source=source)
-    weights, names = load_detector_weights(source)
-    return load_into(model, weights, names, class_names, source=source)
+    weights = read_detector(source)
+    return load_into(model, weights.state, weights.slots, class_names, source=source)
+
+
+def _is_checkpoint(state: object) -> bool:
+    return isinstance(state, dict) and set(CONTENTS) <= state.keys()
+
+
+def _check_format(state: dict, path: Path) -> None:
+    if state["format"] not in range(1, FORMAT + 1):
+        raise InputError(f"{path}: format {state['format']!r} is not one that this version reads (1 to {FORMAT})")

@@ -7,9 +7,9 @@ reference (`tools/train.py --show-config`) and every error message are made from
 from __future__ import annotations
 
 import difflib
-import re
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,25 +17,28 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detector.utils.errors import InputError
+from detector.utils.yaml import read_yaml, read_yaml_file
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=1, le=10_000)]
+Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are not coerced across types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ShortLong(Section):
     """Resize so that the short side is `short` px, unless the long side would pass `long` px (as torchvision)."""
 
-    short: PositiveInt
+    short: Side
     """Length of the short side, in pixels."""
-    long: PositiveInt
+    long: Side
     """Greatest length of the long side, in pixels."""
 
     @model_validator(mode="after")
@@ -46,9 +49,9 @@ class ShortLong(Section):
 
 
 class DataConfig(Section):
-    dataset: str
+    dataset: Name
     """Dataset descriptor (YAML), relative to the working directory."""
-    image_size: PositiveInt | ShortLong = 640
+    image_size: Side | ShortLong = 640
     """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
     augment: Literal["none", "light", "strong"] | list[dict[str, Any]] = "light"
     """Training augmentation: a preset, or a list of albumentations transforms as [{name: HorizontalFlip, p: 0.5}]."""
@@ -61,7 +64,7 @@ class DataConfig(Section):
 class BackboneConfig(Section):
     name: str = "resnet50"
     """resnet18, resnet34, resnet50, resnet101, resnext50_32x4d or mobilenet_v3_large."""
-    weights: str | None = "DEFAULT"
+    weights: Name | None = "DEFAULT"
     """ImageNet weights: a torchvision enum name (DEFAULT, IMAGENET1K_V1, ...), a local file, or null = from scratch."""
     norm: Literal["frozen", "batch", "sync", "group"] = "frozen"
     """Normalisation: frozen statistics, batch, sync (batch across GPUs), or group (for small batches from scratch)."""
@@ -106,7 +109,7 @@ class PostprocessConfig(Section):
 
 
 class ModelConfig(Section):
-    weights: str | None = None
+    weights: Name | None = None
     """A whole detector to start from: a torchvision enum name (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1),
     a file in torchvision's layout, a checkpoint or a run directory; null = only the backbone's weights."""
     backbone: BackboneConfig = BackboneConfig()
@@ -190,9 +193,9 @@ class EvalConfig(Section):
 class Config(Section):
     """One experiment."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seeds the weights, the order of the images and every augmentation."""
-    output_dir: str | None = None
+    output_dir: Name | None = None
     """Run directory; null = runs/<config file's stem>."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cuda:1 or cpu."""
@@ -225,20 +228,6 @@ def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> C
         raise InputError(f"{source}: {_sentence(_nearest_miss(problem.errors()))}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as the number it is (YAML 1.2), not as a string (PyYAML's YAML 1.1)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def read_yaml(text: str) -> Any:
-    """Parse YAML. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
-
-
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load_config` reads back to the same Config."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
@@ -251,7 +240,7 @@ def reference() -> str:
 
 
 def _with_base(path: Path, child: Path | None = None) -> dict:
-    tree = _read(path)
+    tree = read_yaml_file(path, "config file")
     base = tree.pop("base", None)
     if base is None:
         return tree
@@ -260,20 +249,6 @@ def _with_base(path: Path, child: Path | None = None) -> dict:
     if not isinstance(base, str):
         raise InputError(f"{path}: base: must be the name of one file, got {base!r}")
     return _merge(_with_base(path.parent / base, child=path), tree)
-
-
-def _read(path: Path) -> dict:
-    try:
-        tree = read_yaml(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such config file{_nearest_file(path)}") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path}: cannot be read as text ({problem})") from None
-    except yaml.YAMLError as problem:
-        raise InputError(f"{path}: not valid YAML, {' '.join(str(problem).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected `section: ...` lines, found {type(tree).__name__}")
-    return tree
 
 
 def _merge(base: dict, over: dict) -> dict:
@@ -303,15 +278,30 @@ def _apply(tree: dict, override: str) -> None:
 
 def _nearest_miss(errors: list[dict]) -> dict:
     """Of the errors at the first wrong place (one for each member of a union), that of the member which was meant:
-    the one that did not already fail at the type."""
+    the deepest, rather one that did not fail at the type, rather an unknown key."""
     place = _location(errors[0])
     there = [e for e in errors if _location(e)[: len(place)] == place]
-    return next((e for e in there if not e["type"].endswith("_type")), errors[0])
+    return max(
+        there,
+        key=lambda e: (len(_location(e)), not e["type"].endswith("_type"), e["type"] == "extra_forbidden"),
+    )
 
 
 def _location(error: dict) -> list[str | int]:
-    """Where in the config, without the members of a union that pydantic names on the way."""
-    return [part for part in error["loc"] if not _is_union_tag(part)]
+    """Where in the config, without the members of a union (`ShortLong`, `list[...]`) that pydantic names on the way."""
+    *parents, last = error["loc"] or [""]
+    known = {name for section in _sections(Config) for name in section.model_fields}
+    return [part for part in parents if part in known or isinstance(part, int)] + (
+        [last] if last in known or isinstance(last, int) or error["type"] == "extra_forbidden" else []
+    )
+
+
+def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield section
+    for field in section.model_fields.values():
+        for member in _members(field.annotation):
+            if isinstance(member, type) and issubclass(member, BaseModel):
+                yield from _sections(member)
 
 
 def _sentence(error: dict) -> str:
@@ -330,11 +320,6 @@ def _sentence(error: dict) -> str:
     return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
 
 
-def _is_union_tag(part: str | int) -> bool:
-    """pydantic puts the tried member of a union (`ShortLong`, `constrained-int`, `list[...]`) into the location."""
-    return isinstance(part, str) and (part == "ShortLong" or any(mark in part for mark in "-[('"))
-
-
 def _section_at(location: list) -> type[BaseModel]:
     section: type[BaseModel] = Config
     for key in location:
@@ -350,12 +335,6 @@ def _members(annotation: Any) -> list:
     if typing.get_origin(annotation) is Annotated:
         return _members(typing.get_args(annotation)[0])
     return [annotation]
-
-
-def _nearest_file(path: Path) -> str:
-    siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
 def _reference_lines(section: type[BaseModel], depth: int) -> list[str]:

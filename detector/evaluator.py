@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from detector.engine import evaluate
 from detector.evaluation.coco import Detections, coco_metrics, coco_results
 from detector.evaluation.draw import contact_sheet, truth_beside_detections
 from detector.evaluation.tables import coco_table, per_class_table
-from detector.inference import Detector
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
+
+if TYPE_CHECKING:
+    from detector.inference import Detector
 
 SAMPLES = 8  # pictures of a contact sheet
 DRAWN_SCORE = 0.3  # detections below are not drawn
@@ -83,8 +86,10 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     check_images_exist(data)
     for reason, count in data.dropped.items():
         console.print(f"{count} annotations left out: {reason}")
+    new_labels = _labels_in(data, detector.class_names)
     detections = detect_split(detector.model, detector.postprocess, data, detector.config, detector.device)
-    detections = _with_labels_of(data, detections, detector.class_names)
+    labels = new_labels[detections.labels]
+    detections = replace(detections, labels=labels).select(labels >= 0)
     metrics = coco_metrics(detections, data, detector.config.eval.backend)
     directory = (
         _run_directory(Path(source), detector.config)
@@ -96,8 +101,11 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     return metrics
 
 
-def _with_labels_of(data: CocoData, detections: Detections, class_names: list[str]) -> Detections:
-    """Detections with the dataset's labels in place of the detector's; classes that the dataset lacks go."""
+def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:
+    """(K,) int64: for each of the detector's classes the dataset's label of that name, -1 where it has none.
+
+    Says which classes only one of them has. Raises InputError if they share none.
+    """
     unknown = [name for name in data.class_names if name not in class_names]
     shared = len(data.class_names) - len(unknown)
     if not shared:
@@ -107,8 +115,7 @@ def _with_labels_of(data: CocoData, detections: Detections, class_names: list[st
     if len(class_names) > shared:
         console.print(f"{len(class_names) - shared} classes of the detector are not in this dataset: not counted")
     label_of = {name: label for label, name in enumerate(data.class_names)}
-    labels = np.array([label_of.get(name, -1) for name in class_names])[detections.labels]
-    return replace(detections, labels=labels).select(labels >= 0)
+    return np.array([label_of.get(name, -1) for name in class_names])
 
 
 def _run_directory(source: Path, config: Config) -> Path:

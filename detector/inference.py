@@ -14,13 +14,14 @@ from PIL import Image
 from detector import checkpoint
 from detector.config import Config, load_config, validate
 from detector.data.coco import load_descriptor, read_coco
-from detector.data.image import read_image, to_rgb
+from detector.data.image import read_image, to_rgb, turned_upright
 from detector.data.loader import collate
-from detector.data.transforms import build_transform, letterbox
+from detector.data.transforms import Transform, build_transform, letterbox
 from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
+from detector.models.weights import load_into
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
 
@@ -65,17 +66,19 @@ class Detector:
 
 def load(source: str | Path, device: str = "auto", overrides: Sequence[str] = ()) -> Detector:
     """A detector from a run directory (its best checkpoint), a checkpoint file, or a CONFIG whose `model.weights`
-    names a whole detector (then for the classes of its dataset's val split, by name).
+    names a whole detector (for all classes it knows; where it does not name them, those of the dataset's val split).
 
     overrides: dotted.path=value on its configuration. Raises InputError.
     """
     source = Path(source)
     if source.suffix in (".yaml", ".yml"):
-        model, classes, config = _from_config(source, overrides)
+        config = load_config(source, overrides)
+        model, classes = _from_weights(config, source)
     else:
         state = checkpoint.load(checkpoint.find(source))
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
-        config = validate(state["config"], str(source), overrides)
+        # it was trained on a device of its own time and machine
+        config = validate({**state["config"], "device": "auto"}, str(source), overrides)
         model = build_model(config.model, len(classes), pretrained=False)
         load_strictly(model, state["model"], source=str(source))
     place = resolve_device(config.device if device == "auto" else device)
@@ -84,24 +87,36 @@ def load(source: str | Path, device: str = "auto", overrides: Sequence[str] = ()
     return Detector(model, list(classes), list(classes.values()), config, place, postprocess)
 
 
-def _from_config(path: Path, overrides: Sequence[str]) -> tuple[RetinaNet, dict[str, int], Config]:
-    config = load_config(path, overrides)
-    if config.model.weights is None:
-        raise InputError(f"{path}: model.weights names no detector to use; give a run directory or a checkpoint")
-    descriptor = load_descriptor(config.data.dataset)
-    val = read_coco(descriptor.split("val"), descriptor.classes, config.data.bad_annotations)
-    model = build_model(config.model, len(val.class_names), pretrained=False)
-    unknown = checkpoint.start_from(model, config.model.weights, val.class_names)
-    if unknown:
-        raise InputError(f"{config.model.weights}: does not know the class {unknown[0]!r} of {descriptor.path}")
-    return model, dict(zip(val.class_names, val.category_ids.tolist(), strict=True)), config
+def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:
+    """The detector of `model.weights`, and class name → category id."""
+    weights = config.model.weights
+    if weights is None:
+        raise InputError(f"{source}: model.weights names no detector to use; give a run directory or a checkpoint")
+    state, slots, classes = checkpoint.read_detector(weights)
+    if classes is None:
+        descriptor = load_descriptor(config.data.dataset)
+        val = read_coco(descriptor.split("val"), descriptor.classes, config.data.bad_annotations)
+        classes = dict(zip(val.class_names, val.category_ids.tolist(), strict=True))
+    model = build_model(config.model, len(classes), pretrained=False)
+    load_into(model, state, slots, list(classes), source=weights)
+    return model, classes
 
 
-def _sample(image: ImageLike, transform) -> tuple[torch.Tensor, dict]:
-    array = image if isinstance(image, np.ndarray) else to_rgb(image) if isinstance(image, Image.Image) else None
-    array = read_image(Path(image)) if array is None else array
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise InputError(f"an image array must be (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}")
-    content, boxes, labels = transform(array, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+def _sample(image: ImageLike, transform: Transform) -> tuple[torch.Tensor, dict]:
+    array = _pixels(image)
+    content, _, _ = transform(array, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     tensor = torch.from_numpy(letterbox(content, transform.image_size)).permute(2, 0, 1)
     return tensor, {"size": content.shape[:2], "orig_size": array.shape[:2]}
+
+
+def _pixels(image: ImageLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, upright. Raises InputError."""
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(turned_upright(image))
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image is a path, a PIL image or an array, not {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise InputError(f"an image array is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
+    return image

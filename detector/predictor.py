@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from detector.data.image import read_image
-from detector.data.nearest import did_you_mean
 from detector.evaluation.draw import draw_boxes
 from detector.inference import load
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
+from detector.utils.nearest import did_you_mean
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
@@ -22,14 +22,14 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
     """(image, its path below the output folder) for files, folders (searched through) and globs, each file once.
 
-    Raises InputError for what matches nothing.
+    Hidden files in folders are passed over. Raises InputError for what matches nothing.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            matches = [(p, p.relative_to(path)) for p in inside]
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+            matches = [(p, p.relative_to(path)) for p in inside if p.is_file()]
         else:
             named = [path] if path.is_file() else sorted(Path(p) for p in glob.glob(pattern, recursive=True))
             matches = [(p, Path(p.name)) for p in named if p.is_file()]
@@ -44,21 +44,23 @@ def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshol
     """Write every image of `find_images` with its detections drawn, and detections.json, into `output`.
 
     detections.json: COCO results format (image_id: number of the image from 1, category_id: the training data's own,
-    bbox: xywh in original pixels) with file_name and category_name. Raises InputError.
+    bbox: xywh in original pixels) with file_name and category_name; scores above `threshold`. Raises InputError.
     """
-    names = _distinct_names([below for _, below in images])
-    detector = load(source, device=device)
+    pictures = [output / name for name in _distinct_names([below for _, below in images])]
+    originals = {path.resolve() for path, _ in images}
+    if any(picture.resolve() in originals for picture in pictures):
+        raise InputError(f"--output {output}: would write over the images themselves; name another folder")
+    detector = load(source, device=device, overrides=[f"model.postprocess.score_threshold={threshold}"])
     output.mkdir(parents=True, exist_ok=True)
     results: list[dict] = []
     with progress_bar() as bar:
         task = bar.add_task("detecting", total=len(images), note="")
         stream = detector.stream(path for path, _ in images)
-        for number, ((path, _), name, found) in enumerate(zip(images, names, stream, strict=True), start=1):
-            kept = {key: np.asarray(value)[found["scores"] >= threshold] for key, value in found.items()}
-            picture = draw_boxes(read_image(path), kept["boxes"], kept["labels"], kept["names"], kept["scores"])
-            (output / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(output / name)
-            results += _results(kept, number, str(path), detector.category_ids)
+        for number, ((path, _), picture, found) in enumerate(zip(images, pictures, stream, strict=True), start=1):
+            drawn = draw_boxes(read_image(path), found["boxes"], found["labels"], found["names"], found["scores"])
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn).save(picture)
+            results += _results(found, number, str(path), detector.category_ids)
             bar.advance(task)
     (output / "detections.json").write_text(json.dumps(results, indent=1))
     console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'} and pictures")
@@ -82,13 +84,12 @@ def _results(found: dict, number: int, file_name: str, category_ids: list[int]) 
 
 def _distinct_names(names: list[Path]) -> list[Path]:
     """Names for pictures: JPEG or PNG, and numbered where two images of different folders share one."""
-    seen: dict[Path, int] = {}
-    distinct = []
+    distinct: dict[Path, None] = {}
     for name in names:
         name = name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_suffix(".png")
-        seen[name] = seen.get(name, 0) + 1
-        distinct.append(name if seen[name] == 1 else name.with_stem(f"{name.stem}_{seen[name]}"))
-    return distinct
+        candidates = itertools.chain([name], (name.with_stem(f"{name.stem}_{i}") for i in itertools.count(2)))
+        distinct[next(c for c in candidates if c not in distinct)] = None
+    return list(distinct)
 
 
 def _hint(path: Path) -> str:

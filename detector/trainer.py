@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ from detector.utils.logging import RunLog, progress_bar
 from detector.utils.seed import seed_everything
 from detector.utils.signals import StopRequest
 
+# What --resume may change: everything else would make it another training, half of the one and half of the other.
+RESUMABLE = (
+    "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.log_every", "train.eval_every",
+)  # fmt: skip
 RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval")
 
 
@@ -42,7 +47,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     evaluated: int = 0  # epochs done at the last evaluation
-    best_ap: float = -1.0
+    best_ap: float = -math.inf
 
 
 @dataclass
@@ -72,13 +77,13 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     Returns 0, or 128 + the number of the signal that stopped it (after saving). Raises InputError.
     """
     directory, settings = Path(config.output_dir), config.train
-    last = _open_run(directory, resume, overwrite)
+    last = _open_run(config, resume, overwrite)
     device = resolve_device(config.device)
     precision, autocast = resolve_precision(settings.precision, device)
     train, val = read_training_data(config)
 
     seed_everything(config.seed)
-    model, new_classes = _build_model(config, train.class_names, last, directory)
+    model, new_classes = _build_model(config, train, last)
     model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
     loader = train_loader(
         train,
@@ -99,26 +104,25 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     progress = training.progress
 
     log = _start_log(directory, config, progress.step if last else None)
+    _save(directory / "checkpoints" / "last.pt", config, train, training.state())  # from now on there is a run
     _introduce(log, config, train, val, model, f"{device.type}, {precision}", total_steps)
     if new_classes:
         log.say(f"{config.model.weights} does not know {', '.join(new_classes)}: these start from nothing")
     if last:
-        log.say(f"resumed in epoch {progress.epoch + 1} at step {progress.step}")
-        for change in _changes(last["config"], config.model_dump()):
-            log.say(f"  changed since: {change}")
+        log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
 
-    with StopRequest() as stop:
-        while progress.evaluated < settings.epochs:
-            if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
-                _evaluate(training, config, train, val, device, directory, log)
-                _save(directory / "checkpoints" / "last.pt", config, train, training.state())
-                continue
-            _train_epoch(training, criterion, loader, settings, autocast, device, log, stop)
-            # before evaluating: if that fails, the state is there
+    while progress.evaluated < settings.epochs:
+        if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
+            _evaluate(training, config, train, val, device, directory, log)
             _save(directory / "checkpoints" / "last.pt", config, train, training.state())
-            if stop.signum:
-                log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
-                return 128 + stop.signum
+            continue
+        with StopRequest() as stop:
+            _train_epoch(training, criterion, loader, settings, autocast, device, log, stop)
+            # before evaluating: if that fails or is stopped, the state is there
+            _save(directory / "checkpoints" / "last.pt", config, train, training.state())
+        if stop.signum:
+            log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
+            return 128 + stop.signum
     log.say(f"done; the best checkpoint on val has AP {progress.best_ap:.3f}, its figures and pictures are in")
     log.say(f"{directory / 'eval' / 'val'}, the curves in {directory / 'eval' / 'curves.png'}")
     log.close()
@@ -139,28 +143,37 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
         check_images_exist(data)
     if train.class_counts().sum() == 0:
         raise InputError(f"{train_split.annotations}: no object in the whole training set; nothing can be learnt")
+    if val.class_counts().sum() == 0:
+        raise InputError(f"{val_split.annotations}: no object in the whole val set; nothing can be measured")
     return train, val
 
 
-def _open_run(directory: Path, resume: bool, overwrite: bool) -> dict | None:
+def _open_run(config: Config, resume: bool, overwrite: bool) -> dict | None:
     """The checkpoint to resume from, or None where a new run may start. Raises InputError where it may not."""
-    if resume:
-        last = checkpoint.load(directory / "checkpoints" / "last.pt")
-        if "optimizer" not in last:
-            raise InputError(f"{directory}: its last checkpoint holds only weights; a training cannot go on from it")
-        return last
-    if not overwrite and any((directory / name).exists() for name in RUN_FILES):
-        raise InputError(f"{directory}: holds a run already; say --resume, --overwrite or output_dir=another")
-    return None
+    directory = Path(config.output_dir)
+    if not resume:
+        if not overwrite and any((directory / name).exists() for name in ("config.yaml", "checkpoints")):
+            raise InputError(f"{directory}: holds a run already; say --resume, --overwrite or output_dir=another")
+        return None
+    last = checkpoint.load(directory / "checkpoints" / "last.pt")
+    if "optimizer" not in last:
+        raise InputError(f"{directory}: its last checkpoint holds only weights; a training cannot go on from it")
+    for path, before, now in _changes(last["config"], config.model_dump()):
+        if not path.startswith(RESUMABLE):
+            raise InputError(
+                f"{directory}: --resume goes on with the same training, but {path} was {before} and is {now}; "
+                f"put it back, or start a new run with model.weights={directory}"
+            )
+    return last
 
 
-def _build_model(
-    config: Config, class_names: list[str], last: dict | None, directory: Path
-) -> tuple[RetinaNet, list[str]]:
+def _build_model(config: Config, train: CocoData, last: dict | None) -> tuple[RetinaNet, list[str]]:
     """The model, with its first weights unless it resumes, and the classes that `model.weights` does not know."""
-    if last and last["class_names"] != class_names:
+    class_names = train.class_names
+    if last and (last["class_names"], last["num_images"]) != (class_names, len(train)):
         raise InputError(
-            f"{directory}: was trained on other classes, {', '.join(last['class_names'])}; start a new run"
+            f"{config.output_dir}: --resume needs the same training set; it had {last['num_images']} images of "
+            f"{', '.join(last['class_names'])}, now it has {len(train)} of {', '.join(class_names)}"
         )
     model = build_model(config.model, len(class_names), pretrained=last is None)
     if last or not config.model.weights:
@@ -178,13 +191,13 @@ def _start_log(directory: Path, config: Config, resume_step: int | None) -> RunL
     return RunLog(directory, resume_step)
 
 
-def _changes(before: dict, now: dict, path: str = "") -> Iterator[str]:
-    """`train.lr: 0.01 → 0.02` for every setting that differs."""
+def _changes(before: dict, now: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """(dotted path, value before, value now) of every setting that differs."""
     for key in now:
         if isinstance(now[key], dict) and isinstance(before.get(key), dict):
             yield from _changes(before[key], now[key], f"{path}{key}.")
         elif before.get(key) != now[key]:
-            yield f"{path}{key}: {before.get(key)} → {now[key]}"
+            yield f"{path}{key}", before.get(key), now[key]
 
 
 def _introduce(
@@ -265,5 +278,9 @@ def _evaluate(training: Training, config: Config, train: CocoData, val: CocoData
 
 
 def _save(path: Path, config: Config, train: CocoData, state: dict) -> None:
-    classes = {"class_names": train.class_names, "category_ids": train.category_ids.tolist()}
-    checkpoint.save(path, {"config": config.model_dump(), **classes, **state})
+    data = {
+        "class_names": train.class_names,
+        "category_ids": train.category_ids.tolist(),
+        "num_images": len(train),
+    }
+    checkpoint.save(path, {"config": config.model_dump(), **data, **state})

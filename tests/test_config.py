@@ -5,8 +5,9 @@ import json
 import pytest
 import yaml
 
-from detector.config import Config, dump, load_config, read_yaml, reference
+from detector.config import Config, dump, load_config, reference
 from detector.utils.errors import InputError
+from detector.utils.yaml import read_yaml
 
 
 @pytest.fixture
@@ -86,7 +87,12 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a}", ["train.epochs"], "an override reads dotted.path=value"),
         ("data: {dataset: a}", ["train.lr=[1"], "not a YAML value"),
         ("data: [unclosed", [], "not valid YAML"),
-        ("just text", [], "expected `section: ...` lines, found str"),
+        ("data: {dataset: a}\nseed: 1\nseed: 2", [], "key `seed` stands twice, again in line 3"),
+        ("data: {dataset: a}", ["output_dir=2024-13-45"], "not a YAML value"),
+        ("data: {dataset: a}", ["train.lr=.inf"], "`train.lr`: input should be a finite number"),
+        ("data: {dataset: a}", ["data.image_size={short: 5, lnog: 9}"], "unknown key `data.image_size.lnog`"),
+        ("data: {dataset: a}", ["data.augment=[HorizontalFlip]"], "`data.augment.0`: input should be a valid dict"),
+        ("just text", [], "a config file has `key: value` lines, this is str"),
         ("base: nowhere.yaml", [], "nowhere.yaml: no such config file"),
     ],
 )

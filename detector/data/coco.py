@@ -15,8 +15,8 @@ import numpy as np
 
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Descriptor, Split, load_descriptor
-from detector.data.nearest import did_you_mean
 from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
 
 __all__ = ["CocoData", "Descriptor", "Split", "check_images_exist", "load_descriptor", "read_coco"]
 
@@ -100,6 +100,8 @@ def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["
     """
     path = split.annotations
     columns = read_columns(path)
+    if len(columns.image_ids) == 0:
+        raise InputError(f"{path}: the list of images is empty")
     names, category_ids = _select_classes(path, columns.categories, class_names)
     image = _positions(path, columns, columns.box_image_ids, columns.image_ids, "image_id")
     known = np.array(list(columns.categories), np.int64)
@@ -241,7 +243,7 @@ def _listing(data: CocoData, i: int, folder: str) -> frozenset[str]:
     try:
         with os.scandir(data.images_dir / folder) as entries:
             return frozenset(entry.name for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, ValueError):  # no such folder, or a name that no folder can have
         return frozenset()
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from detector.config import read_yaml
-from detector.data.nearest import did_you_mean
 from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
+from detector.utils.yaml import read_yaml_file
 
 SPLITS = ("train", "val", "test")
 
@@ -54,7 +52,7 @@ def load_descriptor(path: str | Path) -> Descriptor:
     Raises InputError when the file does not exist, or a key is unknown or missing.
     """
     path = Path(path)
-    tree = _read(path)
+    tree = read_yaml_file(path, "dataset descriptor")
     for key in tree:
         if key != "classes" and key not in SPLITS:
             raise InputError(f"{path}: unknown key `{key}`; {did_you_mean(key, ('classes', *SPLITS))}")
@@ -62,20 +60,6 @@ def load_descriptor(path: str | Path) -> Descriptor:
     if not splits:
         raise InputError(f"{path}: names no split; it needs `train:` with `images:` and `annotations:`")
     return Descriptor(path, _classes(path, tree.get("classes", "auto")), splits)
-
-
-def _read(path: Path) -> dict:
-    try:
-        tree = read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such dataset descriptor; {_nearest_in(path, '*.yaml')}") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path}: cannot be read as text ({problem})") from None
-    except yaml.YAMLError as problem:
-        raise InputError(f"{path}: not valid YAML, {' '.join(str(problem).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected `train: {{images: ..., annotations: ...}}`, found {type(tree).__name__}")
-    return tree
 
 
 def _classes(path: Path, classes: Any) -> list[str] | None:

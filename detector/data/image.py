@@ -22,7 +22,7 @@ def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
     try:
         with Image.open(path) as image:
             image.load()
-            upright = _upright(image)
+            upright = turned_upright(image)
             if stated_size in (None, (upright.height, upright.width)):
                 return to_rgb(upright)
             if stated_size == (image.height, image.width):
@@ -39,7 +39,8 @@ def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turned_upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data says nothing, and is no reason to refuse the pixels
@@ -47,6 +48,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
+    """Any mode as (H, W, 3) uint8 RGB."""
     """A PIL image of any mode as (H,W,3) uint8 RGB, as `read_image` describes; the orientation is left as it is."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)

@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from detector.config import ShortLong
-from detector.data.nearest import did_you_mean
 from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
 
 MIN_VISIBLE = 0.25  # an object of which a crop leaves less than this part is no longer a target
 MIN_SIDE = 2.0  # nor is one of which it leaves less than this, in pixels of the fed image

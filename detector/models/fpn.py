@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.utils.errors import InputError
+
+
+class ExtraLevels(LastLevelP6P7):
+    """P6 and P7; on a CPU in float32, whatever autocast says.
+
+    In bfloat16, torch's CPU convolutions (2.15, oneDNN) give a wrong weight gradient, inf or nan, for a 3x3 kernel of
+    stride 2 on an input 1 pixel wide: P7's, for images up to 64 px. These two levels cost next to nothing.
+    """
+
+    def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        if p[-1].device.type != "cpu":
+            return super().forward(p, c, names)
+        with torch.autocast("cpu", enabled=False):
+            levels, names = super().forward([*p[:-1], p[-1].float()], [*c[:-1], c[-1].float()], names)
+        return [*p, *levels[len(p) :]], names
 
 
 def build_fpn(in_channels: list[int], *, channels: int, extra_levels: str) -> FeaturePyramidNetwork:
@@ -19,7 +36,7 @@ def build_fpn(in_channels: list[int], *, channels: int, extra_levels: str) -> Fe
     sources = {"p5": channels, "c5": in_channels[-1]}
     if extra_levels not in sources:
         raise InputError(f"unknown extra_levels {extra_levels!r}; valid: {', '.join(sources)}")
-    extra_blocks = LastLevelP6P7(sources[extra_levels], channels)
+    extra_blocks = ExtraLevels(sources[extra_levels], channels)
     # torchvision guesses this from the channels, wrongly where C5 has as many as the pyramid.
     extra_blocks.use_P5 = extra_levels == "p5"
     return FeaturePyramidNetwork(in_channels, channels, extra_blocks=extra_blocks)

@@ -83,16 +83,14 @@ def load_into(
 ) -> list[str]:
     """Load what `load_detector_weights(source)` returned into a model of the classes `to_names`.
 
-    Returns the names of the classes that start untrained, as the weights don't know them. Where from_names is
-    None, the slots are taken to be `to_names`, in order. Raises InputError if their number differs, or
+    Returns the names of the classes that start untrained, as the weights don't know them. Where from_names is None, the
+    slots are taken to be `to_names`, in order. Raises InputError if their number differs, or
     another tensor's name or shape (the first ones are named).
     """
     missing: list[str] = []
     if from_names is not None:
         prior = model.head.classification_head.prior
         state, missing = select_classes(state, from_names, to_names, prior=prior)
-        if missing:
-            logger.warning("%s: no weights for %d classes: %s", source, len(missing), ", ".join(missing))
     elif _num_slots(state) == len(to_names):
         logger.warning("%s: class names unknown, taken to be the dataset's %d in order", source, len(to_names))
     else:

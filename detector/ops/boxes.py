@@ -1,7 +1,6 @@
-"""Box conversions and the box codec: pure functions on tensors whose last dimension is a box.
+"""The box codec: pure functions on tensors whose last dimension is a box, xyxy (x1, y1, x2, y2) in pixels.
 
-A box is xyxy (x1, y1, x2, y2) or, where the name says so, xywh (x1, y1, width, height), in pixels. Leading
-dimensions broadcast. The codec computes in float32 whatever the precision of its inputs (float64 stays
+Leading dimensions broadcast. The codec computes in float32 whatever the precision of its inputs (float64 stays
 float64): a bfloat16 has 8 significant bits, which at pixel 1000 is a step of 4 pixels.
 """
 
@@ -14,16 +13,6 @@ from torch import Tensor
 
 # A prediction enlarges its anchor at most 1000/16 times, so exp() stays finite (as Detectron, torchvision).
 MAX_LOG_SCALE = math.log(1000.0 / 16)
-
-
-def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """(..., 4) xywh → (..., 4) xyxy, same dtype."""
-    return torch.cat((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), dim=-1)
-
-
-def xyxy_to_xywh(boxes: Tensor) -> Tensor:
-    """(..., 4) xyxy → (..., 4) xywh, same dtype."""
-    return torch.cat((boxes[..., :2], boxes[..., 2:] - boxes[..., :2]), dim=-1)
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -32,7 +33,11 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 Ctrl-C, else a traceback and 1."""
+    """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 / 143 stopped by Ctrl-C / SIGTERM, and
+    1 with a traceback otherwise."""
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # unwinds, so that workers end too
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a class name that the terminal cannot show is no reason to stop
     try:
         sys.exit(main() or 0)
     except InputError as problem:

@@ -14,9 +14,11 @@ def resolve_device(name: str) -> torch.device:
         name = next(kind for kind, there in available if there)
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        usable = name == "cpu" or device.type in ("cuda", "mps") and torch.empty(0, device=device) is not None
     except (RuntimeError, AssertionError):
-        raise InputError(f"device: {name!r} is not a device of this machine; try auto or cpu") from None
+        usable = False
+    if not usable:
+        raise InputError(f"device: {name!r} is not a device of this machine; try auto or cpu")
     return device
 
 

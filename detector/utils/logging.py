@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"), console=console, transient=True,
+        disable=not console.is_terminal,  # in a file a bar is a blank line
     )  # fmt: skip
 
 
@@ -29,7 +31,7 @@ class RunLog:
         if resume_step is not None:
             self._forget_after(resume_step)
         self._metrics = self._metrics_path.open("a")
-        self._text = (directory / "log.txt").open("a")
+        self._text = (directory / "log.txt").open("a", encoding="utf-8")
         purge = None if resume_step is None else resume_step + 1
         self._tensorboard = SummaryWriter(directory / "tensorboard", purge_step=purge)
 
@@ -42,6 +44,7 @@ class RunLog:
 
     def numbers(self, kind: str, step: int, epoch: int, values: dict) -> None:
         """One line of metrics.jsonl; the figures among `values` also go to TensorBoard as `kind/name`."""
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
         self._metrics.flush()
         for name, value in values.items():
@@ -62,4 +65,5 @@ class RunLog:
         if not self._metrics_path.exists():
             return
         lines = self._metrics_path.read_text().splitlines(keepends=True)
-        self._metrics_path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        whole = [line for line in lines if line.endswith("}\n")]  # the last may have been cut short
+        self._metrics_path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))

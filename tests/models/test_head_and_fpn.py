@@ -82,3 +82,18 @@ def test_p6_and_p7(extra_levels, channels):
 def test_unknown_extra_levels():
     with pytest.raises(InputError, match="unknown extra_levels 'p6'; valid: p5, c5"):
         build_fpn([4, 8, 16], channels=8, extra_levels="p6")
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_gradients_of_p6_and_p7_under_bfloat16_on_tiny_grids(side):
+    """torch's bfloat16 gradient of a stride 2 convolution of an input 1 px wide is inf or nan on some CPUs."""
+    torch.manual_seed(0)
+    fpn = build_fpn([8, 8, 8], channels=32, extra_levels="p5")
+    features = {str(i): torch.randn(2, 8, 4 * side // 2**i, 4 * side // 2**i) for i in range(3)}
+    gradients = {}
+    for enabled in (False, True):
+        fpn.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            sum(level.float().square().mean() for level in fpn(features).values()).backward()
+        gradients[enabled] = torch.cat([p.grad.flatten() for p in fpn.extra_blocks.parameters()])
+    torch.testing.assert_close(gradients[True], gradients[False], rtol=0.1, atol=0.02)
