@@ -28,28 +28,22 @@ GENERATOR = "shapes 2"  # raise it when the drawing changes: older output is the
 SPLITS = ("train", "val", "test")
 # Category ids have gaps, as COCO's do, so that code that takes an id for an index fails here and not later.
 CATEGORY_IDS = {
-    "disc": 3,
-    "square": 7,
-    "triangle": 11,
-    "ring": 18,
-    "cross": 22,
-    "hexagon": 31,
-    "diamond": 36,
-    "arrow": 47,
-    "crescent": 60,
-    "star": 85,
-}
+    "disc": 3, "square": 7, "triangle": 11, "ring": 18, "cross": 22,
+    "star": 31, "hexagon": 36, "crescent": 47, "arrow": 60, "diamond": 85,
+}  # fmt: skip
 NAMES = tuple(CATEGORY_IDS)  # most common first
-MOST, RATIO = 5, 100  # objects of the commonest class per image; commonest / rarest
+MOST, RATIO = 2.4, 100  # objects of the commonest class per image; commonest / rarest
+STEEPER = 2.5  # the counts fall faster and faster: many classes of hundreds or more, and a thin tail
 MEASURABLE = 12  # objects of each class in val and test, at least, for an AP that means something
 EMPTY = 0.05  # fraction of images without objects
 
 
 def class_counts(images: int, split: str) -> dict[str, int]:
-    """Objects of each class: a geometric fall from MOST per image, by RATIO in all."""
+    """Objects of each class: from MOST per image down by RATIO, the logarithm falling as rank ** STEEPER."""
     least = 1 if split == "train" else min(MEASURABLE, images)
-    fall = RATIO ** (-1 / (len(NAMES) - 1))
-    return {name: max(least, round(MOST * images * fall**rank)) for rank, name in enumerate(NAMES)}
+    ranks = [rank / (len(NAMES) - 1) for rank in range(len(NAMES))]
+    shares = [MOST * RATIO ** -(rank**STEEPER) for rank in ranks]
+    return {name: max(least, round(share * images)) for name, share in zip(NAMES, shares, strict=True)}
 
 
 def plan(images: int, seed: int, split: str) -> tuple[list[list[str]], list[int]]:

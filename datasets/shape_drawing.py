@@ -10,7 +10,7 @@ from shape_outlines import LOOKALIKES, SHAPES
 SIZES = ((256, 192), (192, 256), (224, 224), (256, 256), (256, 160), (208, 256))  # width, height in px
 MIN_SIDE = 8  # px, either side of a box
 MAX_COVERED = 0.4  # fraction of an object that later ones may hide
-APART = 0.75  # fraction of the shapes that are put where they hide nothing, if such a place is found
+APART = 0.85  # fraction of the shapes that are put where they hide nothing, if such a place is found
 TRIES = 20  # places looked at for one
 SUPERSAMPLE = 4  # masks are drawn this much larger, then averaged down
 

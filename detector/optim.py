@@ -41,8 +41,8 @@ def build_optimizer(model: nn.Module, train, effective_batch: int) -> torch.opti
         model, lr=lr, weight_decay=train.weight_decay, backbone_lr_factor=train.backbone_lr_factor
     )
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
-    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum)
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, fused=True)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, train, total_steps: int) -> LambdaLR:
