@@ -4,7 +4,6 @@ Own code rather than the `supervision` library, which says neither the file nor 
 has no place for VOC's `difficult` flag.
 """
 
-import difflib
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ROUNDING = 1.0  # px: a box outside its image by no more was rounded by some tool; it is clipped
@@ -38,12 +38,6 @@ def write_json(file: Path, content: dict) -> None:
     part = file.with_name(file.name + ".part")
     part.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
     os.replace(part, file)
-
-
-def nearest(word: str, words) -> str:
-    """A hint for an unknown name: `; did you mean 'cat'?`, or what there is."""
-    match = difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {match[0]!r}?" if match else f"; there is {', '.join(words)}"
 
 
 def image_size(file: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -126,7 +120,7 @@ class CocoWriter:
         if not name:
             raise ValueError("the class name is empty")
         if self.ids is not None and name not in self.ids:
-            raise ValueError(f"unknown class {name!r}{nearest(name, self.ids)}")
+            raise ValueError(f"unknown class {name!r}; {did_you_mean(name, self.ids)}")
         x1, y1, x2, y2 = (round(value, 3) for value in clipped(box, image["width"], image["height"]))
         self.objects.append(
             {

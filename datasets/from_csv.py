@@ -9,11 +9,12 @@ empty is an image without objects. Paths are relative to the images' folder.
 import csv
 from pathlib import Path
 
-from coco_json import CocoWriter, image_size, nearest
+from coco_json import CocoWriter, image_size
 from command_line import add_writing_options, progress
 
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
 
 COLUMNS = ("path", "x1", "y1", "x2", "y2", "class")
 ALIASES = {
@@ -37,7 +38,7 @@ def read_header(row: list[str], file: Path) -> list[str] | None:
     for column in COLUMNS:
         if names.count(column) != 1:
             found = names.count(column)
-            raise InputError(f"{file}:1: {found} columns mean {column!r}, not one{nearest(column, row)}")
+            raise InputError(f"{file}:1: {found} columns mean {column!r}, not one; {did_you_mean(column, row)}")
     return names
 
 

@@ -183,8 +183,6 @@ def _select_classes(
 
 def _positions(path: Path, columns: Columns, values: np.ndarray, ids: np.ndarray, key: str) -> np.ndarray:
     """Where in `ids` each annotation's value of `key` is. Raises InputError naming an annotation whose value is not."""
-    if len(ids) == 0 and len(values):
-        raise InputError(f"{path}: has annotations but its list for {key} is empty")
     order = np.argsort(ids)
     place = np.searchsorted(ids, values, sorter=order)
     positions = order[np.minimum(place, len(ids) - 1)] if len(values) else np.zeros(0, np.int64)

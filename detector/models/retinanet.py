@@ -63,12 +63,12 @@ class RetinaNet(nn.Module):
         }
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> Tensor:
-        """Standardised images (float32); 0 in their padding, and in what completes a multiple of the stride.
+        """Standardised images (float32, or as the model); 0 in their padding, and in what completes a multiple of the stride.
 
         The padding is 0 after the normalisation, as in torchvision, so that an image alone and in a batch of
         larger ones look alike to the convolutions at its border.
         """
-        images = torch.div(images, 255).sub_(self.mean).div_(self.std)
+        images = torch.div(images, 255).to(self.mean.dtype).sub_(self.mean).div_(self.std)
         if sizes is not None:
             for image, (h, w) in zip(images, sizes, strict=True):
                 image[:, h:].zero_()

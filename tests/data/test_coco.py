@@ -160,7 +160,7 @@ def _delete(name: str, index: int | None = None, key: str | None = None):
         (_delete("annotations"), "not a COCO annotation file, object missing required field `annotations`"),
         (_delete("categories"), "not a COCO annotation file, object missing required field `categories`"),
         (lambda coco: coco["categories"].clear(), "the list of categories is empty"),
-        (lambda coco: coco["images"].clear(), "has annotations but"),
+        (lambda coco: coco["images"].clear(), "the list of images is empty"),
         (lambda coco: coco.update(images={}), "images: expected `array`, got `object`"),
     ],
 )

@@ -49,7 +49,7 @@ def test_classes(written, text, classes):
         (GOOD.replace("train.json", "trian.json"), "did you mean 'train.json'?"),
         (GOOD.replace("train.json", "no/where.json"), "there is no folder"),
         ("classes: auto\n", "names no split"),
-        ("- a\n", "found list"),
+        ("- a\n", "lines, this is list"),
         ("train: {images", "not valid YAML"),
     ],
 )

@@ -70,11 +70,10 @@ def test_unknown_names_are_taken_in_order_if_their_number_fits(caplog):
         load_into(small_model(3), state, None, ["a", "b", "c"], source="own.pth")
 
 
-def test_known_names_are_picked(caplog):
+def test_known_names_are_picked():
     state = small_model(91).state_dict()
     model = small_model(2)
     assert load_into(model, state, COCO_SLOTS, ["dog", "gnome"], source="w") == ["gnome"]
-    assert "gnome" in caplog.text
     rows = model.head.classification_head.cls_logits.weight.view(9, 2, -1)
     old = state[f"{CLS_LOGITS}.weight"].view(9, 91, -1)
     assert torch.equal(rows[:, 0], old[:, COCO_SLOTS.index("dog")])
