@@ -11,7 +11,7 @@ from detector.utils.errors import InputError
 
 
 class ExtraLevels(LastLevelP6P7):
-    """P6 and P7; on a CPU in float32, whatever autocast says.
+    """P6 and P7; on a CPU in the precision of their weights, whatever autocast says.
 
     In bfloat16, torch's CPU convolutions (2.15, oneDNN) give a wrong weight gradient, inf or nan, for a 3x3 kernel of
     stride 2 on an input 1 pixel wide: P7's, for images up to 64 px. These two levels cost next to nothing.
@@ -21,7 +21,8 @@ class ExtraLevels(LastLevelP6P7):
         if p[-1].device.type != "cpu":
             return super().forward(p, c, names)
         with torch.autocast("cpu", enabled=False):
-            levels, names = super().forward([*p[:-1], p[-1].float()], [*c[:-1], c[-1].float()], names)
+            weights = self.p6.weight.dtype
+            levels, names = super().forward([*p[:-1], p[-1].to(weights)], [*c[:-1], c[-1].to(weights)], names)
         return [*p, *levels[len(p) :]], names
 
 

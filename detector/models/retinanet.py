@@ -63,7 +63,7 @@ class RetinaNet(nn.Module):
         }
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> Tensor:
-        """Standardised images (float32, or as the model); 0 in their padding, and in what completes a multiple of the stride.
+        """Standardised images in the model's dtype; 0 in their padding, and in what completes a multiple of the stride.
 
         The padding is 0 after the normalisation, as in torchvision, so that an image alone and in a batch of
         larger ones look alike to the convolutions at its border.
