@@ -59,8 +59,9 @@ def plan(images: int, seed: int, split: str) -> tuple[list[list[str]], list[int]
 
 
 def start_worker() -> None:
-    """Ctrl-C is the parent's to handle, and one thread a process is enough."""
+    """Ctrl-C is the parent's to handle, SIGTERM ends a worker at once, and one thread a process is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
 
 
@@ -103,6 +104,8 @@ def make_split(out: Path, info: dict, processes: int) -> None:
                         "iscrowd": 0,
                     }
                 )
+        pool.close()  # not only terminated, as `with` does: a worker on its way out may hold a lock
+        pool.join()
     folder.rename(out / split)
     write_json(annotation_file(out, split), coco)
 

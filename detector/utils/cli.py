@@ -39,7 +39,7 @@ class ArgumentParser(argparse.ArgumentParser):
 def run(main: Callable[[], int | None]) -> None:
     """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 / 143 stopped by Ctrl-C / SIGTERM, and
     1 with a traceback otherwise."""
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # unwinds, so that workers end too
+    _unwind_on_sigterm()
     _keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a class name that the terminal cannot show is no reason to stop
@@ -51,6 +51,21 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(_fail(f"{problem.filename}: {problem.strerror}"))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _unwind_on_sigterm() -> None:
+    """SIGTERM ends this process as an exception would, so that its workers end too; forked workers it ends at once.
+
+    (A worker that unwound could keep a lock which its parent waits for.)
+    """
+    main_process = os.getpid()
+
+    def stop(signum: int, frame) -> None:
+        if os.getpid() != main_process:
+            os._exit(128 + signum)
+        sys.exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _keep_freed_memory() -> None:
