@@ -43,12 +43,14 @@ def detect_split(model, postprocess, data: CocoData, config: Config, device: tor
     return Detections.concatenate(parts)
 
 
-def write_evaluation(directory: Path, detections: Detections, data: CocoData, metrics: dict) -> None:
-    """Write metrics.json, detections.json (COCO results format) and samples.jpg into `directory`."""
+def write_evaluation(
+    directory: Path, detections: Detections, data: CocoData, metrics: dict, samples: np.ndarray
+) -> None:
+    """Write metrics.json, detections.json (COCO results format) and samples.jpg (see draw_samples) into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "detections.json").write_text(json.dumps(coco_results(detections, data)))
     (directory / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    Image.fromarray(draw_samples(detections, data)).save(directory / "samples.jpg", quality=90)
+    Image.fromarray(samples).save(directory / "samples.jpg", quality=90)
 
 
 def draw_samples(detections: Detections, data: CocoData) -> np.ndarray:
@@ -96,7 +98,7 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
         / "eval"
         / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     )
-    write_evaluation(directory, detections, data, metrics)
+    write_evaluation(directory, detections, data, metrics, draw_samples(detections, data))
     console.print(f"{coco_table(metrics)}\n{per_class_table(metrics)}\nwritten to {directory}")
     return metrics
 

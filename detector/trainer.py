@@ -122,6 +122,7 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
             _save(directory / "checkpoints" / "last.pt", config, train, training.state())
         if stop.signum:
             log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
+            log.close()
             return 128 + stop.signum
     log.say(f"done; the best checkpoint on val has AP {progress.best_ap:.3f}, its figures and pictures are in")
     log.say(f"{directory / 'eval' / 'val'}, the curves in {directory / 'eval' / 'curves.png'}")
@@ -265,12 +266,13 @@ def _evaluate(training: Training, config: Config, train: CocoData, val: CocoData
     detections = detect_split(training.model, postprocess, val, config, device)
     metrics = coco_metrics(detections, val, config.eval.backend)
     log.numbers("eval", progress.step, progress.epoch, metrics)
-    log.picture("val: truth, detections", progress.step, draw_samples(detections, val))
+    samples = draw_samples(detections, val)
+    log.picture("val: truth, detections", progress.step, samples)
     log.say(f"  val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
     if metrics["AP"] > progress.best_ap:
         progress.best_ap = metrics["AP"]
         _save(directory / "checkpoints" / "best.pt", config, train, {"model": training.model.state_dict()})
-        write_evaluation(directory / "eval" / "val", detections, val, metrics)
+        write_evaluation(directory / "eval" / "val", detections, val, metrics, samples)
     progress.evaluated = progress.epoch
     plot_curves(directory / "metrics.jsonl", directory / "eval" / "curves.png")
     if progress.epoch >= config.train.epochs:
