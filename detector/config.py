@@ -63,7 +63,8 @@ class DataConfig(Section):
 
 class BackboneConfig(Section):
     name: str = "resnet50"
-    """resnet18, resnet34, resnet50, resnet101, resnext50_32x4d or mobilenet_v3_large."""
+    """resnet18, resnet34, resnet50, resnet101, resnext50_32x4d, mobilenet_v3_large, or timm/<any model with
+    features at strides 8, 16 and 32> (pip install timm), e.g. timm/convnext_tiny."""
     weights: Name | None = "DEFAULT"
     """ImageNet weights: a torchvision enum name (DEFAULT, IMAGENET1K_V1, ...), a local file, or null = from scratch."""
     norm: Literal["frozen", "batch", "sync", "group"] = "frozen"
@@ -110,8 +111,11 @@ class PostprocessConfig(Section):
 
 class ModelConfig(Section):
     weights: Name | None = None
-    """A whole detector to start from: a torchvision enum name (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1),
-    a file in torchvision's layout, a checkpoint or a run directory; null = only the backbone's weights."""
+    """What to start from: a run directory or checkpoint, a torchvision enum name
+    (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1), a .pth or .safetensors file of a RetinaNet in torchvision's or
+    detectron2's layout, or of an ImageNet backbone; null = only what backbone.weights says."""
+    class_map: dict[Name, Name] = {}
+    """Renamed classes, {name in this dataset: name in `weights`}; equal names (but for case and spaces) need none."""
     backbone: BackboneConfig = BackboneConfig()
     fpn: FPNConfig = FPNConfig()
     head: HeadConfig = HeadConfig()
@@ -151,8 +155,8 @@ class LossConfig(Section):
 class TrainConfig(Section):
     epochs: PositiveInt = 12
     """Passes over the training set."""
-    batch_size: PositiveInt = 16
-    """Images a step."""
+    batch_size: PositiveInt | Literal["auto"] = 16
+    """Images a step; auto = the largest that fits into the device's memory, measured."""
     accumulate: PositiveInt = 1
     """Steps whose gradients are summed before the weights move: effective batch = batch_size x accumulate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -165,6 +169,11 @@ class TrainConfig(Section):
     """Decay of weights; norms and biases are never decayed."""
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
+    freeze: Literal["auto"] | list[Name] = "auto"
+    """Parts that are not trained, e.g. [backbone.stem, backbone.layer1]: a stage, backbone, fpn, or head. auto: the
+    backbone before stride 8 where its norms are frozen, else nothing."""
+    unfreeze: dict[Name, Annotated[int, Field(ge=2)]] = {}
+    """Frozen parts that are trained from an epoch on (counted from 1), e.g. {backbone.layer3: 2}."""
     schedule: Literal["step", "cosine", "constant"] = "step"
     """step (divided by 10 at each milestone), cosine (to zero at the end) or constant."""
     milestones: list[Fraction] = [0.667, 0.917]
@@ -173,6 +182,9 @@ class TrainConfig(Section):
     """Optimizer steps of linear warm-up from lr / 1000, at most a tenth of the training."""
     clip_norm: Positive | None = None
     """Greatest norm of the gradient; null = not clipped."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay a step of an exponential moving average of the weights, which is then what is evaluated and saved
+    (0.9998, say; less in the first steps); null = none."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Forward and loss arithmetic. auto: bf16 where the device has it in hardware, else fp16 on CUDA, else fp32."""
     channels_last: bool = True
@@ -181,6 +193,10 @@ class TrainConfig(Section):
     """Steps between lines in metrics.jsonl and TensorBoard."""
     eval_every: PositiveInt = 1
     """Epochs between evaluations on val; the last epoch is always evaluated."""
+    metric: Name = "AP"
+    """What the best checkpoint is best in: AP, AP50, AP75, APs, APm, APl, AR100, ..., or a class (its AP)."""
+    patience: PositiveInt | None = None
+    """Stop when `metric` was not exceeded for this many epochs; null = never."""
 
 
 class EvalConfig(Section):
