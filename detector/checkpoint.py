@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from detector.models.files import read_torch_file
+from detector.models.files import as_state_dict, is_file_name, read_file, read_torch_file
+from detector.models.layouts import Weights, published, recognised
 from detector.models.retinanet import RetinaNet
-from detector.models.weights import NOT_CLASSES, load_detector_weights, load_into
+from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
 
 FORMAT = 1  # raised when the contents change meaning
@@ -48,37 +48,31 @@ def find(source: Path) -> Path:
     raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; is it a run directory?")
 
 
-class Weights(NamedTuple):
-    """Weights of a whole detector."""
-
-    state: dict[str, Tensor]  # parameter name → tensor
-    slots: list[str] | None  # names of the class rows in order, some of which may be no classes; None: unknown
-    category_ids: dict[str, int] | None  # of the classes among them, by name
-
-
 def read_detector(source: str) -> Weights:
-    """What `model.weights` names: a run directory or a checkpoint of ours, or what `load_detector_weights` takes.
-
-    Raises InputError.
+    """What `model.weights` names: a run directory or a checkpoint of ours, a file in another layout that `recognised`
+    knows, or weights published by torchvision. Raises InputError.
     """
     path = find(Path(source))
-    contents = read_torch_file(path) if path.is_file() and path.suffix != ".safetensors" else None
-    if _is_checkpoint(contents):
-        _check_format(contents, path)
-        names = contents["class_names"]
-        return Weights(contents["model"], names, dict(zip(names, contents["category_ids"], strict=True)))
-    state, slots = load_detector_weights(source)
-    ids = slots and {name: slot for slot, name in enumerate(slots) if name not in NOT_CLASSES}
-    return Weights(state, slots, ids)
+    if not path.is_file() and not is_file_name(source):
+        return published(source)
+    contents = read_file(path)
+    if not _is_checkpoint(contents):
+        return recognised(as_state_dict(contents, path), str(path))
+    _check_format(contents, path)
+    names = contents["class_names"]
+    ids = dict(zip(names, contents["category_ids"], strict=True))
+    anchors = contents["config"]["model"]["anchors"]
+    return Weights(str(path), "a checkpoint of this project", contents["model"], len(names), names, ids, anchors)
 
 
-def start_from(model: RetinaNet, source: str, class_names: list[str]) -> list[str]:
-    """Load `model.weights` into a model of the classes `class_names`, by class name.
+def start_from(
+    model: RetinaNet, source: str, class_names: list[str], class_map: Mapping[str, str] | None = None
+) -> Transfer:
+    """Load what fits of `model.weights` into a newly built model of the classes `class_names`, see `transfer`.
 
-    Returns the names of the classes that it does not know and that start from nothing. Raises InputError.
+    class_map: renamed classes, name in `class_names` → name in the weights. Raises InputError.
     """
-    weights = read_detector(source)
-    return load_into(model, weights.state, weights.slots, class_names, source=source)
+    return transfer(model, read_detector(source), class_names, class_map)
 
 
 def _is_checkpoint(state: object) -> bool:

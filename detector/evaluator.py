@@ -21,6 +21,7 @@ from detector.evaluation.draw import contact_sheet, truth_beside_detections
 from detector.evaluation.tables import coco_table, per_class_table
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
+from detector.utils.names import match_names
 
 if TYPE_CHECKING:
     from detector.inference import Detector
@@ -104,20 +105,19 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
 
 
 def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:
-    """(K,) int64: for each of the detector's classes the dataset's label of that name, -1 where it has none.
+    """(K,) int64: for each of the detector's classes the dataset's label of that name (`match_names`), or -1.
 
     Says which classes only one of them has. Raises InputError if they share none.
     """
-    unknown = [name for name in data.class_names if name not in class_names]
-    shared = len(data.class_names) - len(unknown)
-    if not shared:
+    there = match_names(class_names, data.class_names)
+    unknown = [name for name in data.class_names if name not in there.values()]
+    if not there:
         raise InputError(f"the detector and the dataset share no class; the detector knows {', '.join(class_names)}")
     if unknown:
         console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
-    if len(class_names) > shared:
-        console.print(f"{len(class_names) - shared} classes of the detector are not in this dataset: not counted")
-    label_of = {name: label for label, name in enumerate(data.class_names)}
-    return np.array([label_of.get(name, -1) for name in class_names])
+    if len(class_names) > len(there):
+        console.print(f"{len(class_names) - len(there)} classes of the detector are not in this dataset: not counted")
+    return np.array([data.class_names.index(there[name]) if name in there else -1 for name in class_names])
 
 
 def _run_directory(source: Path, config: Config) -> Path:

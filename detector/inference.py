@@ -21,7 +21,7 @@ from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
-from detector.models.weights import load_into
+from detector.models.weights import load_whole
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
 
@@ -92,13 +92,16 @@ def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, in
     weights = config.model.weights
     if weights is None:
         raise InputError(f"{source}: model.weights names no detector to use; give a run directory or a checkpoint")
-    state, slots, classes = checkpoint.read_detector(weights)
+    found = checkpoint.read_detector(weights)
+    if found.backbone_only:
+        raise InputError(f"{weights}: {found.description}: no detector to use")
+    classes = found.category_ids
     if classes is None:
         descriptor = load_descriptor(config.data.dataset)
         val = read_coco(descriptor.split("val"), descriptor.classes, config.data.bad_annotations)
         classes = dict(zip(val.class_names, val.category_ids.tolist(), strict=True))
     model = build_model(config.model, len(classes), pretrained=False)
-    load_into(model, state, slots, list(classes), source=weights)
+    load_whole(model, found, list(classes))
     return model, classes
 
 

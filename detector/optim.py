@@ -1,4 +1,4 @@
-"""Parameter groups, optimizer, learning-rate schedule."""
+"""Parameter groups, optimizer, learning-rate schedule, moving average of the weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from bisect import bisect_right
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 REFERENCE_BATCH = 16  # `train.lr` is given for this many images a step
 
@@ -42,7 +43,8 @@ def build_optimizer(model: nn.Module, train, effective_batch: int) -> torch.opti
     )
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=True)
-    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, fused=True)
+    # torch's fused SGD cannot step where some momentum begins later than the rest
+    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, fused=not train.unfreeze)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, train, total_steps: int) -> LambdaLR:
@@ -59,3 +61,17 @@ def lr_factor(step: int, total_steps: int, warmup: int, schedule: str, milestone
     if schedule == "cosine":
         return rise * 0.5 * (1 + math.cos(math.pi * step / total_steps))
     return rise
+
+
+def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights and of the norms' statistics; `.module` is the averaged model.
+
+    Update n (from 0; it copies) decays the average by min(decay, (1 + n) / (10 + n)), so that in a short training it
+    is of about the last tenth, not of the first weights (the warm-up of tf.train.ExponentialMovingAverage).
+    """
+
+    def average(averages: list[Tensor], weights: list[Tensor], n: Tensor) -> None:
+        update = get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))
+        update(averages, weights, n)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

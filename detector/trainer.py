@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import math
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from detector import checkpoint
-from detector.config import Config, TrainConfig, dump
+from detector.batch_size import choose_batch_size
+from detector.config import Config, TrainConfig
 from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
 from detector.data.loader import Loader, train_loader
 from detector.engine import train_one_epoch
-from detector.evaluation.coco import coco_metrics
+from detector.evaluation.coco import check_measurable, coco_metrics, value_of
 from detector.evaluation.draw import plot_curves
 from detector.evaluation.tables import coco_table, per_class_table
 from detector.evaluator import detect_split, draw_samples, write_evaluation
 from detector.losses.criterion import build_criterion
+from detector.models import freeze
 from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
 from detector.models.retinanet import RetinaNet
-from detector.optim import build_optimizer, build_schedule, scaled_lr
+from detector.optim import build_ema, build_optimizer, build_schedule, scaled_lr
+from detector.run_directory import RunDirectory, check_same_data
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog, progress_bar
 from detector.utils.seed import seed_everything
 from detector.utils.signals import StopRequest
-
-# What --resume may change: everything else would make it another training, half of the one and half of the other.
-RESUMABLE = (
-    "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.log_every", "train.eval_every",
-)  # fmt: skip
-RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval")
 
 
 @dataclass
@@ -46,29 +42,64 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    evaluated: int = 0  # epochs done at the last evaluation
-    best_ap: float = -math.inf
+    evaluated: int = 0  # epochs done at the last evaluation; -1: the weights it starts from are to be evaluated first
+    best: float = -math.inf  # value of `train.metric`
+    best_epoch: int = 0
+    split: int = 1  # parts that a batch must be computed in, for want of memory
 
 
 @dataclass
 class Training:
     """What moves during a training: all that a checkpoint holds of it."""
 
-    model: nn.Module
+    model: RetinaNet
+    ema: AveragedModel | None
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
 
+    @property
+    def detector(self) -> RetinaNet:
+        """The model that is evaluated and used: the average, where there is one."""
+        return self.ema.module if self.ema else self.model
+
     def state(self) -> dict:
-        parts = {key: getattr(self, key).state_dict() for key in ("model", "optimizer", "schedule", "scaler")}
-        return parts | {"progress": asdict(self.progress)}
+        parts = {key: getattr(self, key).state_dict() for key in ("optimizer", "schedule", "scaler")}
+        if self.ema:
+            parts |= {"unaveraged": self.model.state_dict(), "averaged": int(self.ema.n_averaged)}
+        return {"model": self.detector.state_dict(), **parts, "progress": asdict(self.progress)}
 
     def load(self, state: dict, source: str) -> None:
-        load_strictly(self.model, state["model"], source=source)
+        load_strictly(self.detector, state["model"], source=source)
+        if self.ema:
+            load_strictly(self.model, state["unaveraged"], source=source)
+            self.ema.n_averaged.fill_(state["averaged"])
         for key in ("optimizer", "schedule", "scaler"):
             getattr(self, key).load_state_dict(state[key])
         self.progress = Progress(**state["progress"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during a training."""
+
+    config: Config
+    directory: RunDirectory
+    train: CocoData
+    val: CocoData
+    device: torch.device
+    autocast: torch.dtype | None
+    frozen: list[str]  # parts, as in `train.freeze`
+    log: RunLog
+
+    def save(self, path: Path, state: dict) -> None:
+        data = {
+            "class_names": self.train.class_names,
+            "category_ids": self.train.category_ids.tolist(),
+            "num_images": len(self.train),
+        }
+        checkpoint.save(path, {"config": self.config.model_dump(), **data, **state})
 
 
 def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int:
@@ -76,15 +107,28 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
 
     Returns 0, or 128 + the number of the signal that stopped it (after saving). Raises InputError.
     """
-    directory, settings = Path(config.output_dir), config.train
-    last = _open_run(config, resume, overwrite)
+    directory, settings = RunDirectory(config), config.train
+    last = directory.checkpoint_to_resume(config) if resume else None
+    if not resume and not overwrite:
+        directory.check_free()
     device = resolve_device(config.device)
     precision, autocast = resolve_precision(settings.precision, device)
     train, val = read_training_data(config)
+    if last:
+        check_same_data(last, train, directory.path)
+    notes = []
+    if settings.batch_size == "auto":
+        settings.batch_size, why = choose_batch_size(config, train, device)
+        notes.append(why)
 
     seed_everything(config.seed)
-    model, new_classes = _build_model(config, train, last)
-    model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
+    model = build_model(config.model, len(train.class_names), pretrained=last is None)
+    knows_something = False
+    if config.model.weights and not last:
+        transfer = checkpoint.start_from(model, config.model.weights, train.class_names, config.model.class_map)
+        knows_something = bool(transfer.kept)
+        notes += transfer.lines()
+    frozen = freeze.resolve(model, settings.freeze, settings.unfreeze, config.model.frozen_norms)
     loader = train_loader(
         train,
         image_size=config.data.image_size,
@@ -94,44 +138,21 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         seed=config.seed,
     )
     total_steps = settings.epochs * -(-len(loader) // settings.accumulate)
-    optimizer = build_optimizer(model, settings, settings.batch_size * settings.accumulate)
-    schedule = build_schedule(optimizer, settings, total_steps)
-    scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
-    training = Training(model, optimizer, schedule, scaler)
+    training = _build_training(settings, model, frozen, total_steps, device, autocast)
+    training.progress.evaluated = -1 if knows_something else 0
+    if last:
+        training.load(last, source=str(directory.path))
     criterion = build_criterion(config.loss).to(device)
-    if last:
-        training.load(last, source=str(directory))
-    progress = training.progress
 
-    log = _start_log(directory, config, progress.step if last else None)
-    _save(directory / "checkpoints" / "last.pt", config, train, training.state())  # from now on there is a run
-    _introduce(log, config, train, val, model, f"{device.type}, {precision}", total_steps)
-    if new_classes:
-        log.say(f"{config.model.weights} does not know {', '.join(new_classes)}: these start from nothing")
-    if last:
-        log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
-
-    while progress.evaluated < settings.epochs:
-        if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
-            _evaluate(training, config, train, val, device, directory, log)
-            _save(directory / "checkpoints" / "last.pt", config, train, training.state())
-            continue
-        with StopRequest() as stop:
-            _train_epoch(training, criterion, loader, settings, autocast, device, log, stop)
-            # before evaluating: if that fails or is stopped, the state is there
-            _save(directory / "checkpoints" / "last.pt", config, train, training.state())
-        if stop.signum:
-            log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
-            log.close()
-            return 128 + stop.signum
-    log.say(f"done; the best checkpoint on val has AP {progress.best_ap:.3f}, its figures and pictures are in")
-    log.say(f"{directory / 'eval' / 'val'}, the curves in {directory / 'eval' / 'curves.png'}")
+    log = directory.open_log(config, training.progress.step if last else None)
+    run = Run(config, directory, train, val, device, autocast, frozen, log)
+    run.save(directory.last, training.state())  # from now on there is a run
+    _introduce(run, training, notes, precision, total_steps)
+    stopped_by = _run_epochs(run, training, criterion, loader)
+    if not stopped_by:
+        _conclude(run, training.progress)
     log.close()
-    return 0
-
-
-def _is_evaluated(epoch: int, settings: TrainConfig) -> bool:
-    return epoch % settings.eval_every == 0 or epoch >= settings.epochs
+    return 128 + stopped_by if stopped_by else 0
 
 
 def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
@@ -146,84 +167,90 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
         raise InputError(f"{train_split.annotations}: no object in the whole training set; nothing can be learnt")
     if val.class_counts().sum() == 0:
         raise InputError(f"{val_split.annotations}: no object in the whole val set; nothing can be measured")
+    check_measurable(config.train.metric, val)
     return train, val
 
 
-def _open_run(config: Config, resume: bool, overwrite: bool) -> dict | None:
-    """The checkpoint to resume from, or None where a new run may start. Raises InputError where it may not."""
-    directory = Path(config.output_dir)
-    if not resume:
-        if not overwrite and any((directory / name).exists() for name in ("config.yaml", "checkpoints")):
-            raise InputError(f"{directory}: holds a run already; say --resume, --overwrite or output_dir=another")
-        return None
-    last = checkpoint.load(directory / "checkpoints" / "last.pt")
-    if "optimizer" not in last:
-        raise InputError(f"{directory}: its last checkpoint holds only weights; a training cannot go on from it")
-    for path, before, now in _changes(last["config"], config.model_dump()):
-        if not path.startswith(RESUMABLE):
-            raise InputError(
-                f"{directory}: --resume goes on with the same training, but {path} was {before} and is {now}; "
-                f"put it back, or start a new run with model.weights={directory}"
-            )
-    return last
+def _build_training(
+    settings: TrainConfig, model: RetinaNet, frozen: list[str], total_steps: int, device: torch.device, autocast
+) -> Training:
+    model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
+    # The optimizer gets all that is ever trained: what has no gradient yet costs it nothing, and its groups stay.
+    freeze.set_frozen(model, frozen, settings.unfreeze, epoch=math.inf)
+    optimizer = build_optimizer(model, settings, settings.batch_size * settings.accumulate)
+    return Training(
+        model,
+        build_ema(model, settings.ema) if settings.ema else None,
+        optimizer,
+        build_schedule(optimizer, settings, total_steps),
+        torch.amp.GradScaler(device.type, enabled=autocast is torch.float16),
+    )
 
 
-def _build_model(config: Config, train: CocoData, last: dict | None) -> tuple[RetinaNet, list[str]]:
-    """The model, with its first weights unless it resumes, and the classes that `model.weights` does not know."""
-    class_names = train.class_names
-    if last and (last["class_names"], last["num_images"]) != (class_names, len(train)):
-        raise InputError(
-            f"{config.output_dir}: --resume needs the same training set; it had {last['num_images']} images of "
-            f"{', '.join(last['class_names'])}, now it has {len(train)} of {', '.join(class_names)}"
-        )
-    model = build_model(config.model, len(class_names), pretrained=last is None)
-    if last or not config.model.weights:
-        return model, []
-    return model, checkpoint.start_from(model, config.model.weights, class_names)
-
-
-def _start_log(directory: Path, config: Config, resume_step: int | None) -> RunLog:
-    """The run directory and its log; a new run takes the place of an old one, file by file."""
-    if resume_step is None:
-        for path in (directory / name for name in RUN_FILES):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.yaml").write_text(dump(config))
-    return RunLog(directory, resume_step)
-
-
-def _changes(before: dict, now: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """(dotted path, value before, value now) of every setting that differs."""
-    for key in now:
-        if isinstance(now[key], dict) and isinstance(before.get(key), dict):
-            yield from _changes(before[key], now[key], f"{path}{key}.")
-        elif before.get(key) != now[key]:
-            yield f"{path}{key}", before.get(key), now[key]
-
-
-def _introduce(
-    log: RunLog, config: Config, train: CocoData, val: CocoData, model: nn.Module, place: str, total_steps: int
-) -> None:
+def _introduce(run: Run, training: Training, notes: list[str], precision: str, total_steps: int) -> None:
     """What is about to happen, on a few lines."""
-    settings, counts = config.train, train.class_counts()
-    effective = settings.batch_size * settings.accumulate
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
-    log.say(f"data: {len(train)} images with {counts.sum()} objects of {len(counts)} classes; {len(val)} val images")
+    settings, train, log = run.config.train, run.train, run.log
+    counts, progress = train.class_counts(), training.progress
+    log.say(
+        f"data: {len(train)} images with {counts.sum()} objects of {len(counts)} classes; {len(run.val)} val images"
+    )
     for name, count in sorted(zip(train.class_names, counts.tolist(), strict=True), key=lambda row: -row[1]):
         log.say(f"  {count:8d} {name}", to_console=len(counts) <= 20)
-    for split, data in (("train", train), ("val", val)):
+    for split, data in (("train", train), ("val", run.val)):
         for reason, count in data.dropped.items():
             log.say(f"  {split}: {count} annotations left out: {reason}")
-    log.say(f"model: {config.model.backbone.name}, {parameters:.1f} M trained parameters, on {place}")
+    for note in notes:
+        log.say(note)
+    trained = sum(p.numel() for group in training.optimizer.param_groups for p in group["params"]) / 1e6
+    log.say(
+        f"model: {run.config.model.backbone.name}, {trained:.1f} M trained parameters, on {run.device}, {precision}"
+    )
+    if run.frozen:
+        later = [f"{part} until epoch {epoch}" for part, epoch in settings.unfreeze.items()]
+        log.say(f"frozen: {', '.join(run.frozen)}{'; ' + ', '.join(later) if later else ''}")
+    effective = settings.batch_size * settings.accumulate
     log.say(
         f"training: {settings.epochs} epochs, {total_steps} steps of {effective} images; {settings.optimizer}, "
         f"{settings.schedule}, lr {scaled_lr(settings.lr, effective):g} ({settings.lr:g} for 16, scaled to {effective})"
     )
+    if progress.step:
+        log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
 
 
-def _train_epoch(training: Training, criterion, loader: Loader, settings, autocast, device, log, stop) -> None:
+def _run_epochs(run: Run, training: Training, criterion, loader: Loader) -> int | None:
+    """Train and evaluate until the end; the number of the signal that stopped it before, or None."""
+    progress, settings = training.progress, run.config.train
+    while not _is_finished(progress, settings):
+        if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
+            _evaluate(run, training)
+            run.save(run.directory.last, training.state())
+            continue
+        freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
+        with StopRequest() as stop:
+            _train_epoch(run, training, criterion, loader, stop)
+            # before evaluating: if that fails or is stopped, the state is there
+            run.save(run.directory.last, training.state())
+        if stop.signum:
+            run.log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
+            return stop.signum
+    return None
+
+
+def _is_finished(progress: Progress, settings: TrainConfig) -> bool:
+    return progress.evaluated >= settings.epochs or _ran_out_of_patience(progress, settings)
+
+
+def _ran_out_of_patience(progress: Progress, settings: TrainConfig) -> bool:
+    return settings.patience is not None and progress.evaluated - progress.best_epoch >= settings.patience
+
+
+def _is_evaluated(epoch: int, settings: TrainConfig) -> bool:
+    return epoch % settings.eval_every == 0 or epoch >= settings.epochs
+
+
+def _train_epoch(run: Run, training: Training, criterion, loader: Loader, stop: StopRequest) -> None:
     """From where the progress stands to the end of its epoch, or to the step at which `stop` asks to end."""
-    progress = training.progress
+    progress, settings, log = training.progress, run.config.train, run.log
     loader.set_position(progress.epoch, progress.batch)
     steps = train_one_epoch(
         training.model,
@@ -232,19 +259,23 @@ def _train_epoch(training: Training, criterion, loader: Loader, settings, autoca
         training.optimizer,
         training.schedule,
         training.scaler,
-        device=device,
-        autocast=autocast,
+        device=run.device,
+        autocast=run.autocast,
         start=progress.batch,
         accumulate=settings.accumulate,
         clip_norm=settings.clip_norm,
+        split=progress.split,
     )
     name = f"epoch {progress.epoch + 1}/{settings.epochs}"
     with progress_bar() as bar:
         task = bar.add_task(name, total=len(loader), completed=progress.batch, note="")
         start, images = time.perf_counter(), 0
         for record in steps:
+            if training.ema:
+                training.ema.update_parameters(training.model)
             progress.step += 1
             progress.batch = record.pop("batches")
+            _note_split(record.pop("split"), progress, run)
             images += record.pop("images")
             record["images_per_second"] = images / (time.perf_counter() - start)
             bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")
@@ -259,30 +290,45 @@ def _train_epoch(training: Training, criterion, loader: Loader, settings, autoca
     )
 
 
-def _evaluate(training: Training, config: Config, train: CocoData, val: CocoData, device, directory: Path, log) -> None:
+def _note_split(split: int, progress: Progress, run: Run) -> None:
+    if split > progress.split:
+        progress.split = split
+        norm = run.config.model.backbone.norm
+        same = "but batch norm sees only a part" if norm in ("batch", "sync") else "with the same gradient"
+        run.log.say(
+            f"{run.config.train.batch_size} images do not fit into the memory of {run.device}: "
+            f"computed in {split} parts from step {progress.step} on, {same}"
+        )
+
+
+def _evaluate(run: Run, training: Training) -> None:
     """Figures and pictures of val; the checkpoint, files and table of the best so far are kept."""
-    progress = training.progress
-    postprocess = build_postprocess(config.model.postprocess)
-    detections = detect_split(training.model, postprocess, val, config, device)
-    metrics = coco_metrics(detections, val, config.eval.backend)
+    progress, directory, log = training.progress, run.directory, run.log
+    postprocess = build_postprocess(run.config.model.postprocess)
+    detections = detect_split(training.detector, postprocess, run.val, run.config, run.device)
+    metrics = coco_metrics(detections, run.val, run.config.eval.backend)
     log.numbers("eval", progress.step, progress.epoch, metrics)
-    samples = draw_samples(detections, val)
+    samples = draw_samples(detections, run.val)
     log.picture("val: truth, detections", progress.step, samples)
-    log.say(f"  val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
-    if metrics["AP"] > progress.best_ap:
-        progress.best_ap = metrics["AP"]
-        _save(directory / "checkpoints" / "best.pt", config, train, {"model": training.model.state_dict()})
-        write_evaluation(directory / "eval" / "val", detections, val, metrics, samples)
+    before = "" if progress.epoch else "before the first step: "
+    log.say(f"  {before}val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
+    value = value_of(metrics, run.config.train.metric)
+    if value > progress.best:
+        progress.best, progress.best_epoch = value, progress.epoch
+        run.save(directory.best, {"model": training.detector.state_dict()})
+        write_evaluation(directory.evaluation, detections, run.val, metrics, samples)
     progress.evaluated = progress.epoch
-    plot_curves(directory / "metrics.jsonl", directory / "eval" / "curves.png")
-    if progress.epoch >= config.train.epochs:
-        log.say(f"{coco_table(metrics)}\n{per_class_table(metrics)}")
+    plot_curves(directory.metrics, directory.curves)
 
 
-def _save(path: Path, config: Config, train: CocoData, state: dict) -> None:
-    data = {
-        "class_names": train.class_names,
-        "category_ids": train.category_ids.tolist(),
-        "num_images": len(train),
-    }
-    checkpoint.save(path, {"config": config.model_dump(), **data, **state})
+def _conclude(run: Run, progress: Progress) -> None:
+    """The tables of the best evaluation, and where to look."""
+    settings, directory, log = run.config.train, run.directory, run.log
+    if _ran_out_of_patience(progress, settings):
+        log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
+    metrics = json.loads((directory.evaluation / "metrics.json").read_text())
+    log.say(f"{coco_table(metrics)}\n{per_class_table(metrics)}")
+    log.say(
+        f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"
+    )
+    log.say(f"on val. Figures and pictures: {directory.evaluation}; curves: {directory.curves}")

@@ -16,7 +16,7 @@ from detector.models.retinanet import RetinaNet
 
 def small_model() -> RetinaNet:
     torch.manual_seed(0)
-    backbone = build_backbone("resnet18", weights=None, norm="group", freeze_stem=False)
+    backbone = build_backbone("resnet18", weights=None, norm="group")
     anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
     head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
     return RetinaNet(
@@ -89,6 +89,48 @@ def test_an_epoch_resumed_in_its_middle_ends_like_the_whole():
     rest = Rest([(images[3:], targets[3:])])
     records = train(small_model(), rest, accumulate=3, start=3)
     assert [(r["images"], r["batches"]) for r in records] == [(1, 4)]
+
+
+class LittleMemory(nn.Module):
+    """Runs out of memory where more than `limit` images come at once."""
+
+    def __init__(self, model: nn.Module, limit: int):
+        super().__init__()
+        self.model, self.limit, self.seen = model, limit, []
+
+    def forward(self, images, sizes):
+        self.seen.append(len(images))
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model(images, sizes)
+
+
+def test_a_step_that_does_not_fit_is_done_in_parts_with_the_same_gradient():
+    images, targets = images_and_targets()
+    start, whole, parts = (small_model().double() for _ in range(3))
+    # the first batch of the step has given its gradient when the second runs out of memory
+    batches = [(images[:1], targets[:1]), (images[1:], targets[1:])]
+    (one,) = train(whole, batches, accumulate=2)
+    model = LittleMemory(parts, limit=1)
+    (split,) = train(model, batches, accumulate=2)
+    assert model.seen == [1, 3, 1, 2, 1, 1, 1, 1]
+    assert (one.pop("split"), split.pop("split")) == (1, 4)
+    assert split == pytest.approx(one, rel=1e-6)
+    for a, b, c in zip(start.parameters(), whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(c - a, b - a, rtol=1e-6, atol=1e-9)
+
+
+def test_later_steps_stay_in_parts():
+    images, targets = images_and_targets()
+    model = LittleMemory(small_model(), limit=2)
+    records = train(model, [(images, targets)] * 2)
+    assert model.seen == [4, 2, 2, 2, 2] and [r["split"] for r in records] == [2, 2]
+
+
+def test_a_single_image_that_does_not_fit_is_an_error():
+    images, targets = images_and_targets()
+    with pytest.raises(torch.OutOfMemoryError):
+        train(LittleMemory(small_model(), limit=0), [(images, targets)])
 
 
 def test_gradient_is_clipped():

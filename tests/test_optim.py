@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from detector.config import TrainConfig
-from detector.optim import build_optimizer, build_schedule, lr_factor, scaled_lr
+from detector.optim import build_ema, build_optimizer, build_schedule, lr_factor, scaled_lr
 
 
 class Model(nn.Module):
@@ -62,3 +62,18 @@ def test_warmup_is_at_most_a_tenth_of_the_training():
         optimizer.step()
         schedule.step()
     assert rates == pytest.approx([0.001, 0.2008, 0.4006, 0.6004, 0.8002, 1.0, 1.0])
+
+
+def test_average_of_weights_and_statistics_with_a_rising_decay():
+    model = nn.BatchNorm1d(1)
+    ema = build_ema(model, decay=0.2)
+    for value in (1.0, 2.0, 4.0):
+        nn.init.constant_(model.weight, value)
+        model.running_mean.fill_(10 * value)
+        ema.update_parameters(model)
+    # copied; then decays of min(0.2, 2/11) and min(0.2, 3/12)
+    second = 1 * 2 / 11 + 2 * 9 / 11
+    expected = second * 0.2 + 4 * 0.8
+    assert ema.module.weight.item() == pytest.approx(expected)
+    assert ema.module.running_mean.item() == pytest.approx(10 * expected)
+    assert model.weight.item() == 4

@@ -209,8 +209,8 @@ def test_wrong_arguments(fails, tmp_path):
 
 
 def test_checkpoint_of_another_model(fails, run, tiny_config, tmp_path):
-    assert "head" in fails(
-        "train", tiny_config, f"model.weights={run}", "model.head.width=8", f"output_dir={tmp_path / 'b'}"
+    assert "layer1.2.conv1.weight" in fails(
+        "train", tiny_config, f"model.weights={run}", "model.backbone.name=resnet50", f"output_dir={tmp_path / 'b'}"
     )
     assert "model.head.width was 16 and is 8" in fails("train", tiny_config, "--resume", "model.head.width=8")
     assert "not a checkpoint" in fails("eval", _other_file(tmp_path))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.data.coco import CocoData
+from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
 
 SUMMARY = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]  # COCOeval.stats
 
@@ -67,6 +69,22 @@ def coco_metrics(detections: Detections, data: CocoData, backend: str = "faster_
         **{name: float(value) for name, value in zip(SUMMARY, evaluator.stats, strict=False)},
         "per_class": _per_class(evaluator, data),
     }
+
+
+def value_of(metrics: dict, name: str) -> float:
+    """The figure `name` of coco_metrics: one of SUMMARY, or a class, whose AP it is. Raises KeyError."""
+    return metrics[name] if name in SUMMARY else metrics["per_class"][name]["AP"]
+
+
+def check_measurable(name: str, data: CocoData) -> None:
+    """Raises InputError if there is no figure `name` (see value_of), or `data` has no object to take it from."""
+    if name not in SUMMARY and name not in data.class_names:
+        raise InputError(
+            f"train.metric: no figure {name!r}; {did_you_mean(name, [*SUMMARY, *data.class_names])} "
+            f"({', '.join(SUMMARY)}, or a class)"
+        )
+    if value_of(coco_metrics(Detections.concatenate([]), data), name) < 0:
+        raise InputError(f"train.metric: val has no object to measure {name} on")
 
 
 def _run(results: list[dict], truth: dict, backend: str):

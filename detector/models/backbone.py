@@ -1,4 +1,4 @@
-"""The backbone: a torchvision classification network cut at C5, returning C3, C4 and C5."""
+"""The backbone: a classification network cut at C5, returning C3, C4 and C5. Here torchvision's; timm's next door."""
 
 from __future__ import annotations
 
@@ -12,6 +12,32 @@ from detector.models.files import download, is_file_name, load_strictly, read_st
 from detector.models.norm import norm_layer
 from detector.utils.errors import InputError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """images (N, 3, H, W) → {"0": C3 (N, C, H/8, W/8), "1": C4, "2": C5}; H and W are multiples of `stride`."""
+
+    channels: list[int]
+    """Of C3, C4, C5."""
+    stride: int
+    """What H and W are multiples of, in pixels: the stride of C5, or more."""
+    mean: tuple[float, float, float]
+    """Of RGB values in 0..1, as the published weights were trained."""
+    std: tuple[float, float, float]
+    """As `mean`."""
+    stages: dict[str, list[str]]
+    """The parts that a user freezes by name, from the image on: "stem", then one a stage → the names of its modules,
+    for `get_submodule`. Together they are the backbone, but for parameters beside them (position embeddings)."""
+    before_stride_8: list[str]
+    """The first keys of `stages`, those before the first layer at stride 8."""
+
+    def from_classifier(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict of a classification network, as published for this backbone, under the backbone's own
+        names and without the classifier. Names that it doesn't know are passed on: loading says that they don't fit."""
+        raise NotImplementedError
+
 
 class Layout(NamedTuple):
     """Where a torchvision network has its stages."""
@@ -20,63 +46,63 @@ class Layout(NamedTuple):
     """The last layers at strides 8, 16 and 32, whose outputs are C3, C4 and C5."""
     channels: tuple[int, int, int]
     """Channels of those."""
-    stem_ends: str
-    """The first layer at stride 8; what comes before it is the stem."""
+    first_stage: str
+    """The first layer that is a stage; what comes before it is the stem."""
+    stride_8: str
+    """The first layer at stride 8."""
 
 
 _RESNET = ("layer2", "layer3", "layer4")
 BACKBONES = {
-    "resnet18": Layout(_RESNET, (128, 256, 512), "layer2"),
-    "resnet34": Layout(_RESNET, (128, 256, 512), "layer2"),
-    "resnet50": Layout(_RESNET, (512, 1024, 2048), "layer2"),
-    "resnet101": Layout(_RESNET, (512, 1024, 2048), "layer2"),
-    "resnext50_32x4d": Layout(_RESNET, (512, 1024, 2048), "layer2"),
-    "mobilenet_v3_large": Layout(("6", "12", "16"), (40, 112, 960), "4"),
+    "resnet18": Layout(_RESNET, (128, 256, 512), "layer1", "layer2"),
+    "resnet34": Layout(_RESNET, (128, 256, 512), "layer1", "layer2"),
+    "resnet50": Layout(_RESNET, (512, 1024, 2048), "layer1", "layer2"),
+    "resnet101": Layout(_RESNET, (512, 1024, 2048), "layer1", "layer2"),
+    "resnext50_32x4d": Layout(_RESNET, (512, 1024, 2048), "layer1", "layer2"),
+    "mobilenet_v3_large": Layout(("6", "12", "16"), (40, 112, 960), "1", "4"),
 }
 
 
-class Backbone(IntermediateLayerGetter):
-    """images (N, 3, H, W) → {"0": C3 (N, C, H/8, W/8), "1": C4, "2": C5}; H and W are multiples of `stride`.
-
-    channels: those of C3, C4, C5. stride: of C5, in pixels.
-    Parameters have torchvision's names (`conv1.weight`, `layer1.0.conv1.weight`, ...).
-    """
+class TorchvisionBackbone(Backbone, IntermediateLayerGetter):
+    """A Backbone whose parameters have torchvision's names (`conv1.weight`, `layer1.0.conv1.weight`, ...)."""
 
     stride = 32
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     def __init__(self, trunk: nn.Module, layout: Layout) -> None:
         super().__init__(trunk, {layer: str(level) for level, layer in enumerate(layout.last)})
         self.channels = list(layout.channels)
-        self.stem_ends = layout.stem_ends
+        layers = list(self)
+        first = layers.index(layout.first_stage)
+        self.stages = {"stem": layers[:first], **{layer: [layer] for layer in layers[first:]}}
+        self.before_stride_8 = list(self.stages)[: list(self.stages).index(layout.stride_8)]
 
-    def freeze_stem(self) -> None:
-        """No gradient for the parameters before stride 8 (of a ResNet: conv1, bn1 and layer1)."""
-        for name, child in self.named_children():
-            if name == self.stem_ends:
-                return
-            child.requires_grad_(False)
+    def from_classifier(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name.removeprefix("features."): tensor
+            for name, tensor in state.items()
+            if not name.startswith(("fc.", "classifier."))
+        }
 
 
-def build_backbone(name: str, *, weights: str | None, norm: str, freeze_stem: bool) -> Backbone:
-    """The network `name`, one of BACKBONES.
+def build_backbone(name: str, *, weights: str | None, norm: str) -> TorchvisionBackbone:
+    """torchvision's network `name`, one of BACKBONES.
 
     weights: None (random), a name in torchvision's enum for the network (DEFAULT, IMAGENET1K_V1, ...), or a
         local file (.pth, .pt, .safetensors) with torchvision's classification state dict, whose classifier
         is ignored.
     norm: frozen | batch | sync | group. Frozen statistics keep the eps they were trained with.
-    freeze_stem: call `Backbone.freeze_stem`, as the published recipes do when starting from ImageNet.
     Raises InputError: unknown names (with the valid ones), unreadable or unfitting weights, failed download.
     """
     if name not in BACKBONES:
-        raise InputError(f"unknown backbone {name!r}; valid: {', '.join(BACKBONES)}")
+        raise InputError(f"unknown backbone {name!r}; valid: {', '.join(BACKBONES)}, timm/<any timm model>")
     # torchvision trains MobileNetV3 with eps 0.001; with another, its statistics make another network.
     eps = 1e-3 if name.startswith("mobilenet") else 1e-5
     network = torchvision.models.get_model(name, weights=None, norm_layer=norm_layer(norm, eps=eps))
-    backbone = Backbone(getattr(network, "features", network), BACKBONES[name])
+    backbone = TorchvisionBackbone(getattr(network, "features", network), BACKBONES[name])
     if weights is not None:
         _load(backbone, name=name, weights=weights, norm=norm)
-    if freeze_stem:
-        backbone.freeze_stem()
     return backbone
 
 
@@ -86,12 +112,7 @@ def _load(backbone: Backbone, *, name: str, weights: str, norm: str) -> None:
             "norm 'group' cannot start from weights trained with batch norm; "
             "set model.backbone.weights to null, or the norm to frozen, batch or sync"
         )
-    state = {
-        key.removeprefix("features."): tensor
-        for key, tensor in _read(name, weights).items()
-        if not key.startswith(("fc.", "classifier."))
-    }
-    load_strictly(backbone, state, source=weights)
+    load_strictly(backbone, backbone.from_classifier(_read(name, weights)), source=weights)
 
 
 def _read(name: str, weights: str) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from detector.models.fpn import build_fpn
 from detector.models.head import Head
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
+from detector.models.timm_backbone import PREFIX, build_timm_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -19,22 +20,21 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
     """The detector that `config` describes, for classes 0 .. num_classes - 1, on the CPU.
 
     pretrained: read the backbone's weights, unless config.weights names a whole detector's, which the caller
-    loads. False: read nothing, as a checkpoint will be loaded; architecture and what is frozen stay the same.
-    With norm "frozen" the stem is frozen too (Backbone.freeze_stem); if the config names no weights at all,
-    neither is, and the norm is "batch".
+    loads. False: read nothing, as a checkpoint will be loaded; the architecture stays the same.
+    Norm "frozen" is "batch" if the config names no weights at all.
     Raises InputError on names that don't exist and on weights that cannot be read or don't fit.
     """
-    starts_trained = config.weights is not None or config.backbone.weights is not None
     norm = config.backbone.norm
-    if norm == "frozen" and not starts_trained:
+    if norm == "frozen" and not config.frozen_norms:
         # Statistics that nobody estimated would be no normalisation at all. torchvision has the same rule.
         logger.warning("model.backbone.norm: batch instead of frozen, as no weights bring statistics to freeze")
         norm = "batch"
-    backbone = build_backbone(
-        config.backbone.name,
+    name = config.backbone.name
+    build = build_timm_backbone if name.startswith(PREFIX) else build_backbone
+    backbone = build(
+        name.removeprefix(PREFIX),
         weights=config.backbone.weights if pretrained and config.weights is None else None,
         norm=norm,
-        freeze_stem=norm == "frozen",
     )
     fpn = build_fpn(backbone.channels, channels=config.fpn.channels, extra_levels=config.fpn.extra_levels)
     anchors = AnchorGenerator(
@@ -49,7 +49,7 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
         norm=config.head.norm,
         prior=config.head.prior,
     )
-    return RetinaNet(backbone=backbone, fpn=fpn, head=head, anchors=anchors)
+    return RetinaNet(backbone=backbone, fpn=fpn, head=head, anchors=anchors, mean=backbone.mean, std=backbone.std)
 
 
 def build_postprocess(config: PostprocessConfig) -> Postprocess:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 
 from detector.utils.errors import InputError
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is meant as a file, too; reading it says why not
+WRAPPERS = ("model", "state_dict")  # where trainers put the state dict, beside an epoch, an optimizer ...
 
 
 def is_file_name(source: str) -> bool:
@@ -23,29 +26,53 @@ def is_file_name(source: str) -> bool:
 def read_torch_file(path: str | Path) -> Any:
     """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # torchvision's reference scripts save their command line beside the weights: a Namespace, which is plain data
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles; what comes of them is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file") from None
-    except pickle.UnpicklingError:
-        raise InputError(f"{path}: not a plain file of tensors; refused, as reading it could run code") from None
     except Exception as problem:  # bytes that are no pickle fail in every way there is
+        if str(path).endswith(".pkl"):
+            raise InputError(
+                f"{path}: a pickle (detectron2 publishes such), refused, as reading it could run code; where you trust "
+                f"it, re-save its tensors with torch.save({{name: torch.as_tensor(array), ...}}, 'weights.pth')"
+            ) from None
+        if isinstance(problem, pickle.UnpicklingError):
+            raise InputError(f"{path}: not a plain file of tensors; refused, as reading it could run code") from None
         raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Parameter name → tensor on the CPU, from .safetensors or from torch.save's format. Raises InputError."""
+def read_file(path: str | Path) -> Any:
+    """The contents of a .safetensors file, or of one that torch.save wrote. Raises InputError."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as problem:
-            raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
-    state = read_torch_file(path)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: not a state dict (parameter name → tensor)")
-    return state
+    if path.suffix != ".safetensors":
+        return read_torch_file(path)
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as problem:
+        raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
+
+
+def as_state_dict(contents: Any, source: str | Path) -> dict[str, Tensor]:
+    """Parameter name → tensor, from a file's contents: a state dict, or a dict with one as "model" or "state_dict".
+
+    The prefix "module." of DistributedDataParallel is left out. Raises InputError where there is no state dict.
+    """
+    wrapped = [contents.get(key) for key in WRAPPERS] if isinstance(contents, dict) else []
+    state = next((inner for inner in [contents, *wrapped] if _is_state_dict(inner)), None)
+    if state is None:
+        raise InputError(f'{source}: not a state dict (parameter name → tensor), nor one under "model" or "state_dict"')
+    if all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of a file, see `as_state_dict`, tensors on the CPU. Raises InputError."""
+    return as_state_dict(read_file(path), path)
 
 
 def download(weights: Any, *, setting: str) -> dict[str, Tensor]:
@@ -62,25 +89,42 @@ def download(weights: Any, *, setting: str) -> dict[str, Tensor]:
         ) from None
 
 
+def differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    """A phrase for each tensor whose name or shape differs, the model's `own` first; step counters don't count."""
+    shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (own, given)]
+    return [
+        f"{name} (the model's: {shapes[0].get(name, 'none')}, the file's: {shapes[1].get(name, 'none')})"
+        for name in without_counters({**own, **given})
+        if shapes[0].get(name) != shapes[1].get(name)
+    ]
+
+
+def first_of(phrases: list[str], limit: int = 3) -> str:
+    return "; ".join(phrases[:limit]) + ("; ..." if len(phrases) > limit else "")
+
+
+def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict but for batch norm's step counters, which no computation uses and not every file has."""
+    return {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
+
+
 def load_strictly(module: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
     """Copy `state` into `module`; names and shapes must agree, batch norm's step counters aside.
 
     Raises InputError naming the first tensors that differ, and leaves the module as it was.
     """
-    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    names = [name for name in {**own, **given} if not name.endswith(".num_batches_tracked")]
-    wrong = [
-        f"{name} (the model's: {own.get(name, 'none')}, the file's: {given.get(name, 'none')})"
-        for name in names
-        if own.get(name) != given.get(name)
-    ]
+    wrong = differences(module.state_dict(), state)
     if wrong:
         raise InputError(
-            f"{source}: another architecture than the configured one; "
-            f"{len(wrong)} tensors differ: {'; '.join(wrong[:3])}{'; ...' if len(wrong) > 3 else ''}"
+            f"{source}: another architecture than the configured one; {len(wrong)} tensors differ: {first_of(wrong)}"
         )
     module.load_state_dict(state, strict=False)  # strict, above, but for the counters
+
+
+def _is_state_dict(contents: Any) -> bool:
+    if not isinstance(contents, dict) or not contents:
+        return False
+    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in contents.items())
 
 
 def _first_line(problem: Exception) -> str:

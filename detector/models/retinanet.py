@@ -22,6 +22,7 @@ class RetinaNet(nn.Module):
     backbone: images → dict of C3..C5, with `stride`, the multiple of pixels that it takes.
     fpn: dict of C3..C5 → dict of P3..P7. head: list of P3..P7 → (logits, deltas).
     mean, std: of RGB values in 0..1, what the backbone was trained with; not part of the state dict.
+    frozen: modules that `train()` leaves in evaluation mode (see models/freeze.py); none at first.
     """
 
     def __init__(
@@ -38,8 +39,15 @@ class RetinaNet(nn.Module):
         self.backbone = nn.ModuleDict({"body": backbone, "fpn": fpn})
         self.head = head
         self.anchors = anchors
+        self.frozen: list[nn.Module] = []
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> RetinaNet:
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
 
     def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict:
         """The raw outputs, the same in training and evaluation.

@@ -12,8 +12,8 @@ from detector.models.norm import FrozenBatchNorm2d, group_norm
 from detector.utils.errors import InputError
 
 
-def build(name="resnet18", weights=None, norm="frozen", freeze_stem=False):
-    return build_backbone(name, weights=weights, norm=norm, freeze_stem=freeze_stem)
+def build(name="resnet18", weights=None, norm="frozen"):
+    return build_backbone(name, weights=weights, norm=norm)
 
 
 def with_random_statistics(network):
@@ -93,12 +93,33 @@ def test_group_norm_divides_the_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "first_trained"), [("resnet18", "layer2.0.conv1"), ("mobilenet_v3_large", "4.block.0.0")]
+    ("name", "stem", "stages", "before_stride_8"),
+    [
+        (
+            "resnet18",
+            ["conv1", "bn1", "relu", "maxpool"],
+            ["layer1", "layer2", "layer3", "layer4"],
+            ["stem", "layer1"],
+        ),
+        ("mobilenet_v3_large", ["0"], [str(i) for i in range(1, 17)], ["stem", "1", "2", "3"]),
+    ],
 )
-def test_freeze_stem(name, first_trained):
-    trained = [n for n, p in build(name, freeze_stem=True).named_parameters() if p.requires_grad]
-    assert trained[0] == f"{first_trained}.weight"
-    assert all(p.requires_grad for p in build(name).parameters())
+def test_stages(name, stem, stages, before_stride_8):
+    backbone = build(name)
+    assert backbone.stages == {"stem": stem, **{stage: [stage] for stage in stages}}
+    assert list(backbone.stages) == ["stem", *stages]
+    assert backbone.before_stride_8 == before_stride_8
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large"])
+@torch.no_grad()
+def test_stride_8_begins_after_before_stride_8(name):
+    backbone = build(name).eval()
+    x = torch.zeros(1, 3, 64, 64)
+    for stage, modules in backbone.stages.items():
+        for module in modules:
+            x = backbone.get_submodule(module)(x)
+        assert (x.shape[-1] > 8) == (stage in backbone.before_stride_8)
 
 
 @pytest.mark.parametrize(

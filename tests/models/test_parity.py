@@ -1,5 +1,8 @@
-"""Given torchvision's weights, the same detections as torchvision's RetinaNet."""
+"""Given torchvision's weights, the same detections as torchvision's RetinaNet, whatever layout they are in."""
 
+from collections import Counter
+
+import pytest
 import safetensors.torch
 import torch
 from torch import nn
@@ -8,9 +11,11 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetinaNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from detector.checkpoint import read_detector
 from detector.config import ModelConfig
 from detector.models.build import build_model, build_postprocess
-from detector.models.weights import COCO_SLOTS, NOT_CLASSES, load_detector_weights, load_into
+from detector.models.layouts import COCO_IDS, COCO_SLOTS, NOT_CLASSES
+from detector.models.weights import load_whole, transfer
 
 V1 = {"backbone": {"weights": None}}
 V2 = {"backbone": {"weights": None, "norm": "batch"}, "fpn": {"extra_levels": "c5"}, "head": {"norm": "group"}}
@@ -53,6 +58,17 @@ def with_lively_weights(reference):
     return reference
 
 
+def resnet18_fpn(extra_blocks):
+    return resnet_fpn_backbone(
+        backbone_name="resnet18",
+        weights=None,
+        norm_layer=nn.BatchNorm2d,
+        trainable_layers=5,
+        returned_layers=[2, 3, 4],
+        extra_blocks=extra_blocks,
+    )
+
+
 def assert_same(found, expected, labels=lambda label: label):
     assert len(expected["scores"]) == 100
     assert expected["scores"].max() - expected["scores"].min() > 0.2
@@ -85,13 +101,11 @@ def test_v1_with_coco_slots_narrowed_to_the_classes(tmp_path):
         bias[:, [slot for slot, name in enumerate(COCO_SLOTS) if name in NOT_CLASSES]] = -30.0
     torch.save(reference.state_dict(), tmp_path / "v1.pth")
 
-    classes = [name for name in COCO_SLOTS if name not in NOT_CLASSES]
-    assert len(classes) == 80
-    state, slots = load_detector_weights(str(tmp_path / "v1.pth"))
+    classes = list(COCO_IDS)
     # frozen norms: as the file names weights, it is what the published v1 runs with
     config = ModelConfig.model_validate({**V1, "weights": "v1.pth"})
     model = build_model(config, num_classes=80).eval()
-    assert load_into(model, state, slots, classes, source="v1.pth") == []
+    load_whole(model, read_detector(str(tmp_path / "v1.pth")), classes)
 
     for size in SIZES[::2]:
         (expected,) = expected_of(reference, [image(size)])
@@ -104,11 +118,9 @@ def test_v2_of_any_classes_alone_and_in_a_batch(tmp_path):
     reference = with_lively_weights(retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=4))
     safetensors.torch.save_file(reference.state_dict(), tmp_path / "v2.safetensors")
 
-    state, slots = load_detector_weights(str(tmp_path / "v2.safetensors"))
-    assert slots is None
     config = ModelConfig.model_validate(V2)
     model = build_model(config, num_classes=4).eval()
-    assert load_into(model, state, slots, ["a", "b", "c", "d"], source="v2") == []
+    load_whole(model, read_detector(str(tmp_path / "v2.safetensors")), ["a", "b", "c", "d"])
 
     batch = [image(size, seed) for seed, size in enumerate(SIZES)]
     for found, expected in zip(detect(model, config, batch), expected_of(reference, batch), strict=True):
@@ -118,31 +130,10 @@ def test_v2_of_any_classes_alone_and_in_a_batch(tmp_path):
     assert_same(found, expected)
 
 
-def with_old_names(state):
-    renamed = {}
-    for name, tensor in state.items():
-        for tower in ("head.classification_head.conv.", "head.regression_head.conv."):
-            if name.startswith(tower):
-                index, _, kind = name.removeprefix(tower).split(".")
-                name = f"{tower}{2 * int(index)}.{kind}"
-        if "inner_blocks" in name or "layer_blocks" in name:
-            name = name.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
-        if not name.endswith("num_batches_tracked"):
-            renamed[name] = tensor
-    return renamed
-
-
-def test_old_names_and_norms_without_eps(tmp_path):
+def test_old_names_and_norms_without_eps(tmp_path, with_old_names):
     """The published v1 has them; in some channels of it the variance is far below the usual eps."""
     torch.manual_seed(2)
-    body = resnet_fpn_backbone(
-        backbone_name="resnet18",
-        weights=None,
-        norm_layer=nn.BatchNorm2d,
-        trainable_layers=5,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256),
-    )
+    body = resnet18_fpn(LastLevelP6P7(256, 256))
     reference = with_lively_weights(TorchvisionRetinaNet(body, num_classes=4))
     with torch.no_grad():
         for norm in (m for m in body.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -153,10 +144,41 @@ def test_old_names_and_norms_without_eps(tmp_path):
     assert "head.regression_head.conv.6.bias" in old and "backbone.fpn.inner_blocks.2.weight" in old
     torch.save(old, tmp_path / "old.pth")
 
-    state, slots = load_detector_weights(str(tmp_path / "old.pth"))
     config = ModelConfig.model_validate({"backbone": {"name": "resnet18"}, "weights": "old.pth"})
     model = build_model(config, num_classes=4, pretrained=False).eval()
-    load_into(model, state, slots, ["a", "b", "c", "d"], source="old.pth")
+    load_whole(model, read_detector(str(tmp_path / "old.pth")), ["a", "b", "c", "d"])
     (expected,) = expected_of(reference, [image(SIZES[0])])
+    (found,) = detect(model, config, [image(SIZES[0])])
+    assert_same(found, expected)
+
+
+@pytest.fixture(scope="module")
+def reference_of_detectron2s_kind():
+    """torchvision's RetinaNet with what detectron2's has: P6 from C5, no norms in the head. A ResNet-18."""
+    torch.manual_seed(3)
+    return with_lively_weights(TorchvisionRetinaNet(resnet18_fpn(LastLevelP6P7(512, 256)), num_classes=4))
+
+
+@pytest.mark.parametrize(
+    ("bgr", "said"), [(False, "for RGB input with std 58.395"), (True, "for BGR input with std 1, ")]
+)
+def test_detectron2s_layout(bgr, said, reference_of_detectron2s_kind, as_detectron2, tmp_path):
+    state = as_detectron2(reference_of_detectron2s_kind.state_dict(), bgr)
+    torch.save({"model": state, "iteration": 90000}, tmp_path / "d2.pth")
+    weights = read_detector(str(tmp_path / "d2.pth"))
+    assert said in weights.description and "MSRA" not in weights.description
+    names = ["a", "b", "c", "d"]
+    settings = {"backbone": {"name": "resnet18"}, "fpn": {"extra_levels": "c5"}, "weights": "d2.pth"}
+    config = ModelConfig.model_validate(settings)
+    (expected,) = expected_of(reference_of_detectron2s_kind, [image(SIZES[0])])
+
+    model = build_model(config, num_classes=4, pretrained=False).eval()
+    load_whole(model, weights, names)
+    (found,) = detect(model, config, [image(SIZES[0])])
+    assert_same(found, expected)
+
+    model = build_model(config, num_classes=4).eval()
+    fates = transfer(model, weights, names).tensors
+    assert fates["class logits"] == fates["box deltas"] == Counter({"remapped": 2})
     (found,) = detect(model, config, [image(SIZES[0])])
     assert_same(found, expected)

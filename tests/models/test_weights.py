@@ -1,151 +1,260 @@
-import urllib.error
+"""Weights into a model: what is loaded, remapped, initialised and left unused, tensor by tensor and row by row."""
+
+from collections import Counter
 
 import pytest
 import torch
 import torchvision
+from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
 from detector.config import ModelConfig
 from detector.models.build import build_model
 from detector.models.head import prior_bias
-from detector.models.weights import BBOX_REG, CLS_LOGITS, COCO_SLOTS, load_detector_weights, load_into, select_classes
+from detector.models.layouts import CLS_LOGITS, COCO_IDS, Weights, recognised
+from detector.models.weights import load_whole, transfer
 from detector.utils.errors import InputError
 
-ANCHORS_PER_CELL = 2
+ANCHORS = 9
+BLOOD = ["RBC", "WBC", "Platelets"]
+RESNET50 = {
+    "backbone.stem": 5,
+    "backbone.layer1": 50,
+    "backbone.layer2": 65,
+    "backbone.layer3": 95,
+    "backbone.layer4": 50,
+}
+V1 = {"weights": "w.pth", "backbone": {"weights": None}}
+V2 = {
+    "weights": "w.pth",
+    "backbone": {"weights": None, "norm": "batch"},
+    "fpn": {"extra_levels": "c5"},
+    "head": {"norm": "group"},
+}
 
 
-def layout(num_slots, anchors_per_cell=ANCHORS_PER_CELL):
-    """The prediction layers of a state dict; every row of the logits holds its own number."""
-    rows = torch.arange(float(anchors_per_cell * num_slots))
-    return {
-        f"{CLS_LOGITS}.weight": rows.view(-1, 1, 1, 1).repeat(1, 4, 3, 3),
-        f"{CLS_LOGITS}.bias": rows.clone(),
-        f"{BBOX_REG}.weight": torch.zeros(anchors_per_cell * 4, 4, 3, 3),
-    }
+def ours(model, names):
+    """Its weights, as from a checkpoint."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return Weights(
+        "old.pt", "a checkpoint of this project", state, len(names), names, {n: i for i, n in enumerate(names)}
+    )
 
 
-def test_the_coco_layout_row_by_row():
-    assert len(COCO_SLOTS) == 91
-    names = ["zebra", "person", "toothbrush"]  # COCO's category ids 24, 1 and 90
-    state = layout(91)
-    picked, missing = select_classes(state, COCO_SLOTS, names)
-    assert missing == []
-    expected = [24, 1, 90, 91 + 24, 91 + 1, 91 + 90]
-    assert picked[f"{CLS_LOGITS}.bias"].tolist() == expected
-    assert picked[f"{CLS_LOGITS}.weight"].shape == (6, 4, 3, 3)
-    for row, slot in enumerate(expected):
-        assert (picked[f"{CLS_LOGITS}.weight"][row] == slot).all()
-    assert picked[f"{BBOX_REG}.weight"] is state[f"{BBOX_REG}.weight"]
-    assert len(state[f"{CLS_LOGITS}.bias"]) == 2 * 91
+def logits(state):
+    """Weight and bias together, (A, K, numbers of a row)."""
+    weight, bias = (state[f"{CLS_LOGITS}.{kind}"] for kind in ("weight", "bias"))
+    rows = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
+    return rows.view(ANCHORS, -1, rows.shape[1])
 
 
-def test_unknown_classes_start_anew():
-    state = layout(91, anchors_per_cell=9)
-    picked, missing = select_classes(state, COCO_SLOTS, ["gnome", "cat", "N/A"], prior=0.02)
-    assert missing == ["gnome", "N/A"]
-    bias = picked[f"{CLS_LOGITS}.bias"].view(9, 3)
-    torch.testing.assert_close(bias[:, [0, 2]], torch.full((9, 2), prior_bias(0.02)))
-    assert bias[:, 1].tolist() == [91 * a + 17 for a in range(9)]
-    weight = picked[f"{CLS_LOGITS}.weight"].view(9, 3, -1)
-    assert 0.007 < weight[:, [0, 2]].std() < 0.013 and weight[:, [0, 2]].mean().abs() < 0.003
+def fates(found):
+    return {part: dict(+counts) for part, counts in found.tensors.items()}
 
 
-@pytest.mark.parametrize(("num_slots", "names"), [(91, COCO_SLOTS), (80, None), (3, None)])
-def test_91_slots_are_cocos(num_slots, names, tmp_path):
-    torch.save(layout(num_slots), tmp_path / "w.pth")
-    assert load_detector_weights(str(tmp_path / "w.pth"))[1] == names
+def test_rows_by_name_for_every_anchor(small_model):
+    torch.manual_seed(0)
+    old_names, names = ["dog", "Red Cell", "cat", "bird"], ["gnome", "CAT", "RBC", "dog"]
+    weights = ours(small_model(4), old_names)
+    weights.state[f"{CLS_LOGITS}.bias"].normal_()
+    model = small_model(4, head={"width": 16, "depth": 1, "prior": 0.02})
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    found = transfer(model, weights, names, {"RBC": "Red Cell"})
+    assert list(found.kept.items()) == [("CAT", "cat"), ("RBC", "Red Cell"), ("dog", "dog")]
+    assert (found.new, found.dropped, found.warnings) == (["gnome"], ["bird"], [])
+
+    state = model.state_dict()
+    old, new = logits(weights.state), logits(state)
+    assert torch.equal(new[:, 1], old[:, 2]) and torch.equal(new[:, 2], old[:, 1]) and torch.equal(new[:, 3], old[:, 0])
+    assert torch.equal(new[:, 0], logits(initial)[:, 0])
+    torch.testing.assert_close(new[:, 0, -1], torch.full((ANCHORS,), prior_bias(0.02)))
+    others = [name for name in state if not name.startswith(CLS_LOGITS)]
+    assert {"head.classification_head.conv.0.0.weight", "head.regression_head.bbox_reg.bias"} <= set(others)
+    assert all(torch.equal(state[name], weights.state[name]) for name in others)
 
 
-def small_model(num_classes, **changes):
-    settings = {"backbone": {"name": "resnet18", "weights": None}, "fpn": {"channels": 16}, "head": {"width": 16}}
-    return build_model(ModelConfig.model_validate({**settings, **changes}), num_classes)
+def test_equal_classes_give_equal_outputs(small_model):
+    old = small_model(3).eval()
+    old.backbone["body"].bn1.num_batches_tracked += 7
+    model = small_model(3).eval()
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert not torch.equal(model(image)["logits"], old(image)["logits"])
+    found = transfer(model, ours(old, BLOOD), BLOOD)
+    for key in ("logits", "deltas", "anchors"):
+        assert torch.equal(model(image)[key], old(image)[key])
+    assert all(set(counts) == {"loaded"} for counts in fates(found).values())
+    assert all(torch.equal(tensor, old.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_unknown_names_are_taken_in_order_if_their_number_fits(caplog):
-    state = small_model(2).state_dict()
-    model = small_model(2)
-    assert load_into(model, state, None, ["a", "b"], source="own.pth") == []
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-    assert "own.pth: class names unknown" in caplog.text
-    with pytest.raises(InputError, match=r"own\.pth: its class names are unknown, and it has 2 classes where.* 3"):
-        load_into(small_model(3), state, None, ["a", "b", "c"], source="own.pth")
+def test_fewer_and_more_classes(small_model):
+    weights = ours(small_model(3), ["a", "b", "c"])
+    assert transfer(small_model(1), weights, ["b"]).dropped == ["a", "c"]
+    model = small_model(5)
+    assert transfer(model, weights, ["x", "c", "a", "y", "b"]).new == ["x", "y"]
+    assert torch.equal(logits(model.state_dict())[:, [2, 4, 1]], logits(weights.state))
 
 
-def test_known_names_are_picked():
-    state = small_model(91).state_dict()
-    model = small_model(2)
-    assert load_into(model, state, COCO_SLOTS, ["dog", "gnome"], source="w") == ["gnome"]
-    rows = model.head.classification_head.cls_logits.weight.view(9, 2, -1)
-    old = state[f"{CLS_LOGITS}.weight"].view(9, 91, -1)
-    assert torch.equal(rows[:, 0], old[:, COCO_SLOTS.index("dog")])
+@pytest.fixture(scope="module")
+def published_states(with_old_names):
+    """What torchvision publishes but for the numbers: v1 in its old names and in today's, v2."""
+    v1 = retinanet_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+    v2 = retinanet_resnet50_fpn_v2(weights=None, weights_backbone=None).state_dict()
+    return {"v1": v1, "v1 old": with_old_names(v1), "v2": v2}
 
 
-def test_another_architecture_is_named_and_nothing_is_loaded():
-    state = small_model(2, head={"width": 24}).state_dict()
-    model = small_model(2)
+@pytest.mark.parametrize("version", ["v1", "v1 old", "v2"])
+def test_published_weights_for_coco_and_for_other_classes(version, published_states):
+    state = published_states[version]
+    weights = recognised(state, "w.pth")
+    coco = list(COCO_IDS)
+    config, tower = (V2, 12) if version == "v2" else (V1, 8)
+    loaded = RESNET50 | {"fpn": 16, "classification tower": tower, "regression tower": tower, "box deltas": 2}
+    expected = {part: {"loaded": count} for part, count in loaded.items()}
+
+    model = build_model(ModelConfig.model_validate(config), 80)
+    found = transfer(model, weights, coco)
+    assert fates(found) == expected | {"class logits": {"remapped": 2}}
+    assert list(found.kept) == coco and found.new == found.dropped == found.warnings == []
+    assert torch.equal(logits(model.state_dict()), logits(state)[:, list(COCO_IDS.values())])
+
+    model = build_model(ModelConfig.model_validate(config), 3)
+    first = logits(model.state_dict()).clone()
+    found = transfer(model, weights, BLOOD)
+    assert fates(found) == expected | {"class logits": {"initialised": 2, "left unused": 2}}
+    assert (found.kept, found.new, found.dropped) == ({}, BLOOD, coco)
+    assert torch.equal(logits(model.state_dict()), first)
+
+
+def test_the_lines(small_model):
+    weights = ours(small_model(14), ["red cell", *(f"class {i}" for i in range(12)), "wbc"])
+    model = small_model(3, fpn={"channels": 24})
+    found = transfer(model, weights, BLOOD, {"RBC": "red cell"})
+    assert found.lines() == [
+        "model.weights old.pt: a checkpoint of this project, 14 classes",
+        "                               loaded     remapped  initialised  left unused",
+        "  backbone.stem                     5            -            -            -",
+        "  backbone.layer1                  20            -            -            -",
+        "  backbone.layer2                  25            -            -            -",
+        "  backbone.layer3                  25            -            -            -",
+        "  backbone.layer4                  25            -            -            -",
+        "  fpn                               -            -           16           16",
+        "  classification tower              1            -            1            1",
+        "  class logits                      -            2            -            -",
+        "  regression tower                  1            -            1            1",
+        "  box deltas                        2            -            -            -",
+        "  classes: 2 kept (RBC ← red cell, WBC ← wbc); 1 new, from the prior (Platelets); "
+        "12 dropped (class 0, class 1, class 2, class 3, class 4, class 5, class 6, class 7, class 8, class 9 and 2 "
+        "more)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "initialised"),
+    [
+        ({"anchors": {"scales": 2}}, {"class logits": 2, "box deltas": 2}),
+        ({"head": {"width": 24, "depth": 1}}, {"class logits": 2, "box deltas": 1, "classification tower": 2}),
+        ({"head": {"width": 16, "depth": 1, "norm": "group"}}, {"classification tower": 2, "regression tower": 2}),
+        ({"head": {"width": 16, "depth": 3}}, {"classification tower": 4, "regression tower": 4}),
+    ],
+)
+def test_what_has_another_shape_stays_as_initialised(changes, initialised, small_model):
+    weights = ours(small_model(2), ["a", "b"])
+    model = small_model(2, **changes)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(InputError) as error:
-        load_into(model, state, None, ["a", "b"], source="wide.pth")
-    first = "head.classification_head.conv.0.0.weight (the model's: (16, 16, 3, 3), the file's: (24, 16, 3, 3))"
-    assert "wide.pth: another architecture" in str(error.value) and first in str(error.value)
+    found = transfer(model, weights, ["a", "b"])
+    for part, count in initialised.items():
+        assert found.tensors[part]["initialised"] == count
+    assert ("class logits" in initialised) == (found.kept == {}) == ("NO class is kept" in "".join(found.lines()))
+    assert found.new == ([] if found.kept else ["a", "b"]) and found.dropped == found.new
+    for name, tensor in model.state_dict().items():
+        fits = name in weights.state and tensor.shape == weights.state[name].shape
+        fits &= bool(found.kept) or not name.startswith(CLS_LOGITS)
+        assert torch.equal(tensor, weights.state[name] if fits else before[name])
+
+
+def test_other_anchors_are_warned_of(small_model):
+    anchors = {"base_size": 16, "scales": 3, "ratios": [0.5, 1.0, 2.0]}
+    weights = ours(small_model(2), ["a", "b"])._replace(anchors=anchors)
+    assert transfer(small_model(2, anchors=anchors), weights, ["a", "b"]).warnings == []
+    (warning,) = transfer(small_model(2), weights, ["a", "b"]).warnings
+    assert "its anchors were {'base_size': 16" in warning
+
+
+def test_class_names_that_are_unknown(small_model):
+    weights = recognised(small_model(2).state_dict(), "own.pth")
+    model = small_model(2)
+    found = transfer(model, weights, ["a", "b"])
+    assert found.kept == {"a": "row 0", "b": "row 1"} and fates(found)["class logits"] == {"loaded": 2}
+    assert torch.equal(logits(model.state_dict()), logits(weights.state))
+    assert found.warnings == ["its class names are unknown, taken to be the dataset's 2 in order"]
+
+    found = transfer(small_model(3), weights, BLOOD)
+    assert found.kept == {} and found.new == BLOOD
+    assert fates(found)["class logits"] == {"initialised": 2, "left unused": 2}
+    assert fates(found)["regression tower"] == {"loaded": 2}
+    assert found.lines()[-1] == (
+        "warning: its class names are unknown, and it has 2 classes where the dataset has 3; "
+        "NO class is kept, all start from the prior"
+    )
+    with pytest.raises(InputError, match=r"own\.pth has no class names"):
+        transfer(small_model(2), weights, ["a", "b"], {"a": "x"})
+
+
+def test_an_imagenet_backbone(small_model):
+    network = torchvision.models.resnet18(weights=None)
+    weights = recognised(network.state_dict(), "r18.pth")
+    model = small_model(3)
+    found = transfer(model, weights, BLOOD)
+    assert fates(found) == {
+        "backbone.stem": {"loaded": 5},
+        "backbone.layer1": {"loaded": 20},
+        "backbone.layer2": {"loaded": 25},
+        "backbone.layer3": {"loaded": 25},
+        "backbone.layer4": {"loaded": 25},
+        "fpn": {"initialised": 16},
+        "classification tower": {"initialised": 2},
+        "class logits": {"initialised": 2},
+        "regression tower": {"initialised": 2},
+        "box deltas": {"initialised": 2},
+        "classifier": {"left unused": 2},
+    }
+    assert (found.kept, found.new, found.dropped, found.warnings) == ({}, BLOOD, [], [])
+    body = model.backbone["body"].state_dict()
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in body.items())
+
+
+def test_foreign_tensors_are_counted(small_model):
+    weights = ours(small_model(2), ["a", "b"])
+    weights.state.update({"rpn.weight": torch.zeros(1), "backbone.body.extra": torch.zeros(1)})
+    found = transfer(small_model(2), weights, ["a", "b"])
+    assert found.tensors["other"] == found.tensors["backbone, other"] == Counter({"left unused": 1})
+
+
+def test_a_whole_detector_for_some_of_its_classes(small_model):
+    weights = ours(small_model(3), ["a", "b", "c"])
+    model = small_model(2)
+    load_whole(model, weights, ["c", "a"])
+    assert torch.equal(logits(model.state_dict()), logits(weights.state)[:, [2, 0]])
+    with pytest.raises(InputError, match=r"old\.pt: it does not know all of the classes"):
+        load_whole(model, weights, ["c", "d"])
+
+
+def test_a_whole_detector_of_unknown_names(small_model, caplog):
+    weights = recognised(small_model(2).state_dict(), "own.pth")
+    model = small_model(2)
+    load_whole(model, weights, ["a", "b"])
+    assert all(torch.equal(tensor, weights.state[name]) for name, tensor in model.state_dict().items())
+    assert "own.pth: its class names are unknown, taken to be the dataset's 2 in order" in caplog.text
+    with pytest.raises(InputError, match=r"own\.pth: its class names are unknown, and it has 2 classes where.* 3$"):
+        load_whole(small_model(3), weights, BLOOD)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fpn": {"channels": 24}}, {"anchors": {"scales": 1}}, {"head": {"norm": "group"}}]
+)
+def test_a_whole_detector_has_no_initialised_part(changes, small_model):
+    model = small_model(2, **changes)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"old\.pt: another architecture.*\(the model's: "):
+        load_whole(model, ours(small_model(2), ["a", "b"]), ["a", "b"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-def test_extra_and_lacking_tensors_are_named():
-    state = small_model(2).state_dict()
-    state["head.extra"] = torch.zeros(1)
-    with pytest.raises(InputError, match=r"head\.extra \(the model's: none, the file's: \(1,\)\)"):
-        load_into(small_model(2), state, None, ["a", "b"], source="w")
-
-
-class Harmful:
-    def __reduce__(self):
-        return (pytest.fail, ("pickled code was executed",))
-
-
-def test_pickled_code_is_refused(tmp_path):
-    torch.save({"weights": Harmful()}, tmp_path / "harmful.pth")
-    with pytest.raises(InputError, match="refused"):
-        load_detector_weights(str(tmp_path / "harmful.pth"))
-
-
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 torn"])
-def test_unreadable_files(name, content, tmp_path):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=name):
-        load_detector_weights(str(tmp_path / name))
-
-
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"conv1.weight": torch.zeros(1)}])
-def test_other_contents(content, tmp_path):
-    torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"w\.pth: not"):
-        load_detector_weights(str(tmp_path / "w.pth"))
-
-
-@pytest.mark.parametrize("name", ["RetinaNet_ResNet50_FPN_Weights", "RetinaNet_ResNet50_FPN_V2_Weights.COCO", "v2"])
-def test_unknown_names_of_weights(name):
-    with pytest.raises(InputError, match=r"valid: RetinaNet_ResNet50_FPN_Weights\.COCO_V1"):
-        load_detector_weights(name)
-
-
-@pytest.mark.parametrize("member", ["COCO_V1", "DEFAULT"])
-def test_published_weights(member, monkeypatch):
-    urls = []
-
-    def download(url, **kwargs):
-        urls.append(url)
-        return layout(91)
-
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", download)
-    assert load_detector_weights(f"RetinaNet_ResNet50_FPN_V2_Weights.{member}")[1] == COCO_SLOTS
-    assert "retinanet_resnet50_fpn_v2_coco" in urls[0]
-
-
-def test_without_a_network_a_local_file_is_proposed(monkeypatch):
-    def offline(*args, **kwargs):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
-    with pytest.raises(InputError, match=r"cannot download https.*model\.weights to the local file"):
-        load_detector_weights("RetinaNet_ResNet50_FPN_Weights.COCO_V1")

@@ -1,0 +1,39 @@
+"""Which class of a dataset is which class of some weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from detector.utils.errors import InputError
+from detector.utils.names import match_names
+from detector.utils.nearest import did_you_mean
+
+
+def match_classes(
+    class_names: Sequence[str], known: Sequence[str] | None, class_map: Mapping[str, str], *, source: str
+) -> dict[str, str]:
+    """Those of a dataset's classes that the weights know → their names there, in the dataset's order.
+
+    known: the weights' classes; None where they have no names. class_map: name in the dataset → name in the weights,
+    exactly; the other classes are matched by `match_names`. Raises InputError if class_map names anything that isn't.
+    """
+    if class_map and known is None:
+        raise InputError(f"model.class_map: {source} has no class names that a map could name; leave it out")
+    for here, there in class_map.items():
+        _check(here, there, class_names, known, source)
+    matches = match_names([name for name in class_names if name not in class_map], known or [])
+    matches.update(class_map)
+    return {name: matches[name] for name in class_names if name in matches}
+
+
+def _check(here: str, there: str, class_names: Sequence[str], known: Sequence[str], source: str) -> None:
+    if here in class_names and there in known:
+        return
+    if here in known and there in class_names:
+        raise InputError(
+            f"model.class_map: `{here}: {there}` is the wrong way round, as it says name in the dataset: name in the "
+            f"weights; write `{there}: {here}`"
+        )
+    if here not in class_names:
+        raise InputError(f"model.class_map: {here!r} is no class of this dataset; {did_you_mean(here, class_names)}")
+    raise InputError(f"model.class_map: {there!r} is no class of {source}; {did_you_mean(there, known)}")

@@ -1,0 +1,70 @@
+"""Which parts of a detector are not trained, from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from torch import nn
+
+from detector.models.retinanet import RetinaNet
+from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
+
+
+def parts(model: RetinaNet) -> dict[str, list[nn.Module]]:
+    """Name → modules of everything that can be frozen: the backbone, its stages, the FPN, the head, its halves."""
+    body = model.backbone["body"]
+    stages = {f"backbone.{stage}": [body.get_submodule(c) for c in names] for stage, names in body.stages.items()}
+    return {
+        "backbone": [body],
+        **stages,
+        "fpn": [model.backbone["fpn"]],
+        "head": [model.head],
+        "head.classification_head": [model.head.classification_head],
+        "head.regression_head": [model.head.regression_head],
+    }
+
+
+def resolve(
+    model: RetinaNet, freeze: str | Sequence[str], unfreeze: Mapping[str, int], norms_frozen: bool
+) -> list[str]:
+    """The parts of `train.freeze`, checked. "auto": where the norms are frozen, what comes before stride 8, as in the
+    published recipes that start from ImageNet (of a ResNet: the stem and layer1); else nothing.
+
+    Raises InputError: unknown parts, unfreezing of what is never frozen, nothing left to train at the start.
+    """
+    known = parts(model)
+    if freeze == "auto":
+        freeze = [f"backbone.{stage}" for stage in model.backbone["body"].before_stride_8] if norms_frozen else []
+    for setting, names in (("freeze", freeze), ("unfreeze", unfreeze)):
+        for name in names:
+            if name not in known:
+                raise InputError(f"train.{setting}: no part of this detector is {name!r}; {did_you_mean(name, known)}")
+    set_frozen(model, freeze, {}, epoch=1)
+    for name in unfreeze:
+        if all(p.requires_grad for root in known[name] for p in root.parameters()):
+            frozen = ", ".join(freeze) or "nothing"
+            raise InputError(f"train.unfreeze: {name} is never frozen; train.freeze has {frozen}: add it there")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise InputError("train.freeze: the whole detector is frozen in the first epoch; leave it the head, say")
+    return list(freeze)
+
+
+def set_frozen(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], *, epoch: float) -> None:
+    """Freeze the parts `freeze`, except those that `unfreeze` trains from some epoch up to `epoch` (from 1) on.
+
+    A frozen part has no gradients, its norms keep their statistics, its dropout is off. A function of the epoch alone,
+    so that a resumed training needs nothing else.
+    """
+    known = parts(model)
+    frozen = {module for name in freeze for module in _modules(known[name])}
+    frozen -= {m for name, first in unfreeze.items() if first <= epoch for m in _modules(known[name])}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(module not in frozen)
+    model.frozen = [module for module in model.modules() if module in frozen]
+
+
+def _modules(roots: list[nn.Module]) -> chain[nn.Module]:
+    return chain.from_iterable(root.modules() for root in roots)

@@ -1,0 +1,82 @@
+"""A run's directory: whether a training may start or go on in it, and what is in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from detector import checkpoint
+from detector.config import Config, dump
+from detector.data.coco import CocoData
+from detector.utils.errors import InputError
+from detector.utils.logging import RunLog
+
+# What --resume may change: everything else would make it another training, half of the one and half of the other.
+RESUMABLE = (
+    "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
+    "train.eval_every",
+)  # fmt: skip
+RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval")
+
+
+class RunDirectory:
+    """The directory `config.output_dir` and the names in it."""
+
+    def __init__(self, config: Config):
+        self.path = Path(config.output_dir)
+        self.last = self.path / "checkpoints" / "last.pt"
+        self.best = self.path / "checkpoints" / "best.pt"
+        self.metrics = self.path / "metrics.jsonl"
+        self.evaluation = self.path / "eval" / "val"
+        self.curves = self.path / "eval" / "curves.png"
+
+    def check_free(self) -> None:
+        """Raises InputError if there is a run already."""
+        if any((self.path / name).exists() for name in ("config.yaml", "checkpoints")):
+            raise InputError(f"{self.path}: holds a run already; say --resume, --overwrite or output_dir=another")
+
+    def checkpoint_to_resume(self, config: Config) -> dict:
+        """The last checkpoint. Raises InputError where there is none, or `config` is not that of its training.
+
+        Where `config` says `train.batch_size: auto`, it gets the number that was chosen when the run began.
+        """
+        last = checkpoint.load(self.last)
+        if "optimizer" not in last:
+            raise InputError(f"{self.path}: its last checkpoint holds only weights; a training cannot go on from it")
+        if config.train.batch_size == "auto":
+            config.train.batch_size = last["config"]["train"]["batch_size"]
+        for name, before, now in _changes(last["config"], config.model_dump()):
+            if not name.startswith(RESUMABLE):
+                raise InputError(
+                    f"{self.path}: --resume goes on with the same training, but {name} was {before} and is {now}; "
+                    f"put it back, or start a new run with model.weights={self.path}"
+                )
+        return last
+
+    def open_log(self, config: Config, resume_step: int | None) -> RunLog:
+        """Write the configuration and open the logs; a new run takes the place of an old one, file by file."""
+        if resume_step is None:
+            for path in (self.path / name for name in RUN_FILES):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "config.yaml").write_text(dump(config))
+        return RunLog(self.path, resume_step)
+
+
+def check_same_data(last: dict, train: CocoData, directory: Path) -> None:
+    """Raises InputError unless the checkpoint `last` was trained on `train`, as far as one can tell."""
+    if (last["class_names"], last["num_images"]) != (train.class_names, len(train)):
+        raise InputError(
+            f"{directory}: --resume needs the same training set; it had {last['num_images']} images of "
+            f"{', '.join(last['class_names'])}, now it has {len(train)} of {', '.join(train.class_names)}"
+        )
+
+
+def _changes(before: dict, now: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """(dotted path, value before, value now) of every setting that differs."""
+    for key in now:
+        if isinstance(now[key], dict) and isinstance(before.get(key), dict):
+            yield from _changes(before[key], now[key], f"{path}{key}.")
+        elif before.get(key) != now[key]:
+            yield f"{path}{key}", before.get(key), now[key]

@@ -1,0 +1,159 @@
+"""Trainings that stop and go on: the moving average, unfreezing and early stopping end as if never interrupted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector import checkpoint
+from detector.config import load_config
+from detector.evaluation.coco import SUMMARY
+from detector.trainer import fit
+from detector.utils.errors import InputError
+
+
+@pytest.fixture
+def train(tiny_config, tmp_path):
+    """Trains into tmp_path / name; returns the directory, whose last line of log.txt says how it ended."""
+
+    def train(name: str, *overrides: str, resume: bool = False) -> Path:
+        config = load_config(tiny_config, [*overrides, f"output_dir={tmp_path / name}"])
+        fit(config, resume=resume)
+        return tmp_path / name
+
+    return train
+
+
+class StopAfter:
+    """In place of StopRequest: asks to stop after some steps."""
+
+    signum = None
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def __getattribute__(self, name):
+        if name == "signum":
+            self.steps -= 1
+            return 15 if self.steps <= 0 else None
+        return super().__getattribute__(name)
+
+
+def records(run: Path, kind: str) -> list[dict]:
+    return [d for d in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if d["kind"] == kind]
+
+
+def assert_equal(a, b, path: str = "") -> None:
+    """Of two checkpoints, every tensor and number."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def last(run: Path) -> dict:
+    state = checkpoint.load(run / "checkpoints" / "last.pt")
+    state["config"].pop("output_dir")
+    return state
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.ema=0.9"],
+        ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2, backbone.stem: 3}", "train.optimizer=sgd"],
+        ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2}", "train.ema=0.99", "train.accumulate=2"],
+        ["train.patience=1", "train.lr=1e-12", "train.epochs=6"],
+    ],
+    ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience"],
+)
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_stop_changes_nothing(train, monkeypatch, overrides, steps):
+    overrides = ["train.epochs=3", "train.batch_size=1", *overrides]
+    whole = train("whole", *overrides)
+    with monkeypatch.context() as context:
+        context.setattr("detector.trainer.StopRequest", lambda: StopAfter(steps))
+        parts = train("parts", *overrides)
+    assert "stopped by signal" in (parts / "log.txt").read_text()
+    assert last(parts)["progress"]["step"] < last(whole)["progress"]["step"]
+    train("parts", *overrides, resume=True)
+    assert_equal(last(whole), last(parts))
+    best = [checkpoint.load(run / "checkpoints" / "best.pt")["model"] for run in (whole, parts)]
+    assert_equal(*best)
+
+
+def test_patience_stops_and_a_greater_one_goes_on(train):
+    options = ["train.lr=1e-12", "train.epochs=9", "train.eval_every=2"]
+    run = train("run", *options, "train.patience=4")
+    # evaluated after 2, 4, 6 epochs; the first is the best
+    assert [r["epoch"] for r in records(run, "eval")] == [2, 4, 6]
+    assert "stopped early: AP did not rise for 4 epochs" in (run / "log.txt").read_text()
+    train("run", *options, "train.patience=4", resume=True)
+    assert len(records(run, "eval")) == 3
+    train("run", *options, "train.patience=5", resume=True)
+    assert [r["epoch"] for r in records(run, "eval")] == [2, 4, 6, 8]
+
+
+def test_the_average_is_what_is_evaluated_and_saved(train):
+    run = train("run", "train.ema=0.9", "train.epochs=1")
+    state = last(run)
+    weight = "head.regression_head.bbox_reg.weight"
+    assert not torch.equal(state["model"][weight], state["unaveraged"][weight])
+    assert_equal(state["model"], checkpoint.load(run / "checkpoints" / "best.pt")["model"])
+
+
+@pytest.mark.parametrize("metric", ["AP50", "AR100", "dark"])
+def test_the_best_checkpoint_is_the_best_by_its_metric(train, metric):
+    run = train("run", f"train.metric={metric}", "train.epochs=3")
+    values = [r[metric] if metric in SUMMARY else r["per_class"][metric]["AP"] for r in records(run, "eval")]
+    metrics = json.loads((run / "eval" / "val" / "metrics.json").read_text())
+    kept = metrics[metric] if metric in SUMMARY else metrics["per_class"][metric]["AP"]
+    assert kept == max(values) and len(values) == 3
+    assert last(run)["progress"]["best_epoch"] == values.index(max(values)) + 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.metric=AP51", "train.metric: no figure 'AP51'; did you mean 'AP50'"),
+        ("train.metric=lihgt", "did you mean 'light'"),
+        ("train.metric=APl", "val has no object to measure APl on"),
+        ("train.unfreeze={backbone.layer3: 2}", "backbone.layer3 is never frozen"),
+        ("train.freeze=[backbone.layer7]", "did you mean 'backbone.layer"),
+    ],
+)
+def test_errors_come_before_anything_is_written(train, tmp_path, override, message):
+    with pytest.raises(InputError, match=message):
+        train("run", override)
+    assert not (tmp_path / "run").exists()
+
+
+def test_starting_from_a_run_of_the_same_classes_evaluates_to_its_figures(train):
+    old = train("old", "train.epochs=2", "train.lr=1e-2")
+    new = train("new", f"model.weights={old}", "train.epochs=1")
+    first, *_ = records(new, "eval")
+    assert (first["epoch"], first["step"]) == (0, 0)
+    best = json.loads((old / "eval" / "val" / "metrics.json").read_text())
+    assert {key: first[key] for key in best} == best and best["AR100"] > 0
+    assert "before the first step: val AP" in (new / "log.txt").read_text()
+
+
+def test_a_whole_detector_is_a_start_that_training_may_not_beat(train):
+    old = train("old", "train.epochs=2", "train.lr=1e-2")
+    new = train("new", f"model.weights={old}", "train.epochs=1", "train.lr=1e3", "train.warmup_steps=0")
+    assert last(new)["progress"]["best_epoch"] == 0
+    assert_equal(*(checkpoint.load(run / "checkpoints" / "best.pt")["model"] for run in (old, new)))
