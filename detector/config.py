@@ -122,11 +122,6 @@ class ModelConfig(Section):
     anchors: AnchorConfig = AnchorConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
 
-    @property
-    def frozen_norms(self) -> bool:
-        """Whether norm "frozen" holds: only where weights bring statistics to freeze, as in torchvision."""
-        return self.backbone.norm == "frozen" and (self.weights is not None or self.backbone.weights is not None)
-
 
 class AssignerConfig(Section):
     positive_iou: Fraction = 0.5

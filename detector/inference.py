@@ -92,6 +92,8 @@ def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, in
     weights = config.model.weights
     if weights is None:
         raise InputError(f"{source}: model.weights names no detector to use; give a run directory or a checkpoint")
+    if config.model.class_map:
+        raise InputError(f"{source}: model.class_map is for training; a detector used as it is keeps its own names")
     found = checkpoint.read_detector(weights)
     if found.backbone_only:
         raise InputError(f"{weights}: {found.description}: no detector to use")

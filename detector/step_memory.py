@@ -26,7 +26,7 @@ from detector.losses.criterion import build_criterion
 from detector.models import freeze
 from detector.models.build import build_model
 from detector.optim import build_ema, build_optimizer
-from detector.utils.cli import _keep_freed_memory
+from detector.utils.cli import keep_freed_memory
 from detector.utils.device import resolve_precision
 from detector.utils.errors import InputError
 from detector.utils.memory import peak_memory
@@ -72,7 +72,7 @@ def main() -> None:
     """The measuring process."""
     with suppress(OSError):  # should the system run out of memory, this process goes before any other
         Path("/proc/self/oom_score_adj").write_text("1000")
-    _keep_freed_memory()  # as the tools do
+    keep_freed_memory()  # as the tools do
     logging.disable(logging.WARNING)  # the training will say it all again
     stdout = sys.stdout
     with redirect_stdout(sys.stderr):
@@ -101,7 +101,7 @@ def _peaks(config: Config, device: torch.device, side, objects, num_classes, lim
     start = peak_memory(device)
     model = build_model(config.model, num_classes, pretrained=False)
     model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
-    frozen = freeze.resolve(model, settings.freeze, settings.unfreeze, config.model.frozen_norms)
+    frozen = freeze.resolve(model, settings.freeze, settings.unfreeze)
     freeze.set_frozen(model, frozen, settings.unfreeze, epoch=math.inf)  # the most that will be trained
     with torch.no_grad():
         for parameter in model.parameters():

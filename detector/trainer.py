@@ -128,7 +128,7 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         transfer = checkpoint.start_from(model, config.model.weights, train.class_names, config.model.class_map)
         knows_something = bool(transfer.kept)
         notes += transfer.lines()
-    frozen = freeze.resolve(model, settings.freeze, settings.unfreeze, config.model.frozen_norms)
+    frozen = freeze.resolve(model, settings.freeze, settings.unfreeze)
     loader = train_loader(
         train,
         image_size=config.data.image_size,

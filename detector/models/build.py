@@ -25,7 +25,7 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
     Raises InputError on names that don't exist and on weights that cannot be read or don't fit.
     """
     norm = config.backbone.norm
-    if norm == "frozen" and not config.frozen_norms:
+    if norm == "frozen" and config.weights is None and config.backbone.weights is None:
         # Statistics that nobody estimated would be no normalisation at all. torchvision has the same rule.
         logger.warning("model.backbone.norm: batch instead of frozen, as no weights bring statistics to freeze")
         norm = "batch"

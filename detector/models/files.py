@@ -40,7 +40,7 @@ def read_torch_file(path: str | Path) -> Any:
             ) from None
         if isinstance(problem, pickle.UnpicklingError):
             raise InputError(f"{path}: not a plain file of tensors; refused, as reading it could run code") from None
-        raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
+        raise InputError(f"{path}: not readable as weights ({first_line(problem)})") from None
 
 
 def read_file(path: str | Path) -> Any:
@@ -53,7 +53,7 @@ def read_file(path: str | Path) -> Any:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as problem:
-        raise InputError(f"{path}: not readable as weights ({_first_line(problem)})") from None
+        raise InputError(f"{path}: not readable as weights ({first_line(problem)})") from None
 
 
 def as_state_dict(contents: Any, source: str | Path) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ def download(weights: Any, *, setting: str) -> dict[str, Tensor]:
         return weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as problem:  # URLError is an OSError; a wrong hash is a RuntimeError
         raise InputError(
-            f"cannot download {weights.url} ({_first_line(problem)}); "
+            f"cannot download {weights.url} ({first_line(problem)}); "
             f"fetch it elsewhere and set {setting} to the local file"
         ) from None
 
@@ -127,5 +127,5 @@ def _is_state_dict(contents: Any) -> bool:
     return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in contents.items())
 
 
-def _first_line(problem: Exception) -> str:
+def first_line(problem: Exception) -> str:
     return (str(problem).splitlines() or [type(problem).__name__])[0]

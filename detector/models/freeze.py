@@ -7,6 +7,7 @@ from itertools import chain
 
 from torch import nn
 
+from detector.models.norm import FrozenBatchNorm2d
 from detector.models.retinanet import RetinaNet
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
@@ -26,17 +27,17 @@ def parts(model: RetinaNet) -> dict[str, list[nn.Module]]:
     }
 
 
-def resolve(
-    model: RetinaNet, freeze: str | Sequence[str], unfreeze: Mapping[str, int], norms_frozen: bool
-) -> list[str]:
-    """The parts of `train.freeze`, checked. "auto": where the norms are frozen, what comes before stride 8, as in the
-    published recipes that start from ImageNet (of a ResNet: the stem and layer1); else nothing.
+def resolve(model: RetinaNet, freeze: str | Sequence[str], unfreeze: Mapping[str, int]) -> list[str]:
+    """The parts of `train.freeze`, checked. "auto": where the backbone has frozen norms, what comes before stride 8, as
+    in the published recipes that start from ImageNet (of a ResNet: the stem and layer1); else nothing.
 
     Raises InputError: unknown parts, unfreezing of what is never frozen, nothing left to train at the start.
     """
     known = parts(model)
     if freeze == "auto":
-        freeze = [f"backbone.{stage}" for stage in model.backbone["body"].before_stride_8] if norms_frozen else []
+        body = model.backbone["body"]
+        norms_frozen = any(isinstance(module, FrozenBatchNorm2d) for module in body.modules())
+        freeze = [f"backbone.{stage}" for stage in body.before_stride_8] if norms_frozen else []
     for setting, names in (("freeze", freeze), ("unfreeze", unfreeze)):
         for name in names:
             if name not in known:

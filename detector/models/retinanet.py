@@ -9,11 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbone import Backbone
+from detector.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class RetinaNet(nn.Module):

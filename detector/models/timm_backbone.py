@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.models.backbone import Backbone
-from detector.models.files import _first_line, is_file_name, load_strictly, read_state_dict
+from detector.models.files import first_line, is_file_name, load_strictly, read_state_dict
 from detector.models.norm import freeze_batch_norms
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
@@ -167,7 +167,7 @@ def _try(net: nn.Module, height: int, width: int) -> str | None:
     try:
         features = _features(net, torch.zeros(1, 3, height, width))
     except (RuntimeError, AssertionError, ValueError) as problem:  # each network has its own way to refuse
-        return _first_line(problem)
+        return first_line(problem)
     sizes = [tuple(feature.shape[1:]) for feature in features]
     right = [
         (channels, height // stride, width // stride)
@@ -183,7 +183,7 @@ def _published(timm: ModuleType, name: str) -> dict[str, Tensor]:
         config = timm.get_pretrained_cfg(name)
         place = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
         raise InputError(
-            f"cannot download timm's weights of {name} ({_first_line(problem)}); "
+            f"cannot download timm's weights of {name} ({first_line(problem)}); "
             f"fetch them elsewhere, from {place}, and set model.backbone.weights to the local file"
         ) from None
 

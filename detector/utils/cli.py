@@ -40,7 +40,7 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 / 143 stopped by Ctrl-C / SIGTERM, and
     1 with a traceback otherwise."""
     _unwind_on_sigterm()
-    _keep_freed_memory()
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a class name that the terminal cannot show is no reason to stop
     try:
@@ -68,7 +68,7 @@ def _unwind_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step instead of returning it to the system.
 
     Every step needs the same hundreds of megabytes again, and fresh pages are slow to get: training on a CPU was seen

@@ -59,9 +59,10 @@ def test_a_frozen_part_keeps_its_statistics_and_costs_no_gradient():
 
 @pytest.mark.parametrize("name, expected", [("resnet18", ["stem", "layer1"]), ("mobilenet_v3_large", ["stem", *"123"])])
 def test_what_comes_before_stride_8(name, expected):
-    model = small_model(name=name)
-    assert freeze.resolve(model, "auto", {}, norms_frozen=False) == []
-    frozen = freeze.resolve(model, "auto", {}, norms_frozen=True)
+    assert freeze.resolve(small_model(name=name), "auto", {}) == []
+    settings = {"weights": "a detector's", "backbone": {"name": name, "norm": "frozen"}}
+    model = build_model(ModelConfig.model_validate(settings), num_classes=2)
+    frozen = freeze.resolve(model, "auto", {})
     assert frozen == [f"backbone.{stage}" for stage in expected]
     freeze.set_frozen(model, frozen, {}, epoch=1)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
@@ -81,12 +82,12 @@ def test_what_comes_before_stride_8(name, expected):
 )
 def test_errors(frozen, later, message):
     with pytest.raises(InputError, match=message):
-        freeze.resolve(small_model(), frozen, later, norms_frozen=False)
+        freeze.resolve(small_model(), frozen, later)
 
 
 def test_a_stage_of_a_frozen_whole_and_the_whole_of_a_frozen_stage():
-    freeze.resolve(small_model(), ["backbone"], {"backbone.layer3": 2}, norms_frozen=False)
+    freeze.resolve(small_model(), ["backbone"], {"backbone.layer3": 2})
     model = small_model()
-    freeze.resolve(model, ["backbone.layer1"], {"backbone": 2}, norms_frozen=False)
+    freeze.resolve(model, ["backbone.layer1"], {"backbone": 2})
     freeze.set_frozen(model, ["backbone.layer1"], {"backbone": 2}, epoch=2)
     assert trained(model, "backbone") == {True}
