@@ -14,9 +14,9 @@ from detector.models.head import Head
 from detector.models.retinanet import RetinaNet
 
 
-def small_model() -> RetinaNet:
+def small_model(norm: str = "group") -> RetinaNet:
     torch.manual_seed(0)
-    backbone = build_backbone("resnet18", weights=None, norm="group")
+    backbone = build_backbone("resnet18", weights=None, norm=norm)
     anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
     head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
     return RetinaNet(
@@ -57,10 +57,10 @@ def train(model: nn.Module, batches: list, **options) -> list[dict]:
     return list(steps)
 
 
-def test_accumulated_single_images_are_one_batch():
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_accumulated_single_images_are_one_batch(norm):
     images, targets = images_and_targets()
-    start = small_model().double()
-    whole, parts = small_model().double(), small_model().double()
+    start, whole, parts = (small_model(norm).double() for _ in range(3))
     (one,) = train(whole, [(images, targets)])
     (four,) = train(parts, [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], accumulate=4)
     for name in ("loss", "loss_cls", "loss_box", "positives", "grad_norm", "images"):

@@ -27,9 +27,12 @@ def tool(capsys, monkeypatch):
     def tool(name: str, *arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
+        code = None
+        try:
             runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        except SystemExit as end:  # not pytest.raises, which would keep the exception, its frames and their workers
+            code = end.code
+        return code, *capsys.readouterr()
 
     return tool
 

@@ -75,12 +75,13 @@ def plot_curves(metrics_file: Path, picture: Path) -> None:
     lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
     train = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
+    marker = "." if len(train) < 20 else None  # a few points make no line
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     losses, rate, ap = figure.subplots(1, 3)
     for name in ("loss", "loss_cls", "loss_box"):
-        losses.plot([line["step"] for line in train], [line[name] for line in train], label=name)
+        losses.plot([line["step"] for line in train], [line[name] for line in train], marker=marker, label=name)
     losses.set(title="loss", xlabel="step", ylim=(0, None))
-    rate.plot([line["step"] for line in train], [line["lr"] for line in train])
+    rate.plot([line["step"] for line in train], [line["lr"] for line in train], marker=marker)
     rate.set(title="learning rate", xlabel="step")
     for name in ("AP", "AP50"):
         ap.plot([line["step"] for line in evaluations], [line[name] for line in evaluations], "o-", label=name)
