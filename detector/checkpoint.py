@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from detector.models.files import as_state_dict, is_file_name, read_file, read_torch_file
-from detector.models.layouts import Weights, published, recognised
+from detector.models.layouts import Weights, check_complete, published, recognised
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
+from detector.utils.signals import StopRequest
 
 FORMAT = 1  # raised when the contents change meaning
 CONTENTS = ("format", "model", "config", "class_names", "category_ids")  # of every checkpoint; `last` has more
 
 
 def save(path: Path, state: dict) -> None:
-    """Write to a temporary file beside `path`, flush it to the disk, rename: a reader sees the old file or the new."""
+    """Write to a temporary file beside `path`, flush it to the disk, rename: a reader sees the old file or the new.
+
+    Ctrl-C and SIGTERM wait until that is done.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with StopRequest() as stop:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    if stop.signum:
+        signal.raise_signal(stop.signum)
 
 
 def load(path: Path) -> dict:
@@ -61,8 +69,9 @@ def read_detector(source: str) -> Weights:
     _check_format(contents, path)
     names = contents["class_names"]
     ids = dict(zip(names, contents["category_ids"], strict=True))
-    anchors = contents["config"]["model"]["anchors"]
-    return Weights(str(path), "a checkpoint of this project", contents["model"], len(names), names, ids, anchors)
+    settings = contents["config"]["model"]
+    check_complete(contents["model"], str(path))
+    return Weights(str(path), "a checkpoint of this project", contents["model"], len(names), names, ids, settings)
 
 
 def start_from(
@@ -76,7 +85,7 @@ def start_from(
 
 
 def _is_checkpoint(state: object) -> bool:
-    return isinstance(state, dict) and set(CONTENTS) <= state.keys()
+    return isinstance(state, dict) and set(CONTENTS) <= state.keys() and isinstance(state["config"], dict)
 
 
 def _check_format(state: dict, path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from detector.utils.errors import InputError
 from detector.utils.yaml import read_yaml, read_yaml_file
@@ -122,6 +122,12 @@ class ModelConfig(Section):
     anchors: AnchorConfig = AnchorConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
 
+    @model_validator(mode="after")
+    def _mapped(self) -> ModelConfig:
+        if self.class_map and self.weights is None:
+            raise ValueError("class_map says what classes are called in model.weights, and there are none")
+        return self
+
 
 class AssignerConfig(Section):
     positive_iou: Fraction = 0.5
@@ -152,6 +158,10 @@ class LossConfig(Section):
     assigner: AssignerConfig = AssignerConfig()
 
 
+def _one_or_more(parts: Any) -> Any:
+    return [parts] if isinstance(parts, str) and parts != "auto" else parts
+
+
 class TrainConfig(Section):
     epochs: PositiveInt = 12
     """Passes over the training set."""
@@ -169,7 +179,7 @@ class TrainConfig(Section):
     """Decay of weights; norms and biases are never decayed."""
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
-    freeze: Literal["auto"] | list[Name] = "auto"
+    freeze: Annotated[Literal["auto"] | list[Name], BeforeValidator(_one_or_more)] = "auto"
     """Parts that are not trained, e.g. [backbone.stem, backbone.layer1]: a stage, backbone, fpn, or head. auto: the
     backbone before stride 8 where its norms are frozen, else nothing."""
     unfreeze: dict[Name, Annotated[int, Field(ge=2)]] = {}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detector.evaluation.coco import Detections
+from detector.utils.errors import InputError
 
 Batch = tuple[torch.Tensor, list[dict]]  # images (N, 3, H, W) uint8, N targets
 
@@ -37,8 +38,9 @@ def train_one_epoch(
     accumulate: batches a step. Its gradient is that of one batch of all their images: summed, and divided once by
     all their positives.
     split: parts that a batch goes through the model in. A step that the device's memory cannot hold is done again in
-    twice as many, and so are those after it: the same gradient, as long as no norm looks at the batch.
-    Raises FloatingPointError, naming the images, if the loss is not finite.
+    twice as many, and so are those after it: the same gradient, as long as no norm looks at the batch (batch norm also
+    counts the images that were tried into its statistics). Only for a single process: others would wait for its losses.
+    Raises FloatingPointError, naming the images, if the loss is not finite; InputError if not even one image fits.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -49,7 +51,7 @@ def train_one_epoch(
                 sums = _backward(model, criterion, _parts(step, split), scaler, device=device, autocast=autocast)
             except torch.OutOfMemoryError:
                 if split >= max(len(targets) for _, targets in step):
-                    raise
+                    raise _one_image_too_many(step[0][0], device) from None
             if sums is None:  # here the exception, and all that it held in memory, is gone
                 split *= 2
                 optimizer.zero_grad(set_to_none=True)  # some may have got their part already
@@ -120,8 +122,23 @@ def evaluate(model: nn.Module, postprocess, batches: Iterable, *, device: torch.
     model.eval()
     first = 0
     for images, targets in batches:
-        sizes = [t["size"] for t in targets]
-        outputs = model(images.to(device, non_blocking=True), sizes)
-        found = postprocess(outputs, sizes, [t["orig_size"] for t in targets])
-        yield Detections.from_batch(found, first)
+        yield Detections.from_batch(_detect(model, postprocess, images, targets, device), first)
         first += len(targets)
+
+
+def _detect(model: nn.Module, postprocess, images: torch.Tensor, targets: list[dict], device) -> list[dict]:
+    """What postprocess finds in a batch, in halves where the device's memory cannot hold it."""
+    sizes = [t["size"] for t in targets]
+    try:
+        outputs = model(images.to(device, non_blocking=True), sizes)
+        return postprocess(outputs, sizes, [t["orig_size"] for t in targets])
+    except torch.OutOfMemoryError:
+        if len(targets) == 1:
+            raise _one_image_too_many(images, device) from None
+    torch.cuda.empty_cache()
+    return [found for part in _parts([(images, targets)], 2) for found in _detect(model, postprocess, *part, device)]
+
+
+def _one_image_too_many(images: torch.Tensor, device: torch.device) -> InputError:
+    height, width = images.shape[-2:]
+    return InputError(f"the memory of {device} does not hold one image of {width}x{height} px; lower data.image_size")

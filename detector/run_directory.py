@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detector import checkpoint
-from detector.config import Config, dump
+from detector.config import Config, dump, validate
 from detector.data.coco import CocoData
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog
@@ -41,12 +41,14 @@ class RunDirectory:
 
         Where `config` says `train.batch_size: auto`, it gets the number that was chosen when the run began.
         """
+        if not self.last.exists():
+            raise InputError(f"{self.path}: no run to go on with (no {self.last}); start it without --resume")
         last = checkpoint.load(self.last)
         if "optimizer" not in last:
             raise InputError(f"{self.path}: its last checkpoint holds only weights; a training cannot go on from it")
         if config.train.batch_size == "auto":
             config.train.batch_size = last["config"]["train"]["batch_size"]
-        for name, before, now in _changes(last["config"], config.model_dump()):
+        for name, before, now in _changes(validate(last["config"], str(self.last)).model_dump(), config.model_dump()):
             if not name.startswith(RESUMABLE):
                 raise InputError(
                     f"{self.path}: --resume goes on with the same training, but {name} was {before} and is {now}; "
@@ -54,14 +56,17 @@ class RunDirectory:
                 )
         return last
 
-    def open_log(self, config: Config, resume_step: int | None) -> RunLog:
-        """Write the configuration and open the logs; a new run takes the place of an old one, file by file."""
-        if resume_step is None:
+    def open_log(self, config: Config, resume_at: tuple[int, int] | None) -> RunLog:
+        """Write the configuration and open the logs; a new run takes the place of an old one, file by file.
+
+        resume_at: as RunLog has it.
+        """
+        if resume_at is None:
             for path in (self.path / name for name in RUN_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "config.yaml").write_text(dump(config))
-        return RunLog(self.path, resume_step)
+        return RunLog(self.path, resume_at)
 
 
 def check_same_data(last: dict, train: CocoData, directory: Path) -> None:

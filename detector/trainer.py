@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from detector import checkpoint
@@ -26,11 +27,13 @@ from detector.models import freeze
 from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
 from detector.models.retinanet import RetinaNet
+from detector.models.weights import LOGITS, Transfer
 from detector.optim import build_ema, build_optimizer, build_schedule, scaled_lr
 from detector.run_directory import RunDirectory, check_same_data
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog, progress_bar
+from detector.utils.names import shortened
 from detector.utils.seed import seed_everything
 from detector.utils.signals import StopRequest
 
@@ -77,7 +80,10 @@ class Training:
             self.ema.n_averaged.fill_(state["averaged"])
         for key in ("optimizer", "schedule", "scaler"):
             getattr(self, key).load_state_dict(state[key])
-        self.progress = Progress(**state["progress"])
+        try:
+            self.progress = Progress(**state["progress"])
+        except TypeError:
+            raise InputError(f"{source}: begun by another version; start a new run, model.weights={source}") from None
 
 
 @dataclass(frozen=True)
@@ -117,18 +123,19 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     if last:
         check_same_data(last, train, directory.path)
     notes = []
-    if settings.batch_size == "auto":
-        settings.batch_size, why = choose_batch_size(config, train, device)
-        notes.append(why)
 
     seed_everything(config.seed)
     model = build_model(config.model, len(train.class_names), pretrained=last is None)
-    knows_something = False
+    transfer = None
     if config.model.weights and not last:
         transfer = checkpoint.start_from(model, config.model.weights, train.class_names, config.model.class_map)
-        knows_something = bool(transfer.kept)
         notes += transfer.lines()
     frozen = freeze.resolve(model, settings.freeze, settings.unfreeze)
+    if not last:
+        notes += _check_frozen(config, model, frozen, transfer)
+    if settings.batch_size == "auto":
+        settings.batch_size, why = choose_batch_size(config, train, device)
+        notes.append(why)
     loader = train_loader(
         train,
         image_size=config.data.image_size,
@@ -139,18 +146,19 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     )
     total_steps = settings.epochs * -(-len(loader) // settings.accumulate)
     training = _build_training(settings, model, frozen, total_steps, device, autocast)
-    training.progress.evaluated = -1 if knows_something else 0
+    training.progress.evaluated = -1 if transfer and transfer.kept else 0
     if last:
         training.load(last, source=str(directory.path))
     criterion = build_criterion(config.loss).to(device)
 
-    log = directory.open_log(config, training.progress.step if last else None)
+    progress = training.progress
+    log = directory.open_log(config, (progress.step, progress.evaluated) if last else None)
     run = Run(config, directory, train, val, device, autocast, frozen, log)
     run.save(directory.last, training.state())  # from now on there is a run
     _introduce(run, training, notes, precision, total_steps)
     stopped_by = _run_epochs(run, training, criterion, loader)
     if not stopped_by:
-        _conclude(run, training.progress)
+        _conclude(run, progress)
     log.close()
     return 128 + stopped_by if stopped_by else 0
 
@@ -169,6 +177,23 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
         raise InputError(f"{val_split.annotations}: no object in the whole val set; nothing can be measured")
     check_measurable(config.train.metric, val)
     return train, val
+
+
+def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], transfer: Transfer | None) -> list[str]:
+    """A warning where what nothing was loaded into is never trained. Raises InputError if new classes are not."""
+    unfreeze = config.train.unfreeze
+    never = set(freeze.frozen_parameters(model, frozen, unfreeze, epoch=math.inf))
+    if transfer and transfer.new and never & set(LOGITS):
+        raise InputError(
+            f"train.freeze: with the classification head frozen, {shortened(transfer.new)} can never be learnt"
+        )
+    if transfer:
+        fresh = transfer.fresh
+    else:
+        pretrained = "backbone.body." if config.model.backbone.weights else ()
+        fresh = {name for name, _ in model.named_parameters() if not name.startswith(pretrained)}
+    random = sorted(never & fresh)
+    return [f"warning: frozen for good, though nothing was loaded into it: {shortened(random, 3)}"] if random else []
 
 
 def _build_training(
@@ -206,7 +231,10 @@ def _introduce(run: Run, training: Training, notes: list[str], precision: str, t
         f"model: {run.config.model.backbone.name}, {trained:.1f} M trained parameters, on {run.device}, {precision}"
     )
     if run.frozen:
-        later = [f"{part} until epoch {epoch}" for part, epoch in settings.unfreeze.items()]
+        later = [
+            f"{part} until epoch {epoch}{', which this training does not reach' if epoch > settings.epochs else ''}"
+            for part, epoch in settings.unfreeze.items()
+        ]
         log.say(f"frozen: {', '.join(run.frozen)}{'; ' + ', '.join(later) if later else ''}")
     effective = settings.batch_size * settings.accumulate
     log.say(
@@ -275,7 +303,7 @@ def _train_epoch(run: Run, training: Training, criterion, loader: Loader, stop: 
                 training.ema.update_parameters(training.model)
             progress.step += 1
             progress.batch = record.pop("batches")
-            _note_split(record.pop("split"), progress, run)
+            _note_split(record.pop("split"), training.model, progress, run)
             images += record.pop("images")
             record["images_per_second"] = images / (time.perf_counter() - start)
             bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")
@@ -290,11 +318,11 @@ def _train_epoch(run: Run, training: Training, criterion, loader: Loader, stop: 
     )
 
 
-def _note_split(split: int, progress: Progress, run: Run) -> None:
+def _note_split(split: int, model: RetinaNet, progress: Progress, run: Run) -> None:
     if split > progress.split:
         progress.split = split
-        norm = run.config.model.backbone.norm
-        same = "but batch norm sees only a part" if norm in ("batch", "sync") else "with the same gradient"
+        looks_at_batch = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+        same = "but batch norm sees only a part" if looks_at_batch else "with the same gradient"
         run.log.say(
             f"{run.config.train.batch_size} images do not fit into the memory of {run.device}: "
             f"computed in {split} parts from step {progress.step} on, {same}"

@@ -1,5 +1,7 @@
 """What `model.weights` may name, and what a training that starts from it gets."""
 
+import signal
+
 import pytest
 import torch
 import torchvision
@@ -63,6 +65,38 @@ def test_nothing_to_start_from(source, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         checkpoint.read_detector(source)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: state["model"].pop("head.classification_head.cls_logits.bias"),
+            "it has no head.*cls_logits.bias",
+        ),
+        (lambda state: state.update(format=99), "format 99"),
+    ],
+)
+def test_a_damaged_checkpoint(change, message, trained, tmp_path):
+    best = tmp_path / "run" / "checkpoints" / "best.pt"
+    state = torch.load(best, weights_only=True)
+    change(state)
+    torch.save(state, best)
+    with pytest.raises(InputError, match=message):
+        checkpoint.read_detector(str(best))
+
+
+def test_signals_wait_for_a_checkpoint_to_be_written(tmp_path, monkeypatch):
+    def save(contents, file):
+        file.write(b"half")
+        signal.raise_signal(signal.SIGINT)
+        file.write(b" and half")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path / "w.pt", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
+    assert (tmp_path / "w.pt").read_bytes() == b"half and half"
 
 
 def test_a_config_of_weights_without_a_detector(tiny_config, tmp_path):

@@ -26,6 +26,17 @@ def test_base_overrides_and_default_output_dir(write):
     assert config.output_dir == "runs/my"
 
 
+def test_a_class_map_without_weights(write):
+    with pytest.raises(InputError, match="class_map says what classes are called in model.weights, and there are none"):
+        load_config(write("data: {dataset: a.yaml}\nmodel: {class_map: {a: b}}"))
+
+
+def test_one_frozen_part_needs_no_list(write):
+    path = write("data: {dataset: a.yaml}")
+    assert load_config(path, ["train.freeze=backbone"]).train.freeze == ["backbone"]
+    assert load_config(path).train.freeze == "auto"
+
+
 def test_image_size_replaces_a_number_by_sides_and_back(write):
     path = write("data: {dataset: a.yaml, image_size: 320}")
     assert load_config(path, ["data.image_size={short: 240, long: 320}"]).data.image_size.long == 320

@@ -1,17 +1,20 @@
 """One epoch: what it yields, that accumulation is exact, and that it stops at a loss that is not finite."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from detector.engine import train_one_epoch
+from detector.engine import evaluate, train_one_epoch
 from detector.losses.assigner import MaxIoUAssigner
 from detector.losses.criterion import Criterion
 from detector.models.anchors import AnchorGenerator
 from detector.models.backbone import build_backbone
 from detector.models.fpn import build_fpn
 from detector.models.head import Head
+from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
+from detector.utils.errors import InputError
 
 
 def small_model(norm: str = "group") -> RetinaNet:
@@ -129,8 +132,26 @@ def test_later_steps_stay_in_parts():
 
 def test_a_single_image_that_does_not_fit_is_an_error():
     images, targets = images_and_targets()
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(InputError, match="does not hold one image of 64x64 px; lower data.image_size"):
         train(LittleMemory(small_model(), limit=0), [(images, targets)])
+
+
+def test_an_evaluation_that_does_not_fit_is_done_in_halves():
+    images, targets = images_and_targets()
+    targets = [t | {"orig_size": t["size"]} for t in targets]
+    model = small_model()
+    model.head.classification_head.cls_logits.bias.data.zero_()
+    postprocess = Postprocess(score_threshold=0.5, nms_iou=0.5, topk=50, max_detections=20)
+    batches, device = [(images[:3], targets[:3]), (images[3:], targets[3:])], torch.device("cpu")
+    whole = list(evaluate(model, postprocess, batches, device=device))
+    little = LittleMemory(model, limit=1)
+    halves = list(evaluate(little, postprocess, batches, device=device))
+    assert little.seen == [3, 2, 1, 1, 1, 1] and [len(part.scores) > 20 for part in whole] == [True, False]
+    for one, other in zip(whole, halves, strict=True):
+        for field in ("images", "labels", "boxes", "scores"):
+            np.testing.assert_allclose(getattr(other, field), getattr(one, field), rtol=1e-5, atol=1e-4)
+    with pytest.raises(InputError, match="one image of 64x64 px"):
+        list(evaluate(LittleMemory(model, limit=0), postprocess, batches, device=device))
 
 
 def test_gradient_is_clipped():

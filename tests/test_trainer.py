@@ -156,3 +156,40 @@ def test_a_whole_detector_is_a_start_that_training_may_not_beat(train):
     new = train("new", f"model.weights={old}", "train.epochs=1", "train.lr=1e3", "train.warmup_steps=0")
     assert last(new)["progress"]["best_epoch"] == 0
     assert_equal(*(checkpoint.load(run / "checkpoints" / "best.pt")["model"] for run in (old, new)))
+
+
+def test_a_run_killed_while_evaluating_says_each_evaluation_once(train, monkeypatch):
+    def die(*args):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as context:
+        context.setattr("detector.trainer.plot_curves", die)  # its line is written, the checkpoint is not
+        with pytest.raises(RuntimeError, match="killed"):
+            train("run")
+    run = train("run", resume=True)
+    assert [r["epoch"] for r in records(run, "eval")] == [1, 2]
+    assert [r["step"] for r in records(run, "train")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_frozen_for_good_should_have_been_loaded(train, tmp_path):
+    text = (train("scratch", "train.freeze=backbone.stem", "train.epochs=1") / "log.txt").read_text()
+    assert "warning: frozen for good, though nothing was loaded into it: backbone.body.bn1.bias, " in text
+    weights = f"model.weights={tmp_path / 'scratch'}"
+    text = (train("tuned", weights, "train.freeze=[backbone, head]", "train.epochs=1") / "log.txt").read_text()
+    assert "frozen: backbone, head" in text and "though nothing was loaded" not in text
+    train_json = tmp_path / "train.json"
+    train_json.write_text(train_json.read_text().replace('"light"', '"grey"'))
+    (tmp_path / "val.json").write_text((tmp_path / "val.json").read_text().replace('"light"', '"grey"'))
+    with pytest.raises(InputError, match="with the classification head frozen, grey can never be learnt"):
+        train("other", weights, "train.freeze=[head]")
+
+
+def test_an_unfreezing_that_is_never_reached_is_said(train):
+    options = ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 9}", "train.epochs=1"]
+    text = (train("run", *options) / "log.txt").read_text()
+    assert "backbone.layer4 until epoch 9, which this training does not reach" in text
+
+
+def test_nothing_to_resume(train):
+    with pytest.raises(InputError, match="no run to go on with"):
+        train("run", resume=True)

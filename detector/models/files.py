@@ -39,8 +39,10 @@ def read_torch_file(path: str | Path) -> Any:
                 f"it, re-save its tensors with torch.save({{name: torch.as_tensor(array), ...}}, 'weights.pth')"
             ) from None
         if isinstance(problem, pickle.UnpicklingError):
-            raise InputError(f"{path}: not a plain file of tensors; refused, as reading it could run code") from None
-        raise InputError(f"{path}: not readable as weights ({first_line(problem)})") from None
+            raise InputError(
+                f"{path}: not a file of plain tensors; refused, as reading anything else could run code"
+            ) from None
+        raise InputError(f"{path}: not readable as weights: damaged, cut short, or a file of another kind") from None
 
 
 def read_file(path: str | Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import combinations
 
 from torch import nn
 
@@ -42,14 +42,18 @@ def resolve(model: RetinaNet, freeze: str | Sequence[str], unfreeze: Mapping[str
         for name in names:
             if name not in known:
                 raise InputError(f"train.{setting}: no part of this detector is {name!r}; {did_you_mean(name, known)}")
-    set_frozen(model, freeze, {}, epoch=1)
+    frozen = set(frozen_parameters(model, freeze, {}, epoch=1))
+    inside = {name: {n for n, p in model.named_parameters() if _holds(known[name], p)} for name in unfreeze}
     for name in unfreeze:
-        if all(p.requires_grad for root in known[name] for p in root.parameters()):
-            frozen = ", ".join(freeze) or "nothing"
-            raise InputError(f"train.unfreeze: {name} is never frozen; train.freeze has {frozen}: add it there")
-    if not any(p.requires_grad for p in model.parameters()):
+        if not inside[name] & frozen:
+            has = ", ".join(freeze) or "nothing"
+            raise InputError(f"train.unfreeze: {name} is never frozen; train.freeze has {has}: add it there")
+    for one, other in combinations(unfreeze, 2):
+        if inside[one] & inside[other]:
+            raise InputError(f"train.unfreeze: {one} and {other} overlap; name each stage once")
+    if len(frozen) == len(list(model.parameters())):
         raise InputError("train.freeze: the whole detector is frozen in the first epoch; leave it the head, say")
-    return list(freeze)
+    return list(dict.fromkeys(freeze))
 
 
 def set_frozen(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], *, epoch: float) -> None:
@@ -58,14 +62,34 @@ def set_frozen(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, i
     A frozen part has no gradients, its norms keep their statistics, its dropout is off. A function of the epoch alone,
     so that a resumed training needs nothing else.
     """
-    known = parts(model)
-    frozen = {module for name in freeze for module in _modules(known[name])}
-    frozen -= {m for name, first in unfreeze.items() if first <= epoch for m in _modules(known[name])}
+    frozen = _frozen_modules(model, freeze, unfreeze, epoch)
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(module not in frozen)
     model.frozen = [module for module in model.modules() if module in frozen]
 
 
-def _modules(roots: list[nn.Module]) -> chain[nn.Module]:
-    return chain.from_iterable(root.modules() for root in roots)
+def frozen_parameters(
+    model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], *, epoch: float
+) -> list[str]:
+    """The names of those that `set_frozen` would freeze."""
+    frozen = _frozen_modules(model, freeze, unfreeze, epoch)
+    return [
+        f"{prefix}.{name}"
+        for prefix, module in model.named_modules()
+        if module in frozen
+        for name, _ in module.named_parameters(recurse=False)
+    ]
+
+
+def _frozen_modules(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], epoch: float) -> set:
+    known = parts(model)
+    trained_again = [name for name, first in unfreeze.items() if first <= epoch]
+    frozen, trained = (
+        {m for n in names for root in known[n] for m in root.modules()} for names in (freeze, trained_again)
+    )
+    return frozen - trained
+
+
+def _holds(roots: list[nn.Module], parameter: nn.Parameter) -> bool:
+    return any(parameter is own for root in roots for own in root.parameters())

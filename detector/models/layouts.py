@@ -24,6 +24,7 @@ COCO_IDS = {name: slot for slot, name in enumerate(COCO_SLOTS) if name not in NO
 
 CLS_LOGITS = "head.classification_head.cls_logits"
 BBOX_REG = "head.regression_head.bbox_reg"
+PREDICTION = [f"{CLS_LOGITS}.weight", f"{CLS_LOGITS}.bias", f"{BBOX_REG}.weight", f"{BBOX_REG}.bias"]
 
 # Before torchvision 0.13 a tower was Sequential(conv, relu, ...) and an FPN block a bare convolution.
 _OLD_TOWER = re.compile(r"(head\.(?:classification|regression)_head\.conv)\.(\d+)\.(weight|bias)")
@@ -46,8 +47,8 @@ class Weights(NamedTuple):
     """Names of the class rows in order, some of which may be no classes; None: unknown."""
     category_ids: dict[str, int] | None = None
     """Of the classes among them, by name."""
-    anchors: dict | None = None
-    """base_size, scales and ratios of the anchors; None: unknown."""
+    settings: dict | None = None
+    """The `model` section of its configuration; None: unknown."""
     sizes_first: bool = False
     """The anchors of a cell are ordered by size, then ratio, instead of by ratio, then size."""
     backbone_only: bool = False
@@ -117,13 +118,17 @@ def _detectron2(state: dict[str, Tensor], source: str) -> Weights:
     return Weights(source, layout, renamed, num_slots, list(COCO_IDS), COCO_IDS, sizes_first=True)
 
 
-def _num_slots(state: dict[str, Tensor], source: str) -> int:
-    """K, from the rows A * K of the logits and A * 4 of the deltas. Raises InputError."""
-    layers = [f"{CLS_LOGITS}.weight", f"{CLS_LOGITS}.bias", f"{BBOX_REG}.weight", f"{BBOX_REG}.bias"]
-    for name in layers:
+def check_complete(state: dict[str, Tensor], source: str) -> None:
+    """Raises InputError if a prediction layer is missing."""
+    for name in PREDICTION:
         if name not in state:
             raise InputError(f"{source}: an incomplete RetinaNet, it has no {name}")
-    rows, _, deltas, _ = (state[name].shape[:1].numel() for name in layers)
+
+
+def _num_slots(state: dict[str, Tensor], source: str) -> int:
+    """K, from the rows A * K of the logits and A * 4 of the deltas. Raises InputError."""
+    check_complete(state, source)
+    rows, _, deltas, _ = (state[name].shape[:1].numel() for name in PREDICTION)
     if rows == 0 or deltas == 0 or deltas % 4 or rows % (deltas // 4):
         raise InputError(f"{source}: {rows} class logits and {deltas} box deltas a cell are no RetinaNet's")
     return rows // (deltas // 4)

@@ -40,6 +40,8 @@ class Transfer:
     """Classes that start from the prior."""
     dropped: list[str]
     """Classes of the weights that the dataset doesn't have."""
+    fresh: frozenset[str]
+    """Names of the model's tensors that nothing was loaded into, or not into all their rows."""
     warnings: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -76,6 +78,8 @@ def transfer(
         warnings.append(doubt if row_of else f"{doubt}; NO class is kept, all start from the prior")
     offered = {name: tensor for name, tensor in given.items() if name not in LOGITS} | logits
     loaded = {name: tensor for name, tensor in offered.items() if name in own and tensor.shape == own[name].shape}
+    _check_finite(loaded, weights.source)
+    warnings += _compare_parts(own, given, weights)
     counters = {name: tensor for name, tensor in everything.items() if name not in file and tensor.dim() == 0}
     model.load_state_dict(loaded | counters, strict=False)  # what is missing, and why, was gone into above
 
@@ -86,6 +90,7 @@ def transfer(
         kept=kept,
         new=[name for name in class_names if name not in kept],
         dropped=[name for name in weights.category_ids or [] if name not in kept.values()],
+        fresh=frozenset(own.keys() - loaded.keys()) | (set(LOGITS) if len(kept) < len(class_names) else set()),
         warnings=warnings,
     )
 
@@ -113,10 +118,32 @@ def _logits(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _compare_anchors(model: RetinaNet, weights: Weights) -> list[str]:
     """A warning where the deltas and logits were learnt for other anchors, as far as the weights tell."""
     own = {"base_size": model.anchors.base_size, "scales": model.anchors.scales, "ratios": model.anchors.ratios}
-    if weights.anchors in (None, own):
+    if weights.settings is None:
         return []
-    was = {key: weights.anchors.get(key) for key in own}
+    was = {key: weights.settings["anchors"][key] for key in own}
+    if was == own:
+        return []
     return [f"its anchors were {was} and are {own}; what it predicts for them has to be learnt anew"]
+
+
+def _compare_parts(own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights) -> list[str]:
+    """A warning where the pyramid or a tower does not fit, although the weights are a detector's."""
+    if weights.backbone_only:
+        return []
+    parts = ("backbone.fpn.", "head.classification_head.conv.", "head.regression_head.")
+    mine, theirs = ({n: t for n, t in state.items() if n.startswith(parts)} for state in (own, given))
+    wrong = differences(mine, theirs)
+    if not wrong:
+        return []
+    made = ", ".join(f"model.{part} {weights.settings[part]}" for part in ("fpn", "head")) if weights.settings else ""
+    hint = f"; it was trained with {made}" if made else ""
+    return [f"beyond the backbone it does not fit, and has to be learnt anew: {first_of(wrong)}{hint}"]
+
+
+def _check_finite(loaded: dict[str, Tensor], source: str) -> None:
+    for name, tensor in loaded.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"{source}: {name} holds infinite numbers or NaN; the training it is from went wrong")
 
 
 def _in_our_names(model: RetinaNet, weights: Weights) -> dict[str, Tensor]:

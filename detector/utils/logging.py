@@ -24,15 +24,18 @@ def progress_bar() -> Progress:
 
 
 class RunLog:
-    """Opens the log files of a run directory; `resume_step`: go on after that step, forgetting what came later."""
+    """Opens the log files of a run directory.
 
-    def __init__(self, directory: Path, resume_step: int | None = None):
+    resume_at: (steps, evaluated epochs) that are done, to go on after these and forget what came later.
+    """
+
+    def __init__(self, directory: Path, resume_at: tuple[int, int] | None = None):
         self._metrics_path = directory / "metrics.jsonl"
-        if resume_step is not None:
-            self._forget_after(resume_step)
+        if resume_at:
+            self._forget_after(*resume_at)
         self._metrics = self._metrics_path.open("a")
         self._text = (directory / "log.txt").open("a", encoding="utf-8")
-        purge = None if resume_step is None else resume_step + 1
+        purge = resume_at[0] + 1 if resume_at else None
         self._tensorboard = SummaryWriter(directory / "tensorboard", purge_step=purge)
 
     def say(self, text: str, to_console: bool = True) -> None:
@@ -60,10 +63,15 @@ class RunLog:
         self._text.close()
         self._tensorboard.close()
 
-    def _forget_after(self, step: int) -> None:
-        """Steps after the checkpoint will be done again: their lines would stand twice."""
+    def _forget_after(self, step: int, evaluated: int) -> None:
+        """What came after the checkpoint will be done again: its lines would stand twice."""
         if not self._metrics_path.exists():
             return
         lines = self._metrics_path.read_text().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("}\n")]  # the last may have been cut short
-        self._metrics_path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
+        kept = []
+        for line in whole:
+            record = json.loads(line)
+            if record["epoch"] <= evaluated if record["kind"] == "eval" else record["step"] <= step:
+                kept.append(line)
+        self._metrics_path.write_text("".join(kept))

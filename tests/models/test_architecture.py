@@ -35,12 +35,25 @@ def test_another_network_is_refused_and_named(name, hint, small_model):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_larger_sister_is_warned_of(small_model):
-    """More than a half of each is the other's: ResNet-34 is ResNet-18 with more blocks."""
-    (warning,) = transfer(small_model(2), network("resnet34"), ["a", "b"]).warnings
-    assert warning.startswith("100% of the backbone is loaded, 53% of the file's; these are the weights of "
-                              "model.backbone.name=resnet34; first that differ: backbone.body.layer1.2.conv1.weight "
-                              "(the model's: none, the file's: (64, 64, 3, 3)); ")  # fmt: skip
+def test_a_larger_sister_is_another_network(small_model):
+    """Though more than a half of each is the other's: ResNet-34 is ResNet-18 with more blocks."""
+    with pytest.raises(InputError) as error:
+        transfer(small_model(2), network("resnet34"), ["a", "b"])
+    assert str(error.value).startswith(
+        "w.pth: another backbone than the configured one: 100% of the model's and 53% of the file's fits; these are "
+        "the weights of model.backbone.name=resnet34; first that differ: backbone.body.layer1.2.conv1.weight "
+        "(the model's: none, the file's: (64, 64, 3, 3)); "
+    )
+
+
+def test_a_network_with_a_part_missing_is_warned_of(small_model):
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    part = {name: tensor for name, tensor in state.items() if "layer4.1.conv2" not in name}
+    (warning,) = transfer(small_model(2), recognised(part, "w.pth"), ["a", "b"]).warnings
+    assert warning.startswith(
+        "79% of the backbone is loaded, 100% of the file's; first that differ: backbone.body.layer4.1.conv2.weight "
+        "(the model's: (512, 512, 3, 3), the file's: none)"
+    )
 
 
 def body(**tensors):

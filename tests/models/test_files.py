@@ -53,7 +53,7 @@ class Harmful:
 )
 def test_pickled_code_is_refused(contents, tmp_path):
     torch.save(contents, tmp_path / "harmful.pth")
-    with pytest.raises(InputError, match=r"harmful\.pth: not a plain file of tensors; refused"):
+    with pytest.raises(InputError, match=r"harmful\.pth: not a file of plain tensors; refused"):
         read_file(tmp_path / "harmful.pth")
 
 

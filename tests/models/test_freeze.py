@@ -77,6 +77,7 @@ def test_what_comes_before_stride_8(name, expected):
         (["backbone.stem"], {"backbone.layer9": 2}, "train.unfreeze: .*'backbone.layer9'"),
         (["backbone.stem"], {"backbone.layer3": 2}, "backbone.layer3 is never frozen; .* backbone.stem"),
         ([], {"head": 2}, "head is never frozen; train.freeze has nothing"),
+        (["backbone"], {"backbone": 2, "backbone.layer4": 3}, "backbone and backbone.layer4 overlap"),
         (["backbone", "fpn", "head"], {"head": 2}, "whole detector is frozen in the first epoch"),
     ],
 )

@@ -145,6 +145,10 @@ def test_the_lines(small_model):
         "  classes: 2 kept (RBC ← red cell, WBC ← wbc); 1 new, from the prior (Platelets); "
         "12 dropped (class 0, class 1, class 2, class 3, class 4, class 5, class 6, class 7, class 8, class 9 and 2 "
         "more)",
+        "warning: beyond the backbone it does not fit, and has to be learnt anew: backbone.fpn.inner_blocks.0.0.weight "
+        "(the model's: (24, 128, 1, 1), the file's: (16, 128, 1, 1)); backbone.fpn.inner_blocks.0.0.bias (the model's: "
+        "(24,), the file's: (16,)); backbone.fpn.inner_blocks.1.0.weight (the model's: (24, 256, 1, 1), the file's: "
+        "(16, 256, 1, 1)); ...",
     ]
 
 
@@ -174,7 +178,7 @@ def test_what_has_another_shape_stays_as_initialised(changes, initialised, small
 
 def test_other_anchors_are_warned_of(small_model):
     anchors = {"base_size": 16, "scales": 3, "ratios": [0.5, 1.0, 2.0]}
-    weights = ours(small_model(2), ["a", "b"])._replace(anchors=anchors)
+    weights = ours(small_model(2), ["a", "b"])._replace(settings={"anchors": anchors})
     assert transfer(small_model(2, anchors=anchors), weights, ["a", "b"]).warnings == []
     (warning,) = transfer(small_model(2), weights, ["a", "b"]).warnings
     assert "its anchors were {'base_size': 16" in warning
@@ -258,3 +262,28 @@ def test_a_whole_detector_has_no_initialised_part(changes, small_model):
     with pytest.raises(InputError, match=r"old\.pt: another architecture.*\(the model's: "):
         load_whole(model, ours(small_model(2), ["a", "b"]), ["a", "b"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_pyramid_of_other_channels_is_warned_of_with_what_the_checkpoint_had(small_model):
+    anchors = {"base_size": 32, "scales": 3, "ratios": [0.5, 1.0, 2.0]}
+    settings = {"fpn": {"channels": 16}, "head": {"width": 16}, "anchors": anchors}
+    weights = ours(small_model(2), ["a", "b"])._replace(settings=settings)
+    (warning,) = transfer(small_model(2, fpn={"channels": 24}), weights, ["a", "b"]).warnings
+    assert warning.endswith("; it was trained with model.fpn {'channels': 16}, model.head {'width': 16}")
+
+
+def test_what_nothing_was_loaded_into(small_model):
+    weights = ours(small_model(2), ["a", "b"])
+    assert transfer(small_model(2), weights, ["b", "a"]).fresh == set()
+    assert transfer(small_model(2), weights, ["b", "c"]).fresh == {f"{CLS_LOGITS}.weight", f"{CLS_LOGITS}.bias"}
+    fresh = transfer(small_model(2, fpn={"channels": 24}), weights, ["a", "b"]).fresh
+    assert "backbone.fpn.inner_blocks.0.0.weight" in fresh and not any("body" in name for name in fresh)
+
+
+def test_numbers_that_are_not_finite_are_refused(small_model):
+    weights = ours(small_model(2), ["a", "b"])
+    weights.state["backbone.body.layer2.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        InputError, match=r"old\.pt: backbone\.body\.layer2\.0\.conv1\.weight holds infinite numbers or NaN"
+    ):
+        transfer(small_model(2), weights, ["a", "b"])
