@@ -122,8 +122,8 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     train, val = read_training_data(config)
     if last:
         check_same_data(last, train, directory.path)
-    notes = []
 
+    notes = []
     seed_everything(config.seed)
     model = build_model(config.model, len(train.class_names), pretrained=last is None)
     transfer = None
