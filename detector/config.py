@@ -294,6 +294,8 @@ def _apply(tree: dict, override: str) -> None:
         value = read_yaml(text)
     except yaml.YAMLError:
         raise InputError(f"{override!r}: {text!r} is not a YAML value") from None
+    if isinstance(value, dict) and any(entry is None and ":" in str(key) for key, entry in value.items()):
+        raise InputError(f"{override!r}: in YAML a space follows the colon, {{a: b}}; quote the whole for the shell")
     *parents, leaf = dotted.split(".")
     for key in parents:
         if not isinstance(tree.get(key), dict):

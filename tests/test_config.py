@@ -31,6 +31,11 @@ def test_a_class_map_without_weights(write):
         load_config(write("data: {dataset: a.yaml}\nmodel: {class_map: {a: b}}"))
 
 
+def test_a_colon_without_its_space(write):
+    with pytest.raises(InputError, match="a space follows the colon"):
+        load_config(write("data: {dataset: a.yaml}"), ["train.unfreeze={backbone.layer3:2}"])
+
+
 def test_one_frozen_part_needs_no_list(write):
     path = write("data: {dataset: a.yaml}")
     assert load_config(path, ["train.freeze=backbone"]).train.freeze == ["backbone"]
