@@ -6,16 +6,14 @@ reference (`tools/train.py --show-config`) and every error message are made from
 
 from __future__ import annotations
 
-import difflib
-import types
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from detector.config_help import reference_lines, sentence
 from detector.utils.errors import InputError
 from detector.utils.yaml import read_yaml, read_yaml_file
 
@@ -59,6 +57,21 @@ class DataConfig(Section):
     """Loader processes; 0 loads in the training process. The batches are the same for any number."""
     bad_annotations: Literal["error", "drop"] = "error"
     """A box of zero size, NaN, or outside its image: stop and name it, or drop and count."""
+    sampling: Literal["uniform", "repeat_factor", "instance_repeat_factor", "class_aware"] = "uniform"
+    """How often an image is drawn: once an epoch; more with a class that few images have (LVIS's repeat factor), or
+    that few images and objects have (IRFS); or so that every class is drawn as often. An epoch stays as long."""
+    repeat_threshold: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """Images with a class that is less frequent than this are drawn more often by repeat_factor and
+    instance_repeat_factor; auto = the median class's frequency, or less if it repeats too much, printed."""
+
+    @model_validator(mode="after")
+    def _repeating(self) -> DataConfig:
+        if self.repeat_threshold != "auto" and not self.sampling.endswith("repeat_factor"):
+            raise ValueError(
+                f"repeat_threshold is for sampling repeat_factor or instance_repeat_factor, and sampling is "
+                f"{self.sampling}"
+            )
+        return self
 
 
 class BackboneConfig(Section):
@@ -145,10 +158,27 @@ class AssignerConfig(Section):
 
 
 class LossConfig(Section):
-    alpha: Fraction | None = 0.25
-    """Weight of positives in the focal loss, 1 - alpha that of negatives; null = no weighting."""
-    gamma: NonNegative = 2.0
-    """Focusing parameter; 0 is cross entropy."""
+    alpha: (
+        Fraction
+        | Annotated[list[Fraction], Field(min_length=1)]
+        | Literal["inverse_frequency", "effective_number"]
+        | None
+    ) = 0.25
+    """Weight of positives in the classification loss, 1 - alpha that of negatives; null = no weighting. Or the weights
+    of each class's positives, in the order of the classes; or made from the boxes of each class, with 0.25 as the mean
+    over all boxes. quality_focal and varifocal have weights of their own."""
+    gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
+    """Focusing parameter, one or one a class: easy anchors count less with a larger one. cross_entropy has none, and
+    adaptive_focal begins with it."""
+    classification: Literal[
+        "focal", "cross_entropy", "equalized_focal", "quality_focal", "varifocal", "adaptive_focal"
+    ] = "focal"
+    """focal; cross_entropy (gamma 0); equalized_focal (more focus and weight for classes of little positive gradient);
+    quality_focal, varifocal (scores say how good the box is); adaptive_focal (gamma falls as training goes on)."""
+    effective_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Of alpha effective_number: 0 weighs all classes alike, towards 1 it is inverse_frequency."""
+    equalized_scale: NonNegative = 8.0
+    """Of equalized_focal: what is added to gamma for a class without any positive gradient; 0 is focal."""
     box: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
     """Box loss. smooth_l1 compares deltas; the IoU losses compare decoded boxes."""
     beta: NonNegative = 0.0
@@ -156,6 +186,17 @@ class LossConfig(Section):
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
     assigner: AssignerConfig = AssignerConfig()
+
+    @model_validator(mode="after")
+    def _used(self) -> LossConfig:
+        kind = self.classification
+        if kind in ("quality_focal", "varifocal") and isinstance(self.alpha, (list, str)):
+            raise ValueError(f"alpha by class is for focal losses; {kind} has weights of its own")
+        if kind == "adaptive_focal" and isinstance(self.gamma, list):
+            raise ValueError("gamma by class is not for adaptive_focal, which has one for all")
+        if kind == "equalized_focal" and 0 in (self.gamma if isinstance(self.gamma, list) else [self.gamma]):
+            raise ValueError("gamma must be above 0 for equalized_focal, which weighs classes by it")
+        return self
 
 
 def _one_or_more(parts: Any) -> Any:
@@ -209,6 +250,41 @@ class TrainConfig(Section):
     """Stop when `metric` was not exceeded for this many epochs; null = never."""
 
 
+class PasteConfig(Section):
+    classes: Literal["auto"] | Annotated[list[Name], Field(min_length=1)] = "auto"
+    """Classes to paste, up to an equal share of all boxes each; auto = those with less than half of one, up to that."""
+    per_image: Positive = 1.0
+    """Objects pasted into an image on average, at most; the rarest classes come first."""
+    max_factor: Positive = 10.0
+    """Times an epoch that one crop is pasted, at most, on average."""
+    context: Fraction = 0.1
+    """What is cut out around a box, in parts of its sides: where the crop fades into the image."""
+    scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [0.7, 1.4]
+    """Least and greatest size of a pasted object, in parts of its own."""
+    flip: bool = True
+    """Mirror every other crop; false where left and right mean something."""
+    occlusion: Fraction = 0.5
+    """An object of which pasting covers more than this part loses its label."""
+    blend: Literal["feather", "clone"] = "feather"
+    """How a crop joins the image: fading edges, or also the image's colours (Poisson editing, slower)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PasteConfig:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale ({self.scale}) must be [least, greatest]")
+        return self
+
+
+class AugmentConfig(Section):
+    paste: None | PasteConfig = None
+    """Paste objects of rare classes into other training images: {} or some of classes, per_image, max_factor, context,
+    scale, flip, occlusion, blend; null = no pasting."""
+    mosaic: Fraction = 0.0
+    """Probability that an image becomes a quarter of itself and of three others."""
+    mixup: Fraction = 0.0
+    """Probability that an image is averaged with another, keeping the objects of both."""
+
+
 class EvalConfig(Section):
     backend: Literal["faster_coco_eval", "pycocotools"] = "faster_coco_eval"
     """Who computes COCO's metrics: the C++ port or the reference; the figures are the same."""
@@ -226,6 +302,7 @@ class Config(Section):
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cuda:1 or cpu."""
     data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
@@ -251,7 +328,7 @@ def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> C
     try:
         return Config.model_validate(tree)
     except ValidationError as problem:
-        raise InputError(f"{source}: {_sentence(_nearest_miss(problem.errors()))}") from None
+        raise InputError(f"{source}: {sentence(Config, problem.errors())}") from None
 
 
 def dump(config: Config) -> str:
@@ -261,7 +338,7 @@ def dump(config: Config) -> str:
 
 def reference() -> str:
     """Every field with its default, above it a comment that says its meaning and type: a valid config file."""
-    lines = ["# yaml-language-server: $schema=config.schema.json", *_reference_lines(Config, 0)]
+    lines = ["# yaml-language-server: $schema=config.schema.json", *reference_lines(Config, 0)]
     return "\n".join(lines) + "\n"
 
 
@@ -302,79 +379,3 @@ def _apply(tree: dict, override: str) -> None:
             tree[key] = {}
         tree = tree[key]
     tree[leaf] = value
-
-
-def _nearest_miss(errors: list[dict]) -> dict:
-    """Of the errors at the first wrong place (one for each member of a union), that of the member which was meant:
-    the deepest, rather one that did not fail at the type, rather an unknown key."""
-    place = _location(errors[0])
-    there = [e for e in errors if _location(e)[: len(place)] == place]
-    return max(
-        there,
-        key=lambda e: (len(_location(e)), not e["type"].endswith("_type"), e["type"] == "extra_forbidden"),
-    )
-
-
-def _location(error: dict) -> list[str | int]:
-    """Where in the config, without the members of a union (`ShortLong`, `list[...]`) that pydantic names on the way."""
-    *parents, last = error["loc"] or [""]
-    known = {name for section in _sections(Config) for name in section.model_fields}
-    return [part for part in parents if part in known or isinstance(part, int)] + (
-        [last] if last in known or isinstance(last, int) or error["type"] == "extra_forbidden" else []
-    )
-
-
-def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    yield section
-    for field in section.model_fields.values():
-        for member in _members(field.annotation):
-            if isinstance(member, type) and issubclass(member, BaseModel):
-                yield from _sections(member)
-
-
-def _sentence(error: dict) -> str:
-    """One pydantic error as: key path, what is wrong, nearest valid key or the allowed values."""
-    location = _location(error)
-    dotted = ".".join(map(str, location))
-    if error["type"] == "extra_forbidden":
-        fields = list(_section_at(location[:-1]).model_fields)
-        near = difflib.get_close_matches(str(location[-1]), fields, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"valid here: {', '.join(fields)}"
-        return f"unknown key `{dotted}`; {hint}"
-    if error["type"] == "missing":
-        return f"`{dotted}` is required"
-    if error["type"] == "value_error":
-        return f"`{dotted}`: {error['ctx']['error']}"
-    return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
-
-
-def _section_at(location: list) -> type[BaseModel]:
-    section: type[BaseModel] = Config
-    for key in location:
-        members = _members(section.model_fields[key].annotation)
-        section = next(m for m in members if isinstance(m, type) and issubclass(m, BaseModel))
-    return section
-
-
-def _members(annotation: Any) -> list:
-    """The types of a union, one level of Annotated and Optional opened."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [m for arg in typing.get_args(annotation) for m in _members(arg)]
-    if typing.get_origin(annotation) is Annotated:
-        return _members(typing.get_args(annotation)[0])
-    return [annotation]
-
-
-def _reference_lines(section: type[BaseModel], depth: int) -> list[str]:
-    indent = "  " * depth
-    lines = []
-    for name, field in section.model_fields.items():
-        member = _members(field.annotation)[0]
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            lines += ["", f"{indent}{name}:", *_reference_lines(member, depth + 1)]
-            continue
-        lines += [f"{indent}# {' '.join(field.description.split())}"]
-        default = "datasets/shapes.yaml" if field.is_required() else field.default
-        value = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
-        lines += [f"{indent}{name}: {value}"]
-    return lines

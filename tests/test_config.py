@@ -70,6 +70,7 @@ def test_every_field_of_the_schema_is_described():
     schema = json.loads(json.dumps(Config.model_json_schema()))
     sections = {
         "data",
+        "augment",
         "model",
         "loss",
         "train",
