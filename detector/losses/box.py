@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
@@ -27,3 +28,11 @@ def box_loss(deltas: Tensor, anchors: Tensor, boxes: Tensor, *, kind: str = "smo
     if kind not in IOU_LOSSES:
         raise ValueError(f"unknown box loss {kind!r}; one of smooth_l1, {', '.join(IOU_LOSSES)}")
     return IOU_LOSSES[kind](decode(deltas, anchors), boxes, reduction="sum")
+
+
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """(P,): IoU of each box with the other one in its place. boxes, others: (P, 4) xyxy, of positive area."""
+    corner, opposite = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
+    intersection = (opposite - corner).clamp(min=0).prod(dim=1)
+    areas = sum((b[:, 2:] - b[:, :2]).prod(dim=1) for b in (boxes, others))
+    return intersection / (areas - intersection)

@@ -1,39 +1,32 @@
-"""Sigmoid focal loss from integer class targets: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002.
+"""Sigmoid focal loss: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002.
 
     FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t)                                             (eq. 5)
 
-Almost every (anchor, class) pair is background. So the background term and its gradient are computed for all
-pairs, a cache-sized chunk at a time, and then corrected at the one pair of each positive anchor. No (N, R, K)
-one-hot is built, autograd keeps a single tensor (the gradient itself), and nothing underflows: log p and
-log(1 - p) come from softplus, never from the logarithm of a rounded p.
+p_t is the probability of the right answer: p for the class of a positive anchor, 1 - p for everything else. gamma 0 is
+(alpha-balanced) cross entropy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from detector.losses.assigner import BACKGROUND, IGNORED
+from detector.losses.classification import ClassificationLoss, Factor, Formula, SummedLoss, at, power, softplus
 
-CPU_CHUNK = 1 << 18  # elements: the temporaries of a chunk stay in the cores' L2 caches
-GPU_CHUNK = 1 << 24  # few large kernels, and still a bounded amount of memory
+ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); what any weights a class average to
 
 
-def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
+def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = ALPHA, gamma: float = 2.0) -> Tensor:
     """Focal loss, summed over all anchors and classes.
 
     logits: (..., K) float. classes: (...) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED
     (-2: no loss, no gradient). alpha weighs the positives and 1 - alpha the negatives; None weighs nothing, so
     that gamma=0 is exactly binary cross entropy. Returns a scalar: float64 for float64 logits, else float32.
     """
-    if logits.shape[:-1] != classes.shape:
-        raise ValueError(f"classes {tuple(classes.shape)} must have the shape of logits {tuple(logits.shape)} less K")
-    positive_weight, negative_weight = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
-    return _FocalLoss.apply(logits, classes, gamma, positive_weight, negative_weight)
+    return SummedLoss.apply(logits, classes, None, focal_formula(*positive_and_negative(alpha), gamma))[0]
 
 
 class FocalLoss(nn.Module):
@@ -45,7 +38,7 @@ class FocalLoss(nn.Module):
     def __init__(
         self,
         gamma: float = 2.0,
-        alpha: float | None = 0.25,
+        alpha: float | None = ALPHA,
         reduction: Literal["none", "mean", "sum"] = "mean",
     ):
         super().__init__()
@@ -59,91 +52,51 @@ class FocalLoss(nn.Module):
             raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in shape")
         positive = labels > 0.5
         wrong = torch.where(positive, -logits, logits)  # logit of the wrong answer: sigmoid(wrong) = 1 - p_t
-        loss = torch.exp(-self.gamma * _softplus(-wrong)) * _softplus(wrong)
+        loss = torch.exp(-self.gamma * softplus(-wrong)) * softplus(wrong)
         if self.alpha is not None:
             loss = loss * torch.where(positive, self.alpha, 1.0 - self.alpha)
         return loss if self.reduction == "none" else getattr(loss, self.reduction)()
 
 
-class _FocalLoss(torch.autograd.Function):
-    """The gradient is computed with the loss, so that p and softplus are computed once and then forgotten."""
+class Focal(ClassificationLoss):
+    """Focal loss of dense predictions; see `positive_and_negative` for alpha. gamma: a number, or K, one a class."""
 
-    @staticmethod
-    def forward(ctx, logits, classes, *weights):
-        total, ctx.gradient = _loss_and_gradient(logits, classes, *weights)
-        ctx.save_for_backward(logits, classes)
-        ctx.weights = weights
-        return total
+    def __init__(self, *, alpha: float | Sequence[float] | None = ALPHA, gamma: float | Sequence[float] = 2.0):
+        super().__init__()
+        positive, self.negative = positive_and_negative(alpha)
+        set_factor(self, "positive", positive)
+        set_factor(self, "gamma", gamma)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        # Scaled in place and given away: a second tensor of this size would cost more than all the arithmetic. Only a
-        # second backward through a retained graph has to compute it again.
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:
-            gradient = _loss_and_gradient(*ctx.saved_tensors, *ctx.weights)[1]
-        return gradient.mul_(grad_output), None, None, None, None
+    def formula(self) -> Formula:
+        return focal_formula(self.positive, self.negative, self.gamma)
 
 
-def _loss_and_gradient(logits, classes, gamma, positive_weight, negative_weight) -> tuple[Tensor, Tensor]:
-    """The loss (scalar) and its derivative by the logits."""
-    flat, classes = logits.detach().reshape(-1, logits.shape[-1]), classes.reshape(-1)
-    gradient = torch.empty_like(flat)
-    loss = torch.zeros((), dtype=_accumulator(flat), device=flat.device)
-    weights = (classes != IGNORED).to(loss.dtype) * negative_weight
-    rows = max(1, (CPU_CHUNK if flat.device.type == "cpu" else GPU_CHUNK) // flat.shape[1])
-    for x, weight, out in zip(flat.split(rows), weights.split(rows), gradient.split(rows), strict=True):
-        loss += _all_as_background(x, weight, out, gamma)
-    loss += _correct_positives(flat, classes, gradient, gamma, positive_weight, negative_weight)
-    return loss, gradient.view(logits.shape)
+def focal_formula(positive: Factor, negative: Factor, gamma: Factor, gradient_sums: bool = False) -> Formula:
+    """The focal loss with these weights of positives and of negatives."""
+
+    def positive_term(x: Tensor, classes: Tensor, _) -> tuple[Tensor, Tensor]:
+        weight, exponent = at(positive, classes), at(gamma, classes)
+        p, q, loss = torch.sigmoid(x), torch.sigmoid(-x), softplus(-x)
+        modulation = weight * power(q, exponent)
+        return (modulation * loss).to(x.dtype), (-modulation * (exponent * p * loss + q)).to(x.dtype)
+
+    return Formula(gamma, negative, positive_term, gradient_sums)
 
 
-def _all_as_background(x: Tensor, weight: Tensor, out: Tensor, gamma: float) -> Tensor:
-    """Loss of logits x (R, K), weighted by row (R,), if all were background; its derivative goes into `out`."""
-    x = x.to(weight.dtype)
-    p = torch.sigmoid(x)
-    modulation = _power(p, gamma).mul_(weight[:, None])
-    # softplus(x) = max(x, 0) - log(1 - min(p, 1 - p)), as exact as F.softplus, whose AVX-512 kernel (torch 2.15) was
-    # seen to take ten times as long in some processes
-    smaller = torch.minimum(1 - p, p)
-    loss = x.clamp(min=0).sub_(smaller.neg_().log1p_()).mul_(modulation)
-    total = loss.sum()
-    derivative = torch.mul(modulation, p, out=out) if out.dtype == x.dtype else modulation * p
-    derivative.add_(loss.addcmul_(loss, p, value=-1), alpha=gamma)  # gamma (1 - p) loss
-    if derivative is not out:
-        out.copy_(derivative)
-    return total
+def positive_and_negative(alpha: float | Sequence[float] | None) -> tuple[float | Sequence[float], float]:
+    """What weighs the positives, what the negatives.
 
-
-def _correct_positives(logits, classes, gradient, gamma, positive_weight, negative_weight) -> Tensor:
-    """For the one positive pair of each positive anchor: what it adds to the loss, and its derivative in `gradient`.
-
-    On a CPU for those pairs alone; elsewhere looking them up is a sync point, and a pair of every anchor costs little.
+    A number: alpha and 1 - alpha. None: nothing is weighed. K numbers: each weighs the positives of its class, and the
+    negatives of every class keep 1 - ALPHA, so that a class's weight does not also move its background.
     """
-    positive = classes > BACKGROUND
-    pairs = torch.arange(len(classes), device=classes.device) * logits.shape[1] + classes.clamp(min=0)
-    if pairs.device.type == "cpu":
-        pairs, positive = pairs[positive], positive[positive]
-    x = logits.reshape(-1)[pairs].to(_accumulator(logits))
-    p, q = torch.sigmoid(x), torch.sigmoid(-x)
-    own = positive_weight * _power(q, gamma) * _softplus(-x)
-    taken_back = negative_weight * _power(p, gamma) * _softplus(x)
-    derivative = -positive_weight * _power(q, gamma) * (gamma * p * _softplus(-x) + q)
-    flat = gradient.view(-1)
-    flat[pairs] = torch.where(positive, derivative.to(flat.dtype), flat[pairs])
-    return torch.where(positive, own - taken_back, 0).sum()
+    if alpha is None:
+        return 1.0, 1.0
+    return (alpha, 1.0 - alpha) if isinstance(alpha, (int, float)) else (alpha, 1.0 - ALPHA)
 
 
-def _softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), exact in float32 and float64: beyond 40 the rest is below float64's rounding."""
-    return F.softplus(x, threshold=40)
-
-
-def _power(p: Tensor, gamma: float) -> Tensor:
-    """p^gamma as a new tensor."""
-    return p * p if gamma == 2 else p.pow(gamma)
-
-
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+def set_factor(module: nn.Module, name: str, value: float | Sequence[float]) -> None:
+    """A number as it is; one a class as a float32 buffer (K,), which is setting, not state, and not saved."""
+    if isinstance(value, (int, float)):
+        setattr(module, name, float(value))
+    else:
+        module.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), persistent=False)

@@ -1,13 +1,23 @@
 """Criterion and box losses: against torchvision's RetinaNet, by hand, and where there is nothing to learn."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
 
+from detector.config import LossConfig
+from detector.losses.adaptive_focal import AdaptiveFocal
 from detector.losses.assigner import MaxIoUAssigner
-from detector.losses.box import box_loss
-from detector.losses.criterion import Criterion
+from detector.losses.box import box_loss, iou
+from detector.losses.criterion import Criterion, build_criterion
+from detector.losses.equalized_focal import EqualizedFocal
+from detector.losses.focal import Focal
+from detector.losses.quality_focal import QualityFocal
+from detector.losses.varifocal import Varifocal
+from detector.ops.boxes import encode
+from detector.utils.errors import InputError
 
 
 def test_box_losses_by_hand():
@@ -65,8 +75,98 @@ def test_normaliser_is_the_positives_of_the_batch():
         {"boxes": anchors[:1].clone(), "labels": torch.tensor([0])},
         {"boxes": anchors + torch.tensor([0, 0, 0, 1]), "labels": torch.tensor([0, 0])},
     ]
-    losses = Criterion(assigner=MaxIoUAssigner(), alpha=None, gamma=0, box_weight=2.0)(outputs, targets)
+    losses = Criterion(assigner=MaxIoUAssigner(), classification=Focal(alpha=None, gamma=0), box_weight=2.0)(
+        outputs, targets
+    )
     assert losses["num_positives"].item() == 3
     assert losses["loss_cls"].item() == pytest.approx(4 * 0.693147 / 3, rel=1e-5)
     # two boxes one pixel taller: dy = 0.05, dh = log(1.1)
     assert losses["loss_box"].item() == pytest.approx(2 * 2 * (0.05 + 0.0953102) / 3, rel=1e-5)
+
+
+def test_iou_is_the_diagonal_of_torchvisions():
+    torch.manual_seed(0)
+    corners = 10 * torch.rand(2, 50, 2)
+    boxes, others = torch.cat([corners, corners + 5 * torch.rand(2, 50, 2) + 0.1], dim=2)
+    torch.testing.assert_close(iou(boxes, others), box_iou(boxes, others).diagonal())
+    assert (iou(boxes, others) == 0).any() and (iou(boxes, others) > 0).any()
+
+
+@pytest.mark.parametrize("kind", [QualityFocal, Varifocal])
+def test_quality_is_the_iou_of_the_predicted_box(kind):
+    anchors = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]])
+    objects = torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 10]])
+    predicted = torch.tensor([[0.0, 0, 10, 5], [20, 20, 30, 22]])  # IoU 0.5 and 0.2
+    deltas = torch.cat([encode(predicted, anchors[:2]), torch.zeros(1, 4)])[None].requires_grad_()
+    logits = torch.randn(1, 3, 2, requires_grad=True)
+    outputs = {"logits": logits, "deltas": deltas, "anchors": anchors}
+    targets = [{"boxes": objects, "labels": torch.tensor([1, 0])}]
+    losses = Criterion(assigner=MaxIoUAssigner(), classification=kind())(outputs, targets)
+    expected = kind()(logits, torch.tensor([[0, 1, -1]]), torch.tensor([0.5, 0.2]))
+    torch.testing.assert_close(losses["loss_cls"], expected / 2)
+    assert torch.autograd.grad(losses["loss_cls"], deltas, allow_unused=True)[0] is None
+
+
+COUNTS = np.array([600, 300, 100])
+
+
+@pytest.mark.parametrize(
+    "settings, kind",
+    [
+        ({}, Focal),
+        ({"classification": "cross_entropy", "alpha": None}, Focal),
+        ({"classification": "equalized_focal", "equalized_scale": 4.0}, EqualizedFocal),
+        ({"classification": "quality_focal"}, QualityFocal),
+        ({"classification": "varifocal"}, Varifocal),
+        ({"classification": "adaptive_focal", "gamma": 1.0}, AdaptiveFocal),
+        ({"alpha": "effective_number"}, Focal),
+        ({"alpha": [0.1, 0.2, 0.3], "gamma": [1.0, 2.0, 3.0]}, Focal),
+        ({"alpha": "inverse_frequency", "classification": "equalized_focal", "gamma": [1.0, 2.0, 3.0]}, EqualizedFocal),
+    ],
+)
+def test_every_setting_builds_its_loss_and_trains(settings, kind):
+    criterion = build_criterion(LossConfig(**settings), COUNTS, ["a", "b", "c"])
+    assert type(criterion.classification) is kind
+    outputs = {
+        "logits": torch.randn(2, 6, 3, requires_grad=True),
+        "deltas": torch.randn(2, 6, 4, requires_grad=True),
+        "anchors": torch.rand(6, 4) + torch.tensor([0, 0, 2, 2]),
+    }
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    some = {"boxes": outputs["anchors"][:2] + 0.1, "labels": torch.tensor([2, 0])}
+    for targets in ([empty, empty], [some, empty]):
+        losses = criterion(outputs, targets)
+        (losses["loss_cls"] + losses["loss_box"]).backward()
+        assert outputs["logits"].grad.isfinite().all() and outputs["logits"].grad.any()
+
+
+def test_settings_reach_the_loss():
+    by_frequency = build_criterion(LossConfig(alpha="inverse_frequency"), COUNTS).classification
+    assert by_frequency.positive.tolist() == pytest.approx([250 / 1800, 250 / 900, 250 / 300])
+    assert by_frequency.negative == 0.75
+    cross_entropy = build_criterion(LossConfig(classification="cross_entropy", alpha=None)).classification
+    assert (cross_entropy.gamma, cross_entropy.positive, cross_entropy.negative) == (0, 1, 1)
+    settings = LossConfig(classification="equalized_focal", equalized_scale=4.0, gamma=1.0)
+    equalized = build_criterion(settings, COUNTS).classification
+    assert (equalized.scale, equalized.base_gamma) == (4, 1) and equalized.gamma.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["alpha", "gamma"])
+def test_a_list_needs_one_value_a_class(name):
+    with pytest.raises(InputError, match=rf"loss.{name} has 2 values, one a class, and the data 3 classes \(a, b, c\)"):
+        build_criterion(LossConfig(**{name: [0.5, 0.5]}), COUNTS, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"classification": "varifocal", "alpha": [0.5]},
+        {"classification": "quality_focal", "alpha": "inverse_frequency"},
+        {"classification": "adaptive_focal", "gamma": [2.0]},
+        {"classification": "equalized_focal", "gamma": 0.0},
+        {"classification": "equalized_focal", "gamma": [1.0, 0.0]},
+    ],
+)
+def test_settings_that_do_not_go_together(settings):
+    with pytest.raises(ValueError, match=settings["classification"]):
+        LossConfig(**settings)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import torchvision.ops
 
 from detector.losses import FocalLoss, sigmoid_focal_loss
-from detector.losses.focal import CPU_CHUNK
+from detector.losses.classification import CPU_CHUNK
 
 GAMMAS = [0.0, 0.5, 1.0, 1.5, 2.0, 5.0]
 
