@@ -6,13 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
+Position = tuple[int, int, int]  # epoch, index of the image, and how often it came before in this epoch
+
 
 class BatchSampler:
-    """Batches of image indices for one process; iterating yields lists of (epoch, index) for a DataLoader.
+    """Batches of images for one process; iterating yields lists of (epoch, index, repeat) for a DataLoader.
 
-    Every image comes once an epoch; the last batch is as small as what is left. With several processes, each gets every
-    world_size-th image of a global batch of batch_size * world_size, and the last global batch is filled up with up to
-    world_size - 1 images of its epoch's beginning, so that all processes take as many steps.
+    An epoch is num_images draws. Without weights every image comes once; with weights, image i comes m_i times on
+    average (`expected_draws`), and in every epoch m_i rounded down or up. `repeat` counts an image's earlier draws of
+    the epoch, so that each can be augmented differently.
+
+    The last batch is as small as what is left. With several processes, each gets every world_size-th image of a global
+    batch of batch_size * world_size, and the last global batch is filled up with up to world_size - 1 draws of its
+    epoch's beginning, so that all processes take as many steps.
 
     Args:
         num_images: images of the dataset.
@@ -22,6 +28,7 @@ class BatchSampler:
             which saves padding, except where the leftovers of both meet at the end. None = not grouped.
         shuffle: False keeps the order of the dataset.
         rank, world_size: this process and their number.
+        weights: (num_images,) >= 0, how often each image is drawn relative to the others; None = all alike.
     """
 
     def __init__(
@@ -33,12 +40,14 @@ class BatchSampler:
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        weights: np.ndarray | None = None,
     ):
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
         self.upright = np.zeros(num_images, bool) if aspect_ratios is None else np.asarray(aspect_ratios) > 1
         self.shuffle = shuffle
+        self.expected = None if weights is None else expected_draws(weights)
         self.rank = rank
         self.world_size = world_size
         self.set_position(0, 0)
@@ -51,32 +60,75 @@ class BatchSampler:
         """Batches of a whole epoch, wherever the next iteration starts."""
         return -(-self.num_images // (self.batch_size * self.world_size))
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        for batch in self.batches(epoch)[self.start :]:
-            yield [(epoch, index) for index in batch]
+    def __iter__(self) -> Iterator[list[Position]]:
+        yield from self.batches(self.epoch)[self.start :]
 
-    def batches(self, epoch: int) -> list[list[int]]:
+    def batches(self, epoch: int) -> list[list[Position]]:
         """All batches of an epoch for this process."""
-        order = np.arange(self.num_images)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed % 2**32, epoch)).permutation(self.num_images)
+        order = self.draws(epoch)
+        positions = [(epoch, *draw) for draw in zip(order.tolist(), _earlier(order).tolist(), strict=True)]
         batches = self._global_batches(order)
         if batches:
             uneven = -len(batches[-1]) % self.world_size
-            batches[-1] += np.resize(order, uneven).tolist()
-        return [batch[self.rank :: self.world_size] for batch in batches]
+            batches[-1] += np.resize(np.arange(len(order)), uneven).tolist()
+        return [[positions[place] for place in batch[self.rank :: self.world_size]] for batch in batches]
+
+    def draws(self, epoch: int) -> np.ndarray:
+        """(num_images,) int64: the images of an epoch, in order, before they are cut into batches."""
+        rng = np.random.default_rng((self.seed % 2**32, epoch))
+        order = rng.permutation(self.num_images) if self.shuffle else np.arange(self.num_images)
+        if self.expected is None:
+            return order
+        drawn = np.repeat(np.arange(self.num_images), systematic_counts(self.expected, rng))
+        return drawn[order]  # so that equal weights give the very order of no weights
 
     def _global_batches(self, order: np.ndarray) -> list[list[int]]:
-        """Cut `order` into batches of one orientation, each where its last image comes; then the leftovers of both."""
+        """Places in `order` as batches of one orientation, each where its last image comes; then the leftovers."""
         size = self.batch_size * self.world_size
         batches = []
         waiting: tuple[list[int], list[int]] = ([], [])
-        for index, upright in zip(order.tolist(), self.upright[order].tolist(), strict=True):
+        for place, upright in enumerate(self.upright[order].tolist()):
             group = waiting[upright]
-            group.append(index)
+            group.append(place)
             if len(group) == size:
                 batches.append(group.copy())
                 group.clear()
         rest = waiting[0] + waiting[1]
         return batches + [rest[i : i + size] for i in range(0, len(rest), size)]
+
+
+def expected_draws(weights: np.ndarray) -> np.ndarray:
+    """(N,) float64: how often each image comes in an epoch of N draws, on average, for weights (N,) >= 0."""
+    weights = np.asarray(weights, np.float64)
+    assert np.isfinite(weights).all() and (weights >= 0).all() and (weights > 0).any()
+    return weights * (len(weights) / weights.sum())
+
+
+def systematic_counts(expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(N,) int64: how often each image is drawn; N in all, each rounded down or up, on average exactly `expected`.
+
+    Systematic sampling (Madow 1949): the images lie one after the other on a line, image i `expected[i]` long, and are
+    drawn by points at u, u + 1, ..., with one uniform u for all. Those with as much lie together, so that an epoch has
+    as many draws of them as another, give or take one; and there in a random order, for in the file's it would depend
+    on who is whose neighbour which of them are rounded up together.
+
+    expected: (N,) >= 0, sum N.
+    """
+    size = len(expected)
+    order = rng.permutation(size)
+    order = order[np.argsort(expected[order], kind="stable")]
+    ends = np.cumsum(expected[order])
+    points = np.ceil(ends - rng.random())  # how many lie before the end of each image
+    points[-1] = size  # whatever the sum was rounded to; the last image's part of it is at least 1
+    counts = np.empty(size, np.int64)
+    counts[order] = np.diff(points, prepend=0)
+    return counts
+
+
+def _earlier(order: np.ndarray) -> np.ndarray:
+    """(D,) int64: how many of the draws before each one are of the same image."""
+    by_image = np.argsort(order, kind="stable")
+    first = np.searchsorted(order[by_image], order)  # where the draws of its image begin, for each draw
+    earlier = np.empty(len(order), np.int64)
+    earlier[by_image] = np.arange(len(order)) - first[by_image]
+    return earlier
