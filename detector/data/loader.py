@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from detector.config import ShortLong
 from detector.data.coco import CocoData
 from detector.data.image import read_image
+from detector.data.mixer import Mixer
 from detector.data.sampler import BatchSampler
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.utils.errors import InputError
@@ -26,17 +27,21 @@ Sample = tuple[torch.Tensor, dict]
 
 
 class DetectionDataset(Dataset):
-    """Image and target of (epoch, index): read, transformed with a seed made of (seed, epoch, index), as tensors."""
+    """Image and target of (epoch, index, repeat): read, transformed with a seed made of that and `seed`, as tensors.
 
-    def __init__(self, data: CocoData, transform: Transform, seed: int):
+    repeat: how often the image came before in the epoch; may be left out where it did not.
+    """
+
+    def __init__(self, data: CocoData, transform: Transform, seed: int, mixer: Mixer | None = None):
         self.data = data
         self.transform = transform
+        self.mixer = mixer
         self.seed = seed % 2**32
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, position: tuple[int, int]) -> Sample | InputError:
+    def __getitem__(self, position: tuple[int, ...]) -> Sample | InputError:
         """(image, target), where
 
         image: (3,H,W) uint8, letterboxed to a square where image_size is a number.
@@ -50,12 +55,16 @@ class DetectionDataset(Dataset):
         except InputError as problem:
             return problem
 
-    def _sample(self, epoch: int, index: int) -> Sample:
+    def _sample(self, epoch: int, index: int, repeat: int = 0) -> Sample:
         data = self.data
         orig_size = (int(data.heights[index]), int(data.widths[index]))
         image = read_image(data.images_dir / data.file_name(index), orig_size)
-        seed = int(np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)[0])
-        content, boxes, labels = self.transform(image, *data.target_boxes(index), seed)
+        seed = int(np.random.SeedSequence((self.seed, epoch, index, repeat)).generate_state(1, np.uint64)[0])
+        boxes, labels = data.target_boxes(index)
+        if self.mixer:
+            # a stream beside the one that the transform draws from
+            image, boxes, labels = self.mixer.apply(image, boxes, labels, np.random.default_rng((seed, 1)))
+        content, boxes, labels = self.transform(image, boxes, labels, seed)
         target = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(labels),
@@ -129,15 +138,21 @@ def train_loader(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    weights: np.ndarray | None = None,
+    mixer: Mixer | None = None,
 ) -> Loader:
     """Shuffled, augmented batches of batch_size images for each of world_size processes (see BatchSampler).
 
-    With ShortLong, images are batched with others of their orientation, which saves padding.
+    With ShortLong, images are batched with others of their orientation, which saves padding. weights: (I,), how often
+    each image is drawn relative to the others (`resampling.image_weights`); None = each once an epoch. mixer: what puts
+    other images' objects into one, before its transform; None = nothing does.
     """
     transform = build_transform(image_size, augment)
     ratios = None if isinstance(image_size, int) else data.heights / data.widths
-    batches = BatchSampler(len(data), batch_size, seed, aspect_ratios=ratios, rank=rank, world_size=world_size)
-    return Loader(DetectionDataset(data, transform, seed), batches, workers)
+    batches = BatchSampler(
+        len(data), batch_size, seed, aspect_ratios=ratios, rank=rank, world_size=world_size, weights=weights
+    )
+    return Loader(DetectionDataset(data, transform, seed, mixer), batches, workers)
 
 
 def eval_loader(data: CocoData, *, image_size: int | ShortLong, batch_size: int, workers: int) -> Loader:

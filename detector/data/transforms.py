@@ -110,8 +110,8 @@ class Transform:
         crop_w, out_w = _window(w, fed_w * factor / w, room_w)
         y, x = int(rng.integers(h - crop_h + 1)), int(rng.integers(w - crop_w + 1))
         boxes = boxes - np.float32([x, y, x, y])
-        boxes, labels = _crop_boxes(boxes, labels, (crop_h, crop_w), (out_h, out_w))
-        return _resize(image[y : y + crop_h, x : x + crop_w], (out_h, out_w)), boxes, labels
+        boxes, labels = crop_boxes(boxes, labels, (crop_h, crop_w), (out_h, out_w))
+        return resize(image[y : y + crop_h, x : x + crop_w], (out_h, out_w)), boxes, labels
 
 
 def fed_size(size: tuple[int, int], image_size: int | ShortLong) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def _window(side: int, scale: float, most: int) -> tuple[int, int]:
     return window, min(most, max(1, round(window * scale)))
 
 
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bilinear, as torchvision's published figures use; averaging below half size, where bilinear skips pixels."""
     h, w = size
     if (h, w) == image.shape[:2]:
@@ -148,7 +148,7 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _crop_boxes(
+def crop_boxes(
     boxes: np.ndarray, labels: np.ndarray, window: tuple[int, int], out: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes in coordinates of a window (h, w), clipped to it and scaled to `out` (h, w), less those it cuts off."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.config import ShortLong
-from detector.data.transforms import _crop_boxes, build_transform, fed_size, letterbox
+from detector.data.transforms import build_transform, crop_boxes, fed_size, letterbox
 from detector.utils.errors import InputError
 
 NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
@@ -75,7 +75,7 @@ def test_what_a_crop_leaves_of_objects():
             [200, 10, 220, 20],  # outside
         ]
     )
-    kept, labels = _crop_boxes(boxes, np.arange(7), window=(100, 100), out=(100, 100))
+    kept, labels = crop_boxes(boxes, np.arange(7), window=(100, 100), out=(100, 100))
     assert labels.tolist() == [0, 1, 3, 5]
     assert kept.tolist() == [[10, 10, 20, 20], [0, 10, 5, 20], [90, 10, 100, 20], [10, 10, 10.5, 20]]
 

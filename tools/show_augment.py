@@ -1,0 +1,60 @@
+"""Draw training images as `augment` mixes them (pasting, mosaic, mixup), with the boxes that it added.
+
+python tools/show_augment.py CONFIG [dotted.path=value ...] [--output augment.jpg] [--images 12]
+
+python tools/show_augment.py configs/quickstart.yaml augment.paste={} --output docs/images/paste.jpg
+"""
+
+from pathlib import Path
+
+from detector.config import load_config
+from detector.utils.cli import ArgumentParser, run
+from detector.utils.errors import InputError
+
+
+def main() -> None:
+    parser = ArgumentParser(__doc__)
+    parser.add_argument("config", metavar="CONFIG", help="experiment file (YAML)")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. augment.mosaic=1")
+    parser.add_argument("--output", type=Path, default=Path("augment.jpg"), help="picture to write (augment.jpg)")
+    parser.add_argument("--images", type=int, default=12, help="how many images (default: 12)")
+    args = parser.parse_intermixed_args()
+    if args.images < 1 or args.output.suffix.lower() not in (".jpg", ".png"):
+        parser.error("--images is at least 1, and --output ends in .jpg or .png")
+    pictures = mixed(load_config(args.config, args.overrides), args.images)
+
+    from PIL import Image
+
+    from detector.evaluation.draw import contact_sheet
+
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(contact_sheet(pictures, columns=4, cell_width=256)).save(args.output, quality=80)
+
+
+def mixed(config, number: int) -> list:
+    """The first `number` training images, in random order, that are changed; the log's lines are printed."""
+    import numpy as np
+
+    from detector.data.coco import load_descriptor, read_coco
+    from detector.data.mixer import Mixer
+    from detector.evaluation.draw import draw_boxes
+
+    descriptor = load_descriptor(config.data.dataset)
+    data = read_coco(descriptor.split("train"), descriptor.classes, config.data.bad_annotations)
+    mixer, pictures = Mixer(data, config.augment), []
+    print("\n".join(mixer.lines()))
+    for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
+        sample = mixer.read(index)
+        image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
+        if image is not sample[0]:
+            added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)
+            pictures.append(draw_boxes(image, boxes[added], labels, [data.class_names[k] for k in labels[added]]))
+        if len(pictures) == number:
+            return pictures
+    if not pictures:
+        raise InputError("augment: nothing is mixed; try augment.paste={}, augment.mosaic=1 or augment.mixup=1")
+    return pictures
+
+
+if __name__ == "__main__":
+    run(main)
