@@ -54,6 +54,17 @@ class RunLog:
             if isinstance(value, (int, float)):
                 self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
 
+    def per_class(self, step: int, epoch: int, summary: dict) -> None:
+        """One line of metrics.jsonl, of kind `classes`, and to TensorBoard `classes/<figure>/<class name>`.
+
+        summary: as ClassStatistics.summary gives it.
+        """
+        self.numbers("classes", step, epoch, summary)
+        for name, figures in summary["per_class"].items():
+            for figure, value in figures.items():
+                if value is not None:
+                    self._tensorboard.add_scalar(f"classes/{figure}/{name}", value, step)
+
     def picture(self, name: str, step: int, image: np.ndarray) -> None:
         """An (H, W, 3) uint8 RGB picture, to TensorBoard."""
         self._tensorboard.add_image(name, image, step, dataformats="HWC")
