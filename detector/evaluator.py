@@ -95,7 +95,7 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     detections = replace(detections, labels=labels).select(labels >= 0)
     metrics = coco_metrics(detections, data, detector.config.eval.backend)
     directory = (
-        _run_directory(Path(source), detector.config)
+        run_directory_of(Path(source), detector.config)
         / "eval"
         / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     )
@@ -120,7 +120,7 @@ def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:
     return np.array([data.class_names.index(there[name]) if name in there else -1 for name in class_names])
 
 
-def _run_directory(source: Path, config: Config) -> Path:
+def run_directory_of(source: Path, config: Config) -> Path:
     """Where the evaluation of `source` is written: its run, else the folder of a lone checkpoint, else output_dir."""
     if source.is_dir():
         return source

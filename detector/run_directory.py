@@ -30,6 +30,7 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.evaluation = self.path / "eval" / "val"
         self.curves = self.path / "eval" / "curves.png"
+        self.class_curves = self.path / "eval" / "classes.png"
 
     def check_free(self) -> None:
         """Raises InputError if there is a run already."""

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from detector.config import Config
 from detector.data.loader import collate
 from detector.engine import train_one_epoch
+from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
 from detector.models.build import build_model
@@ -111,7 +113,9 @@ def _peaks(config: Config, device: torch.device, side, objects, num_classes, lim
     schedule = LambdaLR(optimizer, lambda step: 0.0)
     _, autocast = resolve_precision(settings.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast is torch.float16)
-    criterion = build_criterion(config.loss).to(device)
+    # of what is measured, only how many classes there are matters
+    criterion = build_criterion(config.loss, np.ones(num_classes, int), statistics=ClassStatistics(num_classes))
+    criterion.to(device)
     accumulate = min(settings.accumulate, 2)  # the second batch finds the gradients of the first
     peaks: dict[int, int] = {}
     for size in MEASURED:

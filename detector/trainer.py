@@ -15,21 +15,25 @@ from torch.optim.swa_utils import AveragedModel
 from detector import checkpoint
 from detector.batch_size import choose_batch_size
 from detector.config import Config, TrainConfig
-from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
-from detector.data.loader import Loader, train_loader
+from detector.data.coco import CocoData
+from detector.data.loader import Loader
 from detector.engine import train_one_epoch
-from detector.evaluation.coco import check_measurable, coco_metrics, value_of
+from detector.evaluation.coco import coco_metrics, value_of
 from detector.evaluation.draw import plot_curves
 from detector.evaluation.tables import coco_table, per_class_table
 from detector.evaluator import detect_split, draw_samples, write_evaluation
-from detector.losses.criterion import build_criterion
+from detector.losses.class_alpha import alpha_table
+from detector.losses.class_statistics import ClassStatistics
+from detector.losses.criterion import Criterion, build_criterion
 from detector.models import freeze
 from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import LOGITS, Transfer
+from detector.monitor import plot_classes, remedies, warnings_of
 from detector.optim import build_ema, build_optimizer, build_schedule, scaled_lr
 from detector.run_directory import RunDirectory, check_same_data
+from detector.training_data import build_loader, read_training_data
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog, progress_bar
@@ -51,12 +55,16 @@ class Progress:
     split: int = 1  # parts that a batch must be computed in, for want of memory
 
 
+STATEFUL = ("criterion", "optimizer", "schedule", "scaler")
+
+
 @dataclass
 class Training:
     """What moves during a training: all that a checkpoint holds of it."""
 
     model: RetinaNet
     ema: AveragedModel | None
+    criterion: Criterion
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
@@ -68,7 +76,7 @@ class Training:
         return self.ema.module if self.ema else self.model
 
     def state(self) -> dict:
-        parts = {key: getattr(self, key).state_dict() for key in ("optimizer", "schedule", "scaler")}
+        parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
         if self.ema:
             parts |= {"unaveraged": self.model.state_dict(), "averaged": int(self.ema.n_averaged)}
         return {"model": self.detector.state_dict(), **parts, "progress": asdict(self.progress)}
@@ -78,7 +86,7 @@ class Training:
         if self.ema:
             load_strictly(self.model, state["unaveraged"], source=source)
             self.ema.n_averaged.fill_(state["averaged"])
-        for key in ("optimizer", "schedule", "scaler"):
+        for key in STATEFUL:
             getattr(self, key).load_state_dict(state[key])
         try:
             self.progress = Progress(**state["progress"])
@@ -136,47 +144,25 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     if settings.batch_size == "auto":
         settings.batch_size, why = choose_batch_size(config, train, device)
         notes.append(why)
-    loader = train_loader(
-        train,
-        image_size=config.data.image_size,
-        augment=config.data.augment,
-        batch_size=settings.batch_size,
-        workers=config.data.workers,
-        seed=config.seed,
-    )
+    loader, proportions = build_loader(config, train)
+    notes += [*proportions, *alpha_table(config.loss, train.class_counts(), train.class_names)]
     total_steps = settings.epochs * -(-len(loader) // settings.accumulate)
-    training = _build_training(settings, model, frozen, total_steps, device, autocast)
+    statistics = ClassStatistics(len(train.class_names))
+    criterion = build_criterion(config.loss, train.class_counts(), train.class_names, statistics).to(device)
+    training = _build_training(settings, model, criterion, frozen, total_steps, device, autocast)
     training.progress.evaluated = -1 if transfer and transfer.kept else 0
     if last:
         training.load(last, source=str(directory.path))
-    criterion = build_criterion(config.loss).to(device)
-
     progress = training.progress
     log = directory.open_log(config, (progress.step, progress.evaluated) if last else None)
     run = Run(config, directory, train, val, device, autocast, frozen, log)
     run.save(directory.last, training.state())  # from now on there is a run
     _introduce(run, training, notes, precision, total_steps)
-    stopped_by = _run_epochs(run, training, criterion, loader)
+    stopped_by = _run_epochs(run, training, loader)
     if not stopped_by:
         _conclude(run, progress)
     log.close()
     return 128 + stopped_by if stopped_by else 0
-
-
-def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
-    """Train and val split, checked; val's classes are train's. Raises InputError."""
-    descriptor = load_descriptor(config.data.dataset)
-    train_split, val_split = descriptor.split("train"), descriptor.split("val")
-    train = read_coco(train_split, descriptor.classes, config.data.bad_annotations)
-    val = read_coco(val_split, train.class_names, config.data.bad_annotations)
-    for data in (train, val):
-        check_images_exist(data)
-    if train.class_counts().sum() == 0:
-        raise InputError(f"{train_split.annotations}: no object in the whole training set; nothing can be learnt")
-    if val.class_counts().sum() == 0:
-        raise InputError(f"{val_split.annotations}: no object in the whole val set; nothing can be measured")
-    check_measurable(config.train.metric, val)
-    return train, val
 
 
 def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], transfer: Transfer | None) -> list[str]:
@@ -197,7 +183,7 @@ def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], transfer:
 
 
 def _build_training(
-    settings: TrainConfig, model: RetinaNet, frozen: list[str], total_steps: int, device: torch.device, autocast
+    settings: TrainConfig, model: RetinaNet, criterion, frozen: list[str], total_steps: int, device, autocast
 ) -> Training:
     model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
     # The optimizer gets all that is ever trained: what has no gradient yet costs it nothing, and its groups stay.
@@ -206,6 +192,7 @@ def _build_training(
     return Training(
         model,
         build_ema(model, settings.ema) if settings.ema else None,
+        criterion,
         optimizer,
         build_schedule(optimizer, settings, total_steps),
         torch.amp.GradScaler(device.type, enabled=autocast is torch.float16),
@@ -245,7 +232,7 @@ def _introduce(run: Run, training: Training, notes: list[str], precision: str, t
         log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
 
 
-def _run_epochs(run: Run, training: Training, criterion, loader: Loader) -> int | None:
+def _run_epochs(run: Run, training: Training, loader: Loader) -> int | None:
     """Train and evaluate until the end; the number of the signal that stopped it before, or None."""
     progress, settings = training.progress, run.config.train
     while not _is_finished(progress, settings):
@@ -255,7 +242,7 @@ def _run_epochs(run: Run, training: Training, criterion, loader: Loader) -> int 
             continue
         freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
         with StopRequest() as stop:
-            _train_epoch(run, training, criterion, loader, stop)
+            _train_epoch(run, training, loader, stop)
             # before evaluating: if that fails or is stopped, the state is there
             run.save(run.directory.last, training.state())
         if stop.signum:
@@ -276,13 +263,15 @@ def _is_evaluated(epoch: int, settings: TrainConfig) -> bool:
     return epoch % settings.eval_every == 0 or epoch >= settings.epochs
 
 
-def _train_epoch(run: Run, training: Training, criterion, loader: Loader, stop: StopRequest) -> None:
+def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest) -> None:
     """From where the progress stands to the end of its epoch, or to the step at which `stop` asks to end."""
     progress, settings, log = training.progress, run.config.train, run.log
     loader.set_position(progress.epoch, progress.batch)
+    if progress.batch == 0:
+        training.criterion.statistics.reset()
     steps = train_one_epoch(
         training.model,
-        criterion,
+        training.criterion,
         loader,
         training.optimizer,
         training.schedule,
@@ -316,6 +305,16 @@ def _train_epoch(run: Run, training: Training, criterion, loader: Loader, stop: 
         f"{name}: loss {record['loss']:.3f} (cls {record['loss_cls']:.3f}, box {record['loss_box']:.3f}), "
         f"lr {record['lr']:.2g}, {record['images_per_second']:.1f} images/s, {time.perf_counter() - start:.0f} s"
     )
+    _log_classes(run, training)
+
+
+def _log_classes(run: Run, training: Training) -> None:
+    """How each class fared in the epoch's loss, and a sentence where one is left behind."""
+    progress = training.progress
+    figures = training.criterion.statistics.summary(run.train.class_names)
+    run.log.per_class(progress.step, progress.epoch, figures)
+    for line in warnings_of(figures["per_class"], remedies(run.config)):
+        run.log.say(f"  {line}")
 
 
 def _note_split(split: int, model: RetinaNet, progress: Progress, run: Run) -> None:
@@ -347,6 +346,7 @@ def _evaluate(run: Run, training: Training) -> None:
         write_evaluation(directory.evaluation, detections, run.val, metrics, samples)
     progress.evaluated = progress.epoch
     plot_curves(directory.metrics, directory.curves)
+    plot_classes(directory.metrics, directory.class_curves)
 
 
 def _conclude(run: Run, progress: Progress) -> None:

@@ -1,13 +1,16 @@
-"""A dataset small enough to train on in seconds, and where the real ones are, if they are."""
+"""A dataset small enough to train on in seconds, where the real ones are, if they are, and how tools are run."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-REAL_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
 
 TINY = """
 data: {{dataset: {dataset}, image_size: 64, augment: none, workers: 0}}
@@ -63,3 +66,43 @@ def tiny_config(tiny_dataset, tmp_path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(TINY.format(dataset=tiny_dataset) + f"output_dir: {tmp_path / 'run'}\n")
     return path
+
+
+@pytest.fixture
+def tool(capsys, monkeypatch):
+    """Runs a tool's script as __main__ in this process (importing torch anew each time would take minutes)."""
+
+    def tool(name: str, *arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
+        capsys.readouterr()
+        code = None
+        try:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        except SystemExit as end:  # not pytest.raises, which would keep the exception, its frames and their workers
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return tool
+
+
+@pytest.fixture
+def succeeds(tool):
+    def succeeds(name: str, *arguments) -> str:
+        code, out, err = tool(name, *arguments)
+        assert code == 0, err
+        return out
+
+    return succeeds
+
+
+@pytest.fixture
+def fails(tool):
+    """The sentence of a tool that ends with exit code 2 and one line on stderr."""
+
+    def fails(name: str, *arguments) -> str:
+        code, _, err = tool(name, *arguments)
+        assert code == 2, (code, err)
+        assert err.startswith("error: ") and err.count("\n") == 1, err
+        return err
+
+    return fails

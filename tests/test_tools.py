@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -18,46 +17,6 @@ from PIL import Image
 import detector
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def tool(capsys, monkeypatch):
-    """Runs a tool's script as __main__ in this process (importing torch anew each time would take minutes)."""
-
-    def tool(name: str, *arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
-        capsys.readouterr()
-        code = None
-        try:
-            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-        except SystemExit as end:  # not pytest.raises, which would keep the exception, its frames and their workers
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return tool
-
-
-@pytest.fixture
-def succeeds(tool):
-    def succeeds(name: str, *arguments) -> str:
-        code, out, err = tool(name, *arguments)
-        assert code == 0, err
-        return out
-
-    return succeeds
-
-
-@pytest.fixture
-def fails(tool):
-    """The sentence of a tool that ends with exit code 2 and one line on stderr."""
-
-    def fails(name: str, *arguments) -> str:
-        code, _, err = tool(name, *arguments)
-        assert code == 2, (code, err)
-        assert err.startswith("error: ") and err.count("\n") == 1, err
-        return err
-
-    return fails
 
 
 def lines(run: Path, kind: str) -> list[dict]:

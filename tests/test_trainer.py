@@ -75,8 +75,10 @@ def last(run: Path) -> dict:
         ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2, backbone.stem: 3}", "train.optimizer=sgd"],
         ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2}", "train.ema=0.99", "train.accumulate=2"],
         ["train.patience=1", "train.lr=1e-12", "train.epochs=6"],
+        ["loss.classification=equalized_focal", "data.sampling=class_aware", "augment.paste={classes: [dark]}"],
+        ["loss.classification=adaptive_focal", "augment.mosaic=0.5", "augment.mixup=0.5"],
     ],
-    ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience"],
+    ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive"],
 )
 def test_stops_change_nothing(train, monkeypatch, overrides):
     overrides = ["train.epochs=3", *overrides]
@@ -93,6 +95,7 @@ def test_stops_change_nothing(train, monkeypatch, overrides):
     assert_equal(last(whole), last(parts))
     best = [checkpoint.load(run / "checkpoints" / "best.pt")["model"] for run in (whole, parts)]
     assert_equal(*best)
+    assert_equal(records(whole, "classes"), records(parts, "classes"))
 
 
 def test_patience_stops_and_a_greater_one_goes_on(train):
@@ -193,3 +196,14 @@ def test_an_unfreezing_that_is_never_reached_is_said(train):
 def test_nothing_to_resume(train):
     with pytest.raises(InputError, match="no run to go on with"):
         train("run", resume=True)
+
+
+def test_what_each_class_is_shown_and_how_it_fares(train):
+    run = train("run", "data.sampling=repeat_factor", "augment.paste={classes: [dark]}", "loss.alpha=inverse_frequency")
+    text = (run / "log.txt").read_text()
+    assert "weight of positives by class" in text and "expected" in text and "past" in text
+    classes = records(run, "classes")
+    assert [line["epoch"] for line in classes] == [1, 2]
+    figures = classes[0]["per_class"]["dark"]
+    assert figures["positives"] >= 5 and 0 < figures["loss_share"] < 1 and 0 < figures["score_positive"] < 1
+    assert (run / "eval" / "classes.png").stat().st_size > 5000

@@ -10,10 +10,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def mean_across_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, on every one of them."""
+def sum_across_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, on every one of them."""
     if world_size() == 1:
         return value
     value = value.clone()
     dist.all_reduce(value)
-    return value / world_size()
+    return value
+
+
+def mean_across_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, on every one of them."""
+    return sum_across_processes(value) / world_size()

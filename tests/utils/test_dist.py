@@ -6,6 +6,7 @@ import torch.multiprocessing as mp
 
 from detector.losses.assigner import MaxIoUAssigner
 from detector.losses.criterion import Criterion
+from detector.losses.focal import Focal
 from detector.utils.dist import mean_across_processes, world_size
 
 
@@ -20,7 +21,7 @@ def _losses_of_rank(rank: int, store: str) -> None:
     outputs = {"logits": torch.zeros(1, 2, 1), "deltas": torch.zeros(1, 2, 4), "anchors": anchors}
     boxes = anchors[: 2 * rank]  # no object for the first process, two for the second
     targets = [{"boxes": boxes.clone(), "labels": torch.zeros(len(boxes), dtype=torch.int64)}]
-    losses = Criterion(assigner=MaxIoUAssigner(), alpha=None, gamma=0)(outputs, targets)
+    losses = Criterion(assigner=MaxIoUAssigner(), classification=Focal(alpha=None, gamma=0))(outputs, targets)
     assert losses["num_positives"].item() == 1  # two in all, shared by two processes
     assert abs(losses["loss_cls"].item() - 2 * 0.693147) < 1e-5
     dist.destroy_process_group()
