@@ -285,6 +285,15 @@ class AugmentConfig(Section):
     """Probability that an image is averaged with another, keeping the objects of both."""
 
 
+class ImbalanceConfig(Section):
+    sampling: bool = True
+    """Choose data.sampling and data.repeat_threshold."""
+    loss: bool = True
+    """Choose loss.classification and loss.alpha."""
+    paste: bool = True
+    """Choose augment.paste."""
+
+
 class EvalConfig(Section):
     backend: Literal["faster_coco_eval", "pycocotools"] = "faster_coco_eval"
     """Who computes COCO's metrics: the C++ port or the reference; the figures are the same."""
@@ -301,6 +310,9 @@ class Config(Section):
     """Run directory; null = runs/<config file's stem>."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cuda:1 or cpu."""
+    imbalance: Literal["none", "auto"] | ImbalanceConfig = "none"
+    """auto: choose the sampling, loss and pasting that suit the classes of the training split, and say why; {paste:
+    false} leaves that out, as does a setting that is given. The choices are settings of the run's config.yaml."""
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from detector import checkpoint
+from detector import checkpoint, imbalance
 from detector.config import Config, dump, validate
 from detector.data.coco import CocoData
 from detector.utils.errors import InputError
@@ -40,16 +40,18 @@ class RunDirectory:
     def checkpoint_to_resume(self, config: Config) -> dict:
         """The last checkpoint. Raises InputError where there is none, or `config` is not that of its training.
 
-        Where `config` says `train.batch_size: auto`, it gets the number that was chosen when the run began.
+        Where `config` says `train.batch_size: auto` or `imbalance: auto`, it gets what was chosen when the run began.
         """
         if not self.last.exists():
             raise InputError(f"{self.path}: no run to go on with (no {self.last}); start it without --resume")
         last = checkpoint.load(self.last)
         if "optimizer" not in last:
             raise InputError(f"{self.path}: its last checkpoint holds only weights; a training cannot go on from it")
+        begun = validate(last["config"], str(self.last))
         if config.train.batch_size == "auto":
-            config.train.batch_size = last["config"]["train"]["batch_size"]
-        for name, before, now in _changes(validate(last["config"], str(self.last)).model_dump(), config.model_dump()):
+            config.train.batch_size = begun.train.batch_size
+        imbalance.take_over(config, begun)
+        for name, before, now in _changes(begun.model_dump(), config.model_dump()):
             if not name.startswith(RESUMABLE):
                 raise InputError(
                     f"{self.path}: --resume goes on with the same training, but {name} was {before} and is {now}; "

@@ -12,7 +12,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
-from detector import checkpoint
+from detector import checkpoint, imbalance
 from detector.batch_size import choose_batch_size
 from detector.config import Config, TrainConfig
 from detector.data.coco import CocoData
@@ -131,7 +131,7 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     if last:
         check_same_data(last, train, directory.path)
 
-    notes = []
+    notes = imbalance.choose(config, train)
     seed_everything(config.seed)
     model = build_model(config.model, len(train.class_names), pretrained=last is None)
     transfer = None

@@ -1,0 +1,175 @@
+"""What helps rare classes: one change at a time against plain focal loss and uniform sampling, and the best together.
+
+    python benchmarks/imbalance.py [--datasets shapes bccd] [--seeds 3] [--arms ...] [--jobs 2]
+    python benchmarks/imbalance_report.py        # the table and the picture of what has been run
+
+Every run fine-tunes one detector, trained first on shapes of another seed, by `tools/train.py` with the small budget of
+BUDGETS. That detector has seen the rare shapes only as one class, and the logits of every class begin anew, but it has
+features to tell shapes apart, as COCO's weights would have for photos. Each run's figures on val after the last
+epoch become one JSON line in `results.jsonl`. Runs that have their line are not repeated: stop it and start it again as
+you like. Each of `jobs` runs at a time has one thread (figures depend on the number of threads), and the seeds come in
+turn, so that whatever has been run is comparable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from detector.data.coco import load_descriptor, read_coco
+from detector.utils.cli import run
+
+PROJECT = Path(__file__).parent.parent
+
+# The configs of the demo and of BCCD with smaller images and shorter trainings; the network is the demo's for both.
+BUDGETS = {
+    "shapes": ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
+    "bccd": [
+        "configs/bccd.yaml", "data.image_size={short: 180, long: 240}", "model.anchors.base_size=12",
+        "model.fpn.channels=64", "model.head.width=64", "train.epochs=12",
+    ],
+}  # fmt: skip
+START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")
+START = ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=14",
+         "train.eval_every=14"]  # fmt: skip
+
+# Arm → what it changes. alpha of each gamma: the best one of the focal loss paper (arXiv 1708.02002, table 1a and 1b).
+ARMS = {
+    "focal": [],
+    "cross entropy": ["loss.classification=cross_entropy", "loss.alpha=null"],
+    "cross entropy, alpha 0.75": ["loss.classification=cross_entropy", "loss.alpha=0.75"],
+    "focal, gamma 0.5": ["loss.gamma=0.5", "loss.alpha=0.5"],
+    "focal, gamma 1": ["loss.gamma=1.0", "loss.alpha=0.25"],
+    "focal, gamma 5": ["loss.gamma=5.0", "loss.alpha=0.25"],
+    "alpha by inverse frequency": ["loss.alpha=inverse_frequency"],
+    "alpha by effective number": ["loss.alpha=effective_number"],
+    "equalized focal": ["loss.classification=equalized_focal"],
+    "quality focal": ["loss.classification=quality_focal"],
+    "repeat factor": ["data.sampling=repeat_factor"],
+    "paste": ["augment.paste={}"],
+    "mosaic": ["augment.mosaic=0.5"],
+}  # fmt: skip
+BASELINE = "focal"
+
+# A class is of the head with at least half as many boxes as the commonest, of the tail with less than a tenth.
+HEAD, TAIL = 1 / 2, 1 / 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--output", type=Path, default=Path("runs/imbalance"))
+    args = parser.parse_args()
+    results = args.output / "results.jsonl"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    done = {key_of(line) for line in read_results(results)}
+    wanted = [(dataset, arm, seed) for seed in range(args.seeds) for dataset in args.datasets for arm in args.arms]
+    left = [one for one in wanted if key_of(about(*one)) not in done]
+    print(f"{len(wanted)} runs, {len(wanted) - len(left)} of them there already in {results}", flush=True)
+    start = start_detector(args.output / "start")
+    pool = ThreadPoolExecutor(args.jobs)
+    try:
+        running = [pool.submit(train, about(*one), start, args.output) for one in left]
+        for number, ended in enumerate(as_completed(running), start=1):
+            line = ended.result()
+            with results.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{number}/{len(left)} {describe(line)}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def about(dataset: str, arm: str, seed: int) -> dict:
+    """What makes a run the run it is: the first part of its line."""
+    return {"dataset": dataset, "arm": arm, "seed": seed, "changes": ARMS[arm], "budget": BUDGETS[dataset]}
+
+
+def key_of(line: dict) -> str:
+    return json.dumps([line[key] for key in ("dataset", "arm", "seed", "changes", "budget")])
+
+
+def start_detector(folder: Path) -> Path:
+    """The run directory of the detector that all others start from, trained unless it is there."""
+    directory = folder / "run"
+    if not (directory / "eval/val/metrics.json").exists():
+        shapes = (folder / "shapes").resolve()
+        call(["datasets/make_shapes.py", "--seed", "1", "--train", str(START_IMAGES), "--out", str(shapes)])
+        for split in ("train", "val"):
+            file = shapes / "annotations" / f"{split}.json"
+            tree = json.loads(file.read_text())
+            rename_classes(tree)
+            file.write_text(json.dumps(tree))
+        splits = [
+            f"{split}: {{images: {split}, annotations: annotations/{split}.json}}\n" for split in ("train", "val")
+        ]
+        (shapes / "start.yaml").write_text("".join(splits))
+        print("training the detector to start from", flush=True)
+        where = [f"data.dataset={shapes / 'start.yaml'}", f"output_dir={directory.resolve()}"]
+        call(["tools/train.py", *START, *where, "--overwrite"])
+    return directory
+
+
+def rename_classes(tree: dict) -> None:
+    """New names for all classes of a COCO tree, in place, and RARE made one."""
+    old = {category["id"]: category["name"] for category in tree["categories"]}
+    new = {name: 1 + min(k, len(old) - len(RARE)) for k, name in enumerate(sorted(old.values(), key=RARE.__contains__))}
+    tree["categories"] = [{"id": k, "name": f"kind {k}"} for k in sorted(set(new.values()))]
+    for annotation in tree["annotations"]:
+        annotation["category_id"] = new[old[annotation["category_id"]]]
+
+
+def train(line: dict, start: Path, output: Path) -> dict:
+    """One training, and its whole line."""
+    directory = output / line["dataset"] / line["arm"].replace(",", "").replace(" ", "-") / str(line["seed"])
+    settings = [*line["budget"], *line["changes"], f"seed={line['seed']}", f"model.weights={start.resolve()}"]
+    settings += ["data.workers=1", "train.eval_every=1000", f"output_dir={directory.resolve()}", "--overwrite"]
+    began = time.time()
+    call(["tools/train.py", *settings], OMP_NUM_THREADS="1")
+    metrics = json.loads((directory / "eval/val/metrics.json").read_text())
+    shutil.rmtree(directory / "checkpoints")  # 140 MB
+    per_class = {name: row["AP"] for name, row in metrics["per_class"].items()}
+    figures = {"AP": metrics["AP"], "AP50": metrics["AP50"], **means_of_groups(line["dataset"], per_class)}
+    return {**line, **figures, "per_class": per_class, "seconds": round(time.time() - began)}
+
+
+def call(command: list[str], **environment: str) -> None:
+    """Run one of the project's scripts, quietly. Raises RuntimeError with the end of what it said when it fails."""
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=PROJECT, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
+
+
+def means_of_groups(dataset: str, per_class: dict[str, float]) -> dict[str, float]:
+    """Mean AP over the classes of the head, in between, and of the tail, by their boxes in the training split."""
+    data = read_coco(load_descriptor(PROJECT / "datasets" / f"{dataset}.yaml").split("train"), bad="drop")
+    counts = dict(zip(data.class_names, data.class_counts().tolist(), strict=True))
+    most = max(counts.values())
+    groups = {"head": [], "medium": [], "tail": []}
+    for name, ap in per_class.items():
+        share = counts[name] / most
+        groups["head" if share >= HEAD else "tail" if share < TAIL else "medium"].append(ap)
+    return {group: sum(aps) / len(aps) for group, aps in groups.items() if aps}
+
+
+def read_results(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def describe(line: dict) -> str:
+    return f"{line['dataset']}, {line['arm']}, seed {line['seed']}: AP {line['AP']:.3f} in {line['seconds']} s"
+
+
+if __name__ == "__main__":
+    run(main)
