@@ -54,6 +54,12 @@ ARMS = {
     "quality focal": ["loss.classification=quality_focal"],
     "repeat factor": ["data.sampling=repeat_factor"],
     "paste": ["augment.paste={}"],
+    "paste more": ["augment.paste={per_image: 2.0, max_factor: 30.0}"],
+    "class aware": ["data.sampling=class_aware"],
+    "alpha, repeat factor": ["loss.alpha=effective_number", "data.sampling=repeat_factor"],
+    "alpha, paste more": ["loss.alpha=effective_number", "augment.paste={per_image: 2.0, max_factor: 30.0}"],
+    "paste more, clone": ["augment.paste={per_image: 2.0, max_factor: 30.0, blend: clone}"],
+    "alpha, repeat factor, paste more": ["loss.alpha=effective_number", "data.sampling=repeat_factor", "augment.paste={per_image: 2.0, max_factor: 30.0}"],
     "mosaic": ["augment.mosaic=0.5"],
 }  # fmt: skip
 BASELINE = "focal"

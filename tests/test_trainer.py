@@ -207,3 +207,29 @@ def test_what_each_class_is_shown_and_how_it_fares(train):
     figures = classes[0]["per_class"]["dark"]
     assert figures["positives"] >= 5 and 0 < figures["loss_share"] < 1 and 0 < figures["score_positive"] < 1
     assert (run / "eval" / "classes.png").stat().st_size > 5000
+
+
+def test_imbalance_auto_is_the_training_of_its_choices(train, tiny_dataset):
+    """Which are in config.yaml, and with which the run goes on. (Sampling can raise a class alone in its image.)"""
+    file = tiny_dataset.parent / "train.json"
+    coco = json.loads(file.read_text())
+    dark = next(a for a in coco["annotations"] if a["category_id"] == 3)
+    light = [a for a in coco["annotations"] if a["category_id"] == 7 and a["image_id"] != dark["image_id"]]
+    more_light = [{**a, "id": 1000 + 10 * a["id"] + k} for a in light for k in range(4)]
+    file.write_text(json.dumps({**coco, "annotations": [dark, *light, *more_light]}))
+
+    auto = train("auto", "imbalance=auto")
+    assert "imbalance auto: 1 of 2 classes" in (auto / "log.txt").read_text()
+    chosen = load_config(auto / "config.yaml")
+    assert chosen.imbalance == "none" and chosen.data.sampling == "repeat_factor" and chosen.augment.paste
+    by_hand = train(
+        "by_hand",
+        "data.sampling=repeat_factor",
+        f"data.repeat_threshold={chosen.data.repeat_threshold}",
+        "augment.paste={classes: [dark]}",
+    )
+    assert_equal(last(auto), last(by_hand))
+    resumed = train("auto", "imbalance=auto", "train.epochs=3", resume=True)
+    assert last(resumed)["progress"]["epoch"] == 3
+    with pytest.raises(InputError, match="data.sampling was repeat_factor and is uniform"):
+        train("auto", "train.epochs=4", resume=True)

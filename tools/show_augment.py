@@ -38,11 +38,13 @@ def mixed(config, number: int) -> list:
     from detector.data.coco import load_descriptor, read_coco
     from detector.data.mixer import Mixer
     from detector.evaluation.draw import draw_boxes
+    from detector.imbalance import choose
 
     descriptor = load_descriptor(config.data.dataset)
     data = read_coco(descriptor.split("train"), descriptor.classes, config.data.bad_annotations)
+    chosen = choose(config, data)
     mixer, pictures = Mixer(data, config.augment), []
-    print("\n".join(mixer.lines()))
+    print("\n".join([*chosen, *mixer.lines()]))
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
         sample = mixer.read(index)
         image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
