@@ -1,14 +1,14 @@
 """`imbalance: auto`: which loss, sampling and pasting suit the classes of a training split, by the rules stated here.
 
-The rules follow docs/imbalance.md, which holds what was measured. Resampling, reweighting and pasting all raise rare
-classes and add up, so a class gets no two of them for one reason:
+A class of the tail has less than TAIL of the boxes of the commonest class. Without one, nothing is changed. Else:
 
-1. A class of the tail has less than TAIL of the boxes of the commonest class. No such class: plain focal loss.
-2. Sampling reaches the tail where its classes stand in images of their own: `repeat_factor` if it shows them at least
-   WORTHWHILE times as often relative to the commonest class.
-3. The loss is changed where sampling does not reach it, or may not be changed: `alpha: effective_number`.
-4. Pasting is for classes of the tail with fewer than FEW boxes, of which there are crops: what they lack is variety of
-   surroundings, which neither sampling nor the loss gives.
+1. The positives of rare classes weigh more: `loss.alpha: effective_number`.
+2. Their images are drawn more often, `data.sampling: repeat_factor`, if that shows them at least WORTHWHILE times as
+   often relative to the commonest class. Where every image has that one too, it does not.
+3. Where sampling does not raise them, classes with fewer than FEW boxes are pasted, if there are crops.
+
+docs/imbalance.md has the measurements behind it: 1 alone helped most, 2 added to it, and with 3 on top of both, common
+classes lost more than rare ones won.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FEW = 100  # boxes
 
 # What each choice sets, as section and field.
 SETTINGS = {
-    "sampling": (("data", "sampling"), ("data", "repeat_threshold")),
     "loss": (("loss", "classification"), ("loss", "alpha")),
+    "sampling": (("data", "sampling"), ("data", "repeat_threshold")),
     "paste": (("augment", "paste"),),
 }
 
@@ -50,20 +50,19 @@ def choose(config: Config, data: CocoData) -> list[str]:
     if not len(tail):
         rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
         return [
-            f"imbalance auto: plain focal loss, uniform sampling, no pasting: the rarest class, "
-            f"{data.class_names[rarest]}, has {counts[rarest]} boxes, not less than {TAIL:.0%} of the commonest one's "
-            f"({data.class_names[commonest]}, {counts[commonest]})"
+            f"imbalance auto: plain focal loss, uniform sampling and no pasting, but for what the configuration sets: "
+            f"the rarest class, {data.class_names[rarest]} ({counts[rarest]} boxes), has not less than {TAIL:.0%} of "
+            f"the boxes of the commonest, {data.class_names[commonest]} ({counts[commonest]})"
         ]
     names = shortened([data.class_names[k] for k in tail[np.argsort(counts[tail])]])
+    loss = _choose_loss(config, may["loss"])
     reached, sampling = _choose_sampling(config, data, tail, commonest, may["sampling"])
-    lines = [
+    pasting = _choose_pasting(config, data, tail, reached, may["paste"])
+    return [
         f"imbalance auto: {len(tail)} of {(counts > 0).sum()} classes have less than {TAIL:.0%} of the boxes of "
         f"{data.class_names[commonest]} ({counts[commonest]}): {names}",
-        sampling,
-        _choose_loss(config, reached, may["loss"]),
-        _choose_pasting(config, data, tail, may["paste"]),
+        *(f"  {line}" for line in (loss, sampling, pasting)),
     ]
-    return [lines[0], *(f"  {line}" for line in lines[1:])]
 
 
 def take_over(config: Config, chosen: Config) -> None:
@@ -86,6 +85,14 @@ def _may_choose(config: Config) -> dict[str, bool]:
     }
 
 
+def _choose_loss(config: Config, may: bool) -> str:
+    """A line for the log on `loss.alpha`, perhaps set here."""
+    if not may:
+        return "loss stays as the configuration has it"
+    config.loss.alpha = "effective_number"
+    return "loss.alpha effective_number: positives of rare classes weigh more, all together as much as before"
+
+
 def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool) -> tuple[bool, str]:
     """Whether the sampling of the configuration, perhaps chosen here, reaches the tail, and a line for the log."""
     if not may:
@@ -103,20 +110,12 @@ def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest
     return True, f"data.sampling repeat_factor, data.repeat_threshold {threshold:.4g}: {reason}"
 
 
-def _choose_loss(config: Config, reached: bool, may: bool) -> str:
-    """A line for the log on `loss.alpha`, perhaps set here; it stays where the sampling has `reached` the tail."""
-    if not may:
-        return "loss stays as the configuration has it"
-    if reached:
-        return "loss focal, alpha 0.25: sampling raises the rare classes already, and both together would do too much"
-    config.loss.alpha = "effective_number"
-    return "loss.alpha effective_number: their positives weigh more, as sampling does not show them more often"
-
-
-def _choose_pasting(config: Config, data: CocoData, tail: np.ndarray, may: bool) -> str:
-    """A line for the log on `augment.paste`, perhaps set here."""
+def _choose_pasting(config: Config, data: CocoData, tail: np.ndarray, reached: bool, may: bool) -> str:
+    """A line for the log on `augment.paste`, perhaps set here; not where the sampling has `reached` the tail."""
     if not may:
         return f"augment.paste stays {'as the configuration has it' if config.augment.paste else 'off'}"
+    if reached:
+        return "no pasting: sampling raises the rare classes already, and all together cost the common ones too much"
     counts, names = data.class_counts(), data.class_names
     few = [names[k] for k in tail if counts[k] < FEW]
     if not few:

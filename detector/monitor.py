@@ -26,10 +26,12 @@ RAREST, COMMONEST = 6, 6  # classes drawn where there are more
 
 
 def remedies(config: Config) -> list[str]:
-    """Settings, as one writes them after CONFIG, that help rare classes and that are not in use."""
+    """Settings, as one writes them after CONFIG, that help rare classes and that are not in use; what was measured to
+    help most comes first (docs/imbalance.md)."""
     in_use = {
+        "loss.alpha=effective_number": isinstance(config.loss.alpha, (list, str))
+        or config.loss.classification in ("equalized_focal", "quality_focal", "varifocal"),
         "data.sampling=repeat_factor": config.data.sampling != "uniform",
-        "loss.classification=equalized_focal": config.loss.classification == "equalized_focal",
         "augment.paste={}": config.augment.paste is not None,
     }
     return [setting for setting, used in in_use.items() if not used]

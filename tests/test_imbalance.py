@@ -61,22 +61,32 @@ def test_balanced_data_is_left_alone_with_a_reason():
     config = _config()
     (line,) = choose(config, _data(*[{"a": 10, "b": 1}] * 5))
     assert config == _config("imbalance: none") and _changes(config) == {}
-    assert "plain focal loss, uniform sampling, no pasting" in line and "b, has 5 boxes" in line and "(a, 50)" in line
+    assert "plain focal loss" in line and "the rarest class, b (5 boxes)" in line and "the commonest, a (50)" in line
 
 
-def test_rare_classes_in_images_of_their_own_are_sampled():
-    config = _config("imbalance: {paste: false}")
+WEIGHTED = {"loss.alpha": "effective_number"}
+
+
+def test_rare_classes_in_images_of_their_own_are_sampled_too():
+    config = _config()
     lines = "\n".join(choose(config, _data(*APART)))
     # frequencies 20/21 and 1/21; the median is 10.5/21; factor of the rare class sqrt(10.5) = 3.24
-    assert _changes(config) == {"data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
+    assert _changes(config) == {**WEIGHTED, "data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
     assert "shows the rare classes 3.2 times as often, relative to common" in lines
-    assert "both together would do too much" in lines
+    assert "no pasting: sampling raises the rare classes already" in lines
+
+
+def test_a_choice_may_be_left_out():
+    config = _config("imbalance: {loss: false, paste: false}")
+    lines = "\n".join(choose(config, _data(*APART)))
+    assert _changes(config) == {"data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
+    assert "loss stays as the configuration has it" in lines and "augment.paste stays off" in lines
 
 
 def test_rare_classes_beside_common_ones_are_weighted():
     config = _config()
     lines = "\n".join(choose(config, _data(*TOGETHER)))
-    assert _changes(config) == {"loss.alpha": "effective_number"}
+    assert _changes(config) == WEIGHTED
     assert "1.0 times as often" in lines and "100% of the images have common" in lines
     assert "no pasting: every class has 100 boxes or more" in lines
 
@@ -85,7 +95,7 @@ def test_few_boxes_are_pasted_where_there_are_crops():
     config = _config()
     choose(config, _data(*BOTH))
     changes = _changes(config)
-    assert changes.pop("augment.paste")["classes"] == ["rare"] and changes == {"loss.alpha": "effective_number"}
+    assert changes.pop("augment.paste")["classes"] == ["rare"] and changes == WEIGHTED
     config = _config()
     lines = "\n".join(choose(config, _data(*BOTH, side=4)))
     assert config.augment.paste is None and "no good crop of rare" in lines
@@ -119,4 +129,4 @@ def test_shapes_and_blood_cells_need_different_things(real_data):
     descriptor = load_descriptor(bccd)
     config = _config()
     choose(config, read_coco(descriptor.split("train"), bad="drop"))
-    assert _changes(config) == {"loss.alpha": "effective_number"}
+    assert _changes(config) == WEIGHTED
