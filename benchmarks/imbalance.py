@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from detector.data.coco import load_descriptor, read_coco
+from detector.imbalance import TAIL
 from detector.utils.cli import run
 
 PROJECT = Path(__file__).parent.parent
@@ -32,8 +33,9 @@ PROJECT = Path(__file__).parent.parent
 BUDGETS = {
     "shapes": ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
     "bccd": [
-        "configs/bccd.yaml", "data.image_size={short: 180, long: 240}", "model.anchors.base_size=12",
-        "model.fpn.channels=64", "model.head.width=64", "train.epochs=10",
+        "configs/bccd.yaml", "data.image_size={short: 150, long: 200}", "model.anchors.base_size=10",
+        "model.fpn.channels=64", "model.head.width=64", "train.batch_size=8", "train.epochs=6",
+        "data.augment=[{name: HorizontalFlip, p: 0.5}, {name: VerticalFlip, p: 0.5}]",
     ],
 }  # fmt: skip
 START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")
@@ -55,7 +57,11 @@ ARMS = {
     "repeat factor": ["data.sampling=repeat_factor"],
     "paste": ["augment.paste={}"],
     "paste more": ["augment.paste={per_image: 2.0, max_factor: 30.0}"],
+    "paste more, clone": ["augment.paste={per_image: 2.0, max_factor: 30.0, blend: clone}"],
+    "class aware": ["data.sampling=class_aware"],
+    "mosaic": ["augment.mosaic=0.5"],
     "alpha, repeat factor": ["loss.alpha=effective_number", "data.sampling=repeat_factor"],
+    "alpha, paste more": ["loss.alpha=effective_number", "augment.paste={per_image: 2.0, max_factor: 30.0}"],
     "alpha, repeat factor, paste more": [
         "loss.alpha=effective_number", "data.sampling=repeat_factor",
         "augment.paste={per_image: 2.0, max_factor: 30.0}",
@@ -63,8 +69,7 @@ ARMS = {
 }  # fmt: skip
 BASELINE = "focal"
 
-# A class is of the head with at least half as many boxes as the commonest, of the tail with less than a tenth.
-HEAD, TAIL = 1 / 2, 1 / 10
+HEAD = 0.5  # of the boxes of the commonest class; the tail is what `imbalance: auto` takes for it
 
 
 def main() -> None:
@@ -84,12 +89,9 @@ def main() -> None:
     start = start_detector(args.output / "start")
     pool = ThreadPoolExecutor(args.jobs)
     try:
-        running = [pool.submit(train, about(*one), start, args.output) for one in left]
+        running = [pool.submit(train, about(*one), start, results) for one in left]
         for number, ended in enumerate(as_completed(running), start=1):
-            line = ended.result()
-            with results.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(f"{number}/{len(left)} {describe(line)}", flush=True)
+            print(f"{number}/{len(left)} {describe(ended.result())}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -133,9 +135,9 @@ def rename_classes(tree: dict) -> None:
         annotation["category_id"] = new[old[annotation["category_id"]]]
 
 
-def train(line: dict, start: Path, output: Path) -> dict:
-    """One training, and its whole line."""
-    directory = output / line["dataset"] / line["arm"].replace(",", "").replace(" ", "-") / str(line["seed"])
+def train(line: dict, start: Path, results: Path) -> dict:
+    """One training; its whole line, which is added to the results."""
+    directory = results.parent / line["dataset"] / line["arm"].replace(",", "").replace(" ", "-") / str(line["seed"])
     settings = [*line["budget"], *line["changes"], f"seed={line['seed']}", f"model.weights={start.resolve()}"]
     settings += ["data.workers=1", "train.eval_every=1000", f"output_dir={directory.resolve()}", "--overwrite"]
     began = time.time()
@@ -144,7 +146,10 @@ def train(line: dict, start: Path, output: Path) -> dict:
     shutil.rmtree(directory / "checkpoints")  # 140 MB
     per_class = {name: row["AP"] for name, row in metrics["per_class"].items()}
     figures = {"AP": metrics["AP"], "AP50": metrics["AP50"], **means_of_groups(line["dataset"], per_class)}
-    return {**line, **figures, "per_class": per_class, "seconds": round(time.time() - began)}
+    line = {**line, **figures, "per_class": per_class, "seconds": round(time.time() - began)}
+    with results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
 
 
 def call(command: list[str], **environment: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from imbalance import BASELINE, read_results
+from imbalance import ARMS, BASELINE, read_results
 from matplotlib.figure import Figure
 
 FIGURES = ("AP", "AP50", "head", "medium", "tail")
@@ -32,7 +32,7 @@ def main() -> None:
 def by_dataset(lines: Sequence[dict]) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """dataset → arm → figure → its values over the seeds, in AP points (0..100)."""
     tables = {}
-    for line in lines:
+    for line in sorted(lines, key=lambda line: list(ARMS).index(line["arm"])):
         arm = tables.setdefault(line["dataset"], {}).setdefault(line["arm"], {})
         for figure in FIGURES:
             if figure in line:
@@ -45,15 +45,15 @@ def markdown(arms: dict[str, dict[str, np.ndarray]]) -> list[str]:
     figures = [figure for figure in FIGURES if figure in arms[BASELINE]]
     lines = [f"| | runs | {' | '.join(figures)} | tail against {BASELINE} |", "|---" * (len(figures) + 3) + "|"]
     for arm, values in arms.items():
-        cells = [f"{values[figure].mean():.1f} ± {spread(values[figure]):.1f}" for figure in figures]
+        cells = [mean_and_spread(values[figure]) for figure in figures]
         change = values["tail"].mean() - arms[BASELINE]["tail"].mean()
         lines.append(f"| {arm} | {len(values['AP'])} | {' | '.join(cells)} | {change:+.1f} |")
     return lines
 
 
-def spread(values: np.ndarray) -> float:
-    """Standard deviation of a sample; NaN of a single value."""
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+def mean_and_spread(values: np.ndarray) -> str:
+    """Mean ± standard deviation of a sample; a single value has none."""
+    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def draw(tables: dict[str, dict[str, dict[str, np.ndarray]]], picture: Path) -> None:
