@@ -14,6 +14,7 @@ turn, so that whatever has been run is comparable.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -62,17 +63,22 @@ ARMS = {
     "mosaic": ["augment.mosaic=0.5"],
     "alpha, repeat factor": ["loss.alpha=effective_number", "data.sampling=repeat_factor"],
     "alpha, paste more": ["loss.alpha=effective_number", "augment.paste={per_image: 2.0, max_factor: 30.0}"],
+    "alpha, repeat factor, paste two": [
+        "loss.alpha=effective_number", "data.sampling=repeat_factor",
+        "augment.paste={classes: [arrow, diamond], blend: clone}",
+    ],
     "alpha, repeat factor, paste more": [
         "loss.alpha=effective_number", "data.sampling=repeat_factor",
         "augment.paste={per_image: 2.0, max_factor: 30.0}",
     ],
 }  # fmt: skip
 BASELINE = "focal"
+OF_SHAPES = ("alpha, repeat factor, paste two",)  # arms that name classes of shapes
 
 HEAD = 0.5  # of the boxes of the commonest class; the tail is what `imbalance: auto` takes for it
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -83,17 +89,25 @@ def main() -> None:
     results = args.output / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
     done = {key_of(line) for line in read_results(results)}
-    wanted = [(dataset, arm, seed) for seed in range(args.seeds) for dataset in args.datasets for arm in args.arms]
-    left = [one for one in wanted if key_of(about(*one)) not in done]
-    print(f"{len(wanted)} runs, {len(wanted) - len(left)} of them there already in {results}", flush=True)
+    left = [one for one in wanted(args.datasets, args.arms, args.seeds) if key_of(about(*one)) not in done]
+    print(f"{len(left)} runs that are not yet in {results}", flush=True)
     start = start_detector(args.output / "start")
-    pool = ThreadPoolExecutor(args.jobs)
+    pool, failed = ThreadPoolExecutor(args.jobs), 0
     try:
-        running = [pool.submit(train, about(*one), start, results) for one in left]
+        running = {pool.submit(train, about(*one), start, results): one for one in left}
         for number, ended in enumerate(as_completed(running), start=1):
-            print(f"{number}/{len(left)} {describe(ended.result())}", flush=True)
+            problem = ended.exception()
+            failed += problem is not None
+            print(f"{number}/{len(left)} {running[ended]}: {problem or describe(ended.result())}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
+    return min(failed, 1)
+
+
+def wanted(datasets: list[str], arms: list[str], seeds: int) -> list[tuple[str, str, int]]:
+    """(dataset, arm, seed) of the runs, each once, in their order."""
+    every = itertools.product(range(seeds), dict.fromkeys(datasets), dict.fromkeys(arms))
+    return [(dataset, arm, seed) for seed, dataset, arm in every if dataset == "shapes" or arm not in OF_SHAPES]
 
 
 def about(dataset: str, arm: str, seed: int) -> dict:
@@ -111,28 +125,25 @@ def start_detector(folder: Path) -> Path:
     if not (directory / "eval/val/metrics.json").exists():
         shapes = (folder / "shapes").resolve()
         call(["datasets/make_shapes.py", "--seed", "1", "--train", str(START_IMAGES), "--out", str(shapes)])
+        descriptor = ""
         for split in ("train", "val"):
-            file = shapes / "annotations" / f"{split}.json"
-            tree = json.loads(file.read_text())
-            rename_classes(tree)
-            file.write_text(json.dumps(tree))
-        splits = [
-            f"{split}: {{images: {split}, annotations: annotations/{split}.json}}\n" for split in ("train", "val")
-        ]
-        (shapes / "start.yaml").write_text("".join(splits))
+            tree = json.loads((shapes / "annotations" / f"{split}.json").read_text())
+            (shapes / f"start_{split}.json").write_text(json.dumps(renamed(tree)))
+            descriptor += f"{split}: {{images: {split}, annotations: start_{split}.json}}\n"
+        (shapes / "start.yaml").write_text(descriptor)
         print("training the detector to start from", flush=True)
         where = [f"data.dataset={shapes / 'start.yaml'}", f"output_dir={directory.resolve()}"]
         call(["tools/train.py", *START, *where, "--overwrite"])
     return directory
 
 
-def rename_classes(tree: dict) -> None:
-    """New names for all classes of a COCO tree, in place, and RARE made one."""
+def renamed(tree: dict) -> dict:
+    """A COCO tree with new names for all classes, and RARE made one."""
     old = {category["id"]: category["name"] for category in tree["categories"]}
     new = {name: 1 + min(k, len(old) - len(RARE)) for k, name in enumerate(sorted(old.values(), key=RARE.__contains__))}
-    tree["categories"] = [{"id": k, "name": f"kind {k}"} for k in sorted(set(new.values()))]
-    for annotation in tree["annotations"]:
-        annotation["category_id"] = new[old[annotation["category_id"]]]
+    categories = [{"id": k, "name": f"kind {k}"} for k in sorted(set(new.values()))]
+    annotations = [{**one, "category_id": new[old[one["category_id"]]]} for one in tree["annotations"]]
+    return {**tree, "categories": categories, "annotations": annotations}
 
 
 def train(line: dict, start: Path, results: Path) -> dict:
@@ -178,7 +189,7 @@ def read_results(path: Path) -> list[dict]:
 
 
 def describe(line: dict) -> str:
-    return f"{line['dataset']}, {line['arm']}, seed {line['seed']}: AP {line['AP']:.3f} in {line['seconds']} s"
+    return f"AP {line['AP']:.3f} in {line['seconds']} s"
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest
     if gain < WORTHWHILE:
         together = f"{frequencies[commonest]:.0%} of the images have {data.class_names[commonest]}"
         return False, f"data.sampling uniform: of repeat_factor, {reason}; {together}"
-    config.data.sampling, config.data.repeat_threshold = "repeat_factor", round(threshold, 4)
+    config.data.sampling, config.data.repeat_threshold = "repeat_factor", float(f"{threshold:.4g}")
     return True, f"data.sampling repeat_factor, data.repeat_threshold {threshold:.4g}: {reason}"
 
 

@@ -32,7 +32,7 @@ def ablation(monkeypatch, tmp_path):
     def run(*arguments: str) -> int:
         before = len(calls)
         monkeypatch.setattr(sys, "argv", ["imbalance.py", "--output", str(tmp_path), *arguments])
-        imbalance.main()
+        assert imbalance.main() == (1 if list(tmp_path.rglob("fail")) else 0)
         return len(calls) - before
 
     monkeypatch.setattr(imbalance, "call", call)
@@ -52,12 +52,18 @@ def test_each_run_becomes_one_line_and_is_not_repeated(ablation, tmp_path):
     assert not list(tmp_path.rglob("checkpoints"))
 
 
-def test_a_failed_run_is_said_and_the_others_are_kept(ablation, tmp_path):
+def test_a_failed_run_is_said_and_the_others_are_kept(ablation, tmp_path, capsys):
     (tmp_path / "shapes/focal").mkdir(parents=True)
     (tmp_path / "shapes/focal/fail").touch()
-    with pytest.raises(RuntimeError, match="it failed"):
-        ablation("--datasets", "shapes", "--arms", "focal", "--seeds", "2", "--jobs", "1")
-    assert [line["seed"] for line in imbalance.read_results(tmp_path / "results.jsonl")] == [0]
+    ablation("--datasets", "shapes", "--arms", "focal", "--seeds", "3", "--jobs", "1")
+    assert [line["seed"] for line in imbalance.read_results(tmp_path / "results.jsonl")] == [0, 2]
+    assert "('shapes', 'focal', 1): it failed" in capsys.readouterr().out
+
+
+def test_an_arm_that_names_shapes_is_not_for_cells():
+    (arm,) = imbalance.OF_SHAPES
+    runs = imbalance.wanted(["bccd", "shapes"], ["focal", arm], 2)
+    assert runs == [(d, a, s) for s in (0, 1) for d, a in (("bccd", "focal"), ("shapes", "focal"), ("shapes", arm))]
 
 
 def test_groups_go_by_the_boxes_of_the_training_split(tiny_dataset, monkeypatch):
@@ -72,9 +78,10 @@ def test_the_start_knows_the_rare_shapes_as_one():
     names = ["disc", "crescent", "square", "arrow", "diamond"]
     tree = {"categories": [{"id": 3 * k, "name": name} for k, name in enumerate(names)]}
     tree["annotations"] = [{"category_id": 3 * k} for k in range(5)]
-    imbalance.rename_classes(tree)
-    assert [annotation["category_id"] for annotation in tree["annotations"]] == [1, 3, 2, 3, 3]
-    assert [category["name"] for category in tree["categories"]] == ["kind 1", "kind 2", "kind 3"]
+    start = imbalance.renamed(tree)
+    assert [annotation["category_id"] for annotation in start["annotations"]] == [1, 3, 2, 3, 3]
+    assert [category["name"] for category in start["categories"]] == ["kind 1", "kind 2", "kind 3"]
+    assert tree["categories"][0]["name"] == "disc"
 
 
 def test_the_document_says_what_was_measured():

@@ -152,7 +152,7 @@ class Paster:
 
 def _rare_classes(counts: np.ndarray, classes: str | list[str], names: list[str]) -> tuple[np.ndarray, float]:
     """Labels of the classes to paste, and the number of boxes an epoch to which they are to be filled up."""
-    share = counts.sum() / len(counts)
+    share = counts.sum() / max(1, (counts > 0).sum())
     if classes == "auto":
         return np.flatnonzero((counts < RARE * share) & (counts > 0)), RARE * share
     for name in classes:
