@@ -2,10 +2,11 @@
 
 A class of the tail has less than TAIL of the boxes of the commonest class. Without one, nothing is changed. Else:
 
-1. The positives of rare classes weigh more: `loss.alpha: effective_number`.
+1. The positives of rare classes weigh more: `loss.alpha: effective_number`, with a beta that tells counts apart up to
+   a third of the commonest class's, or the default's 1000.
 2. Their images are drawn more often, `data.sampling: repeat_factor`, if that shows them at least WORTHWHILE times as
    often relative to the commonest class. Where every image has that one too, it does not.
-3. Where sampling does not raise them, classes with fewer than FEW boxes are pasted, if there are crops.
+3. Classes with fewer than FEW boxes that the sampling does not raise as much are pasted, if there are crops.
 
 docs/imbalance.md has the measurements behind it: 1 alone helped most, 2 added to it, and with 3 on top of both, common
 classes lost more than rare ones won.
@@ -19,7 +20,9 @@ from detector.config import Config, ImbalanceConfig, PasteConfig
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.paste import Paster
-from detector.data.resampling import auto_threshold, image_frequencies, repeat_factors, repeat_weights
+from detector.data.resampling import auto_threshold, image_frequencies, image_weights, repeat_factors, repeat_weights
+from detector.losses.class_alpha import resolve_alpha
+from detector.losses.focal import ALPHA
 from detector.utils.names import shortened
 
 TAIL = 0.1  # of the boxes of the commonest class
@@ -28,7 +31,7 @@ FEW = 100  # boxes
 
 # What each choice sets, as section and field.
 SETTINGS = {
-    "loss": (("loss", "classification"), ("loss", "alpha")),
+    "loss": (("loss", "classification"), ("loss", "alpha"), ("loss", "effective_beta")),
     "sampling": (("data", "sampling"), ("data", "repeat_threshold")),
     "paste": (("augment", "paste"),),
 }
@@ -55,9 +58,9 @@ def choose(config: Config, data: CocoData) -> list[str]:
             f"the boxes of the commonest, {data.class_names[commonest]} ({counts[commonest]})"
         ]
     names = shortened([data.class_names[k] for k in tail[np.argsort(counts[tail])]])
-    loss = _choose_loss(config, may["loss"])
-    reached, sampling = _choose_sampling(config, data, tail, commonest, may["sampling"])
-    pasting = _choose_pasting(config, data, tail, reached, may["paste"])
+    loss = _choose_loss(config, counts, may["loss"])
+    gains, sampling = _choose_sampling(config, data, tail, commonest, may["sampling"])
+    pasting = _choose_pasting(config, data, tail[counts[tail] < FEW], gains, may["paste"])
     return [
         f"imbalance auto: {len(tail)} of {(counts > 0).sum()} classes have less than {TAIL:.0%} of the boxes of "
         f"{data.class_names[commonest]} ({counts[commonest]}): {names}",
@@ -85,44 +88,60 @@ def _may_choose(config: Config) -> dict[str, bool]:
     }
 
 
-def _choose_loss(config: Config, may: bool) -> str:
+def _choose_loss(config: Config, counts: np.ndarray, may: bool) -> str:
     """A line for the log on `loss.alpha`, perhaps set here."""
     if not may:
         return "loss stays as the configuration has it"
-    config.loss.alpha = "effective_number"
-    return "loss.alpha effective_number: positives of rare classes weigh more, all together as much as before"
+    loss = config.loss
+    loss.alpha = "effective_number"
+    loss.effective_beta = max(loss.effective_beta, float(f"{1 - 3 / counts.max():.6g}"))
+    alphas = np.array(resolve_alpha(loss.alpha, loss.effective_beta, counts))[counts > 0]
+    return (
+        f"loss.alpha effective_number, loss.effective_beta {loss.effective_beta:g}: positives weigh "
+        f"{alphas.min():.2f} to {alphas.max():.2f}, the rarer the more, on average {ALPHA} as before"
+    )
 
 
-def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool) -> tuple[bool, str]:
-    """Whether the sampling of the configuration, perhaps chosen here, reaches the tail, and a line for the log."""
+def _choose_sampling(
+    config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool
+) -> tuple[np.ndarray, str]:
+    """How much oftener the sampling of the configuration, perhaps set here, shows each class (K,) relative to the
+    commonest, and a line for the log."""
+    name = data.class_names[commonest]
     if not may:
-        reached = config.data.sampling != "uniform"
-        return reached, f"data.sampling stays {config.data.sampling}, as the configuration has it"
+        weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
+        return _gains(data, weights, commonest), f"data.sampling stays {config.data.sampling}, as configured"
     frequencies = image_frequencies(data)
-    threshold, _ = auto_threshold(frequencies)
-    change = exposure(data, repeat_weights(data, repeat_factors(frequencies, threshold))).change
-    gain = float(np.median(change[tail]) / change[commonest])
-    reason = f"it shows the rare classes {gain:.1f} times as often, relative to {data.class_names[commonest]}"
+    threshold = float(f"{auto_threshold(frequencies)[0]:.4g}")
+    gains = _gains(data, repeat_weights(data, repeat_factors(frequencies, threshold)), commonest)
+    gain = float(np.median(gains[tail]))
+    reason = f"shows the rare classes {gain:.1f} times as often, relative to {name}"
     if gain < WORTHWHILE:
-        together = f"{frequencies[commonest]:.0%} of the images have {data.class_names[commonest]}"
-        return False, f"data.sampling uniform: of repeat_factor, {reason}; {together}"
-    config.data.sampling, config.data.repeat_threshold = "repeat_factor", float(f"{threshold:.4g}")
-    return True, f"data.sampling repeat_factor, data.repeat_threshold {threshold:.4g}: {reason}"
+        share = f"{frequencies[commonest]:.0%} of the images have {name}"
+        return np.ones(len(gains)), f"data.sampling uniform: repeat_factor only {reason}; {share}"
+    config.data.sampling, config.data.repeat_threshold = "repeat_factor", threshold
+    return gains, f"data.sampling repeat_factor, data.repeat_threshold {threshold}: {reason}"
 
 
-def _choose_pasting(config: Config, data: CocoData, tail: np.ndarray, reached: bool, may: bool) -> str:
-    """A line for the log on `augment.paste`, perhaps set here; not where the sampling has `reached` the tail."""
+def _gains(data: CocoData, weights: np.ndarray, commonest: int) -> np.ndarray:
+    """(K,) float64: by which factor image weights (I,) show each class oftener, relative to the commonest."""
+    change = exposure(data, weights).change
+    return change / change[commonest]
+
+
+def _choose_pasting(config: Config, data: CocoData, few: np.ndarray, gains: np.ndarray, may: bool) -> str:
+    """A line for the log on `augment.paste`, perhaps set here. few: the classes (F,) with fewer than FEW boxes."""
     if not may:
-        return f"augment.paste stays {'as the configuration has it' if config.augment.paste else 'off'}"
-    if reached:
-        return "no pasting: sampling raises the rare classes already, and all together cost the common ones too much"
-    counts, names = data.class_counts(), data.class_names
-    few = [names[k] for k in tail if counts[k] < FEW]
-    if not few:
+        return f"augment.paste stays {'as configured' if config.augment.paste else 'off'}"
+    if not len(few):
         return f"no pasting: every class has {FEW} boxes or more"
-    paste = PasteConfig(classes=few)
+    left = [data.class_names[k] for k in few if gains[k] < WORTHWHILE]
+    if not left:
+        names = shortened([data.class_names[k] for k in few])
+        return f"no pasting: sampling raises {names} already, and all together cost the common ones too much"
+    paste = PasteConfig(classes=left)
     crops = Paster(data, **paste.model_dump()).crops
-    if not crops[[names.index(name) for name in few]].any():
-        return f"no pasting: there is no good crop of {shortened(few)}"
+    if not crops.any():
+        return f"no pasting: there is no good crop of {shortened(left)}"
     config.augment.paste = paste
-    return f"augment.paste {shortened(few)}: fewer than {FEW} boxes, so they are shown in other surroundings too"
+    return f"augment.paste {shortened(left)}: with fewer than {FEW} boxes, they are to be seen in other surroundings"

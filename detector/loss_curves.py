@@ -42,7 +42,8 @@ class LogitHistogram:
 
     def add(self, logits: Tensor) -> None:
         """logits: any shape, float."""
-        bins = ((logits.float() + self.RANGE) * self.PER_UNIT).long().clamp_(0, len(self.counts) - 1)
+        inside = logits.float().clamp(-self.RANGE, self.RANGE)
+        bins = ((inside + self.RANGE) * self.PER_UNIT).long().clamp_(max=len(self.counts) - 1)
         self.counts += torch.bincount(bins.flatten(), minlength=len(self.counts)).cpu().numpy()
 
     def cumulative_loss(self, gamma: float) -> tuple[np.ndarray, np.ndarray]:

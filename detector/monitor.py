@@ -82,6 +82,7 @@ def plot_classes(metrics_file: Path, picture: Path) -> None:
     panels = dict(zip(("gradient_ratio", "score_positive", "loss_share"), figure.subplots(1, 3), strict=True))
     for name, style in _styles(positives).items():
         label = f"{name} ({positives[name] / len(epochs):.0f})".replace("$", r"\$")  # not a formula
+        label = f" {label}" if label.startswith("_") else label  # which would not be in the legend
         for key, panel in panels.items():
             values = [e["per_class"][name][key] for e in epochs]
             values = [math.nan if value is None else value for value in values]

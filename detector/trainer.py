@@ -23,7 +23,7 @@ from detector.evaluation.draw import plot_curves
 from detector.evaluation.tables import coco_table, per_class_table
 from detector.evaluator import detect_split, draw_samples, write_evaluation
 from detector.losses.class_alpha import alpha_table
-from detector.losses.class_statistics import ClassStatistics
+from detector.losses.class_statistics import ClassStatistics, sample_every
 from detector.losses.criterion import Criterion, build_criterion
 from detector.models import freeze
 from detector.models.build import build_model, build_postprocess
@@ -86,11 +86,11 @@ class Training:
         if self.ema:
             load_strictly(self.model, state["unaveraged"], source=source)
             self.ema.n_averaged.fill_(state["averaged"])
-        for key in STATEFUL:
-            getattr(self, key).load_state_dict(state[key])
         try:
+            for key in STATEFUL:
+                getattr(self, key).load_state_dict(state[key])
             self.progress = Progress(**state["progress"])
-        except TypeError:
+        except (KeyError, RuntimeError, TypeError):
             raise InputError(f"{source}: begun by another version; start a new run, model.weights={source}") from None
 
 
@@ -145,10 +145,11 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         settings.batch_size, why = choose_batch_size(config, train, device)
         notes.append(why)
     loader, proportions = build_loader(config, train)
-    notes += [*proportions, *alpha_table(config.loss, train.class_counts(), train.class_names)]
     total_steps = settings.epochs * -(-len(loader) // settings.accumulate)
+    classes = (train.class_counts(), train.class_names)
     statistics = ClassStatistics(len(train.class_names))
-    criterion = build_criterion(config.loss, train.class_counts(), train.class_names, statistics).to(device)
+    criterion = build_criterion(config.loss, *classes, statistics, sample_every(len(loader))).to(device)
+    notes += [*proportions, *alpha_table(config.loss, *classes)]
     training = _build_training(settings, model, criterion, frozen, total_steps, device, autocast)
     training.progress.evaluated = -1 if transfer and transfer.kept else 0
     if last:
@@ -297,6 +298,7 @@ def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest
             record["images_per_second"] = images / (time.perf_counter() - start)
             bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")
             if progress.step % settings.log_every == 0 or progress.batch == len(loader):
+                record |= training.criterion.classification.figures()
                 log.numbers("train", progress.step, progress.epoch + 1, record)
             if stop.signum and progress.batch < len(loader):
                 return

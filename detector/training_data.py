@@ -33,7 +33,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
-    mixer = Mixer(train, config.augment)
+    mixer = Mixer(train, config.augment, weights)
     loader = train_loader(
         train,
         image_size=config.data.image_size,

@@ -136,6 +136,7 @@ def test_the_best_checkpoint_is_the_best_by_its_metric(train, metric):
         ("train.metric=APl", "val has no object to measure APl on"),
         ("train.unfreeze={backbone.layer3: 2}", "backbone.layer3 is never frozen"),
         ("train.freeze=[backbone.layer7]", "did you mean 'backbone.layer"),
+        ("loss.alpha=[0.1, 0.2, 0.3]", "loss.alpha has 3 values, one a class, and the data 2 classes"),
     ],
 )
 def test_errors_come_before_anything_is_written(train, tmp_path, override, message):
@@ -203,7 +204,7 @@ def test_what_each_class_is_shown_and_how_it_fares(train):
     text = (run / "log.txt").read_text()
     assert "weight of positives by class" in text and "expected" in text and "past" in text
     classes = records(run, "classes")
-    assert [line["epoch"] for line in classes] == [1, 2]
+    assert [(line["epoch"], line["batches"], line["sampled_batches"]) for line in classes] == [(1, 3, 3), (2, 3, 3)]
     figures = classes[0]["per_class"]["dark"]
     assert figures["positives"] >= 5 and 0 < figures["loss_share"] < 1 and 0 < figures["score_positive"] < 1
     assert (run / "eval" / "classes.png").stat().st_size > 5000
@@ -229,3 +230,27 @@ def test_imbalance_auto_is_the_training_of_its_choices(train, tiny_dataset):
     assert last(resumed)["progress"]["epoch"] == 3
     with pytest.raises(InputError, match="data.sampling was repeat_factor and is uniform"):
         train("auto", "train.epochs=4", resume=True)
+
+
+def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):
+    """Where one class is learnt and the other not, as no training of seconds would have it."""
+    row = {"positives": 9, "gradient_ratio": 0.1, "loss_share": 0.5, "score_background": 0.01}
+    summary = {name: {**row, "score_positive": score} for name, score in (("light", 0.6), ("dark", 0.02))}
+    monkeypatch.setattr("detector.trainer.ClassStatistics.summary", lambda self, names: {"per_class": summary})
+    text = (train("run", "train.epochs=1") / "log.txt").read_text()
+    assert "`dark`: gradient ratio 0.1, mean score on its own objects 0.02: it is being suppressed" in text
+    assert "loss.alpha=effective_number" in text
+
+
+def test_the_gamma_of_an_adaptive_loss_is_in_the_records(train):
+    run = train("run", "loss.classification=adaptive_focal", "train.log_every=1")
+    assert all(0.5 <= line["gamma"] < 10 for line in records(run, "train"))
+
+
+def test_a_run_of_a_version_without_criterion_is_refused_in_a_sentence(train):
+    run = train("run", "train.epochs=1")
+    state = checkpoint.load(run / "checkpoints" / "last.pt")
+    del state["criterion"]
+    checkpoint.save(run / "checkpoints" / "last.pt", state)
+    with pytest.raises(InputError, match="begun by another version"):
+        train("run", "train.epochs=2", resume=True)

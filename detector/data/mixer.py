@@ -18,11 +18,13 @@ class Mixer:
     It holds no state and draws from the generator it is given: the result does not depend on what was made before,
     nor in which process. Pasting comes last, so that what is pasted is neither cropped nor faded.
 
+    weights: (I,) float64 >= 0, how often each image is mixed in, relative to the others (as the sampler draws them).
     Raises InputError when a class to paste is not in the data.
     """
 
-    def __init__(self, data: CocoData, config: AugmentConfig):
+    def __init__(self, data: CocoData, config: AugmentConfig, weights: np.ndarray | None = None):
         self.data = data
+        self.cumulative = np.cumsum(np.ones(len(data)) if weights is None else weights)
         self.mosaic = config.mosaic
         self.mixup = config.mixup
         self.paster = None if config.paste is None else Paster(data, **config.paste.model_dump())
@@ -49,4 +51,5 @@ class Mixer:
         return read_image(self.data.images_dir / self.data.file_name(index), size), *self.data.target_boxes(index)
 
     def _another(self, rng: np.random.Generator) -> Sample:
-        return self.read(int(rng.integers(len(self.data))))
+        drawn = rng.uniform(0, self.cumulative[-1])
+        return self.read(int(np.searchsorted(self.cumulative, drawn, side="right")))

@@ -95,7 +95,9 @@ class Paster:
         if not shown:
             return lines or ["pasting: the chosen classes have an equal share of the boxes, so nothing is pasted"]
         width = max(len("class"), *(len(names[k]) for k in shown))
-        lines += [f"pasting: {self.rate:.2f} objects an image on average; in an epoch of {len(self.data)} images:"]
+        lines += [
+            f"pasting: {self.rate:.2f} objects an image on average; in an epoch of {len(self.data)} images, each once:"
+        ]
         lines += [f" {'class':<{width}}  own boxes  good crops  pasted  together"]
         return lines + [
             f" {names[k]:<{width}}  {self.counts[k]:>9d}  {self.crops[k]:>10d}  {self.expected[k]:>6.0f}"

@@ -40,6 +40,9 @@ class AdaptiveFocal(ClassificationLoss):
     def formula(self) -> Formula:
         return focal_formula(self.positive, self.negative, self.gamma)
 
+    def figures(self) -> dict[str, float]:
+        return {"gamma": self.gamma.item()}
+
     def observe(self, logits: Tensor, classes: Tensor, gradient_sums: None) -> None:
         pairs, _, positive = positive_pairs(classes.reshape(-1), logits.shape[-1])
         right = torch.where(positive, logits.reshape(-1)[pairs].float().sigmoid(), 0).sum()

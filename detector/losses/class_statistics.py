@@ -23,6 +23,12 @@ OF_POSITIVES = ("positives", "positive_gradient", "positive_score")
 OF_ALL = ("loss", "negative_gradient", "background_score", "background")
 
 
+def sample_every(batches: int) -> int:
+    """In every how many batches all anchors are looked at, in an epoch of so many: ten times an epoch, but not oftener
+    than every 20th where that is more than enough (it costs about as much as the loss again)."""
+    return max(1, min(20, batches // 10))
+
+
 class ClassStatistics(nn.Module):
     """Sums for each of K classes over the batches since `reset`, and what they say.
 

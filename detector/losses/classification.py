@@ -68,9 +68,14 @@ class ClassificationLoss(nn.Module):
     def observe(self, logits: Tensor, classes: Tensor, gradient_sums: Tensor | None) -> None:
         """After each step's loss was computed: every process calls it, so it may sum over them."""
 
+    def figures(self) -> dict[str, float]:
+        """What of the state is to be seen in the record of a training step."""
+        return {}
+
     @torch.no_grad()
     def terms(self, logits: Tensor, classes: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss by class (K,), and the gradient of its sum by the logits, like them. Leaves no trace in the state.
+        """The loss by class (K,), and the gradient of its sum by the logits, like them but not in float16. Leaves no
+        trace in the state.
 
         logits: (N, R, K) float. classes: (N, R) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED (-2:
         no loss, no gradient). quality, only for a loss that `needs_quality`: (P,) float in 0..1, for the positives in
@@ -97,7 +102,7 @@ class SummedLoss(torch.autograd.Function):
     def forward(ctx, logits, classes, quality, formula):
         loss, ctx.gradient, gradient_sums = compute(formula, logits, classes, quality)
         ctx.save_for_backward(logits, classes, quality)
-        ctx.formula = formula
+        ctx.formula, ctx.dtype = formula, logits.dtype
         if gradient_sums is not None:
             ctx.mark_non_differentiable(gradient_sums)
         return loss.sum(), gradient_sums
@@ -110,7 +115,7 @@ class SummedLoss(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             gradient = compute(ctx.formula, *ctx.saved_tensors).gradient
-        return gradient.mul_(grad_output), None, None, None
+        return gradient.mul_(grad_output).to(ctx.dtype), None, None, None
 
 
 def compute(formula: Formula, logits: Tensor, classes: Tensor, quality: Tensor | None) -> Terms:
@@ -120,7 +125,8 @@ def compute(formula: Formula, logits: Tensor, classes: Tensor, quality: Tensor |
     flat, classes = logits.detach().reshape(-1, logits.shape[-1]), classes.reshape(-1)
     dtype = torch.float64 if flat.dtype == torch.float64 else torch.float32
     gamma, weight = _ready(formula, flat.shape[1], dtype, flat.device)
-    gradient = torch.empty_like(flat)
+    # in float16 the gradient of easy background would be 0 before the loss scale, in grad_output, could save it
+    gradient = torch.empty_like(flat, dtype=dtype if flat.dtype == torch.float16 else flat.dtype)
     sums = torch.zeros(3 if formula.gradient_sums else 1, flat.shape[1], dtype=dtype, device=flat.device)
     counted = (classes != IGNORED).to(dtype)
     rows = max(1, (CPU_CHUNK if flat.device.type == "cpu" else GPU_CHUNK) // flat.shape[1])

@@ -55,7 +55,7 @@ class Criterion(nn.Module):
         Returns float32 scalars: loss_cls, loss_box, and num_positives, by which both were divided where it is not 0.
         """
         classes, objects, boxes = self.assigner(outputs["anchors"], targets)
-        image, anchor = (classes >= 0).nonzero(as_tuple=True)  # CPU-GPU sync point: the only one of the losses
+        image, anchor = (classes >= 0).nonzero(as_tuple=True)  # CPU-GPU sync point, as is the next `int`
         num_positives = mean_across_processes(classes.new_tensor(len(image)).float())
         normaliser = num_positives.clamp(min=1)
 
@@ -88,6 +88,7 @@ def build_criterion(
     class_counts: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
     statistics: ClassStatistics | None = None,
+    sample_every: int = 20,
 ) -> Criterion:
     """The criterion of a LossConfig, for data with so many boxes of each of K classes (K,), called so.
 
@@ -100,6 +101,7 @@ def build_criterion(
         beta=loss.beta,
         box_weight=loss.box_weight,
         statistics=statistics,
+        sample_every=sample_every,
     )
 
 

@@ -145,6 +145,15 @@ def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
             np.testing.assert_array_equal(array, before)
 
 
+def test_images_are_mixed_in_by_their_weights(data):
+    """The sampler's, so that mosaics do not dilute it."""
+    only = Mixer(data, AugmentConfig(mixup=1.0), weights=np.eye(len(data))[3])
+    (_, own, _), (_, third, _) = only.read(1), only.read(3)
+    for seed in range(5):
+        _, boxes, _ = only.apply(*only.read(1), np.random.default_rng(seed))
+        np.testing.assert_array_equal(boxes, np.concatenate([own, third]))
+
+
 def test_probabilities(data):
     given = Mixer(data, AugmentConfig()).read(1)
     assert Mixer(data, AugmentConfig()).apply(*given, np.random.default_rng(0)) == given
@@ -153,7 +162,7 @@ def test_probabilities(data):
     rng = np.random.default_rng(0)
     changed = sum(mixer.apply(*given, rng)[0] is not given[0] for _ in range(600))
     assert 145 < changed < 215  # 180, of standard deviation 11
-    boxes = Mixer(data, AugmentConfig(mixup=1.0)).apply(*given, np.random.default_rng(0))[1]
+    boxes = Mixer(data, AugmentConfig(mixup=1.0)).apply(*given, np.random.default_rng(1))[1]  # not with the empty image
     assert boxes[:2].tolist() == given[1].tolist() and len(boxes) > 2
     assert Mixer(data, AugmentConfig(mosaic=0.3, mixup=1.0)).lines() == [
         "mosaic: 30% of the images",

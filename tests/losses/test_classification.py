@@ -210,3 +210,15 @@ def test_compiled_it_is_the_same(name):
         total, expected = compiled(logits, classes, quality), eager(logits, classes, quality)
         torch.testing.assert_close(total, expected)
         torch.testing.assert_close(torch.autograd.grad(total, logits), torch.autograd.grad(expected, logits))
+
+
+@pytest.mark.parametrize("background", [-4.6, -7.0])
+def test_float16_gradients_are_scaled_before_they_are_rounded(background):
+    """Easy background has gradients below float16's least number; with GradScaler's factor they are above it."""
+    logits = (background + 0.3 * torch.randn(1, 5000, 4)).half().requires_grad_()
+    exact = logits.detach().float().requires_grad_()
+    classes, scale = torch.full((1, 5000), -1), 32768.0
+    (Focal()(logits, classes) * scale).backward()
+    Focal()(exact, classes).backward()
+    assert logits.grad.dtype == torch.float16
+    torch.testing.assert_close(logits.grad.float() / scale, exact.grad, rtol=2e-3, atol=1e-9)
