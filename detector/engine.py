@@ -38,8 +38,8 @@ def train_one_epoch(
     accumulate: batches a step. Its gradient is that of one batch of all their images: summed, and divided once by
     all their positives.
     split: parts that a batch goes through the model in. A step that the device's memory cannot hold is done again in
-    twice as many, and so are those after it: the same gradient, as long as no norm looks at the batch (batch norm also
-    counts the images that were tried into its statistics). Only for a single process: others would wait for its losses.
+    twice as many, and so are those after it: the same gradient, as long as no norm looks at the batch and the loss does
+    not learn from it (batch norm, equalized_focal and adaptive_focal do, also from the images that were tried). Only for a single process: others would wait for its losses.
     Raises FloatingPointError, naming the images, if the loss is not finite; InputError if not even one image fits.
     """
     model.train()
