@@ -39,7 +39,8 @@ def train_one_epoch(
     all their positives.
     split: parts that a batch goes through the model in. A step that the device's memory cannot hold is done again in
     twice as many, and so are those after it: the same gradient, as long as no norm looks at the batch and the loss does
-    not learn from it (batch norm, equalized_focal and adaptive_focal do, also from the images that were tried). Only for a single process: others would wait for its losses.
+    not learn from it (batch norm, equalized_focal and adaptive_focal do, also from the images that were tried). Only
+    for a single process: others would wait for its losses.
     Raises FloatingPointError, naming the images, if the loss is not finite; InputError if not even one image fits.
     """
     model.train()

@@ -6,10 +6,9 @@ A class of the tail has less than TAIL of the boxes of the commonest class. With
    a third of the commonest class's, or the default's 1000.
 2. Their images are drawn more often, `data.sampling: repeat_factor`, if that shows them at least WORTHWHILE times as
    often relative to the commonest class. Where every image has that one too, it does not.
-3. Classes with fewer than FEW boxes that the sampling does not raise as much are pasted, if there are crops.
+3. Classes with fewer than FEW boxes are pasted too, if there are crops: only those, as it costs the common ones.
 
-docs/imbalance.md has the measurements behind it: 1 alone helped most, 2 added to it, and with 3 on top of both, common
-classes lost more than rare ones won.
+docs/imbalance.md has the measurements behind it: each of the three raised the tail further.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from detector.config import Config, ImbalanceConfig, PasteConfig
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.paste import Paster
-from detector.data.resampling import auto_threshold, image_frequencies, image_weights, repeat_factors, repeat_weights
+from detector.data.resampling import auto_threshold, image_frequencies, repeat_factors, repeat_weights
 from detector.losses.class_alpha import resolve_alpha
 from detector.losses.focal import ALPHA
 from detector.utils.names import shortened
@@ -59,8 +58,8 @@ def choose(config: Config, data: CocoData) -> list[str]:
         ]
     names = shortened([data.class_names[k] for k in tail[np.argsort(counts[tail])]])
     loss = _choose_loss(config, counts, may["loss"])
-    gains, sampling = _choose_sampling(config, data, tail, commonest, may["sampling"])
-    pasting = _choose_pasting(config, data, tail[counts[tail] < FEW], gains, may["paste"])
+    sampling = _choose_sampling(config, data, tail, commonest, may["sampling"])
+    pasting = _choose_pasting(config, data, [data.class_names[k] for k in tail if counts[k] < FEW], may["paste"])
     return [
         f"imbalance auto: {len(tail)} of {(counts > 0).sum()} classes have less than {TAIL:.0%} of the boxes of "
         f"{data.class_names[commonest]} ({counts[commonest]}): {names}",
@@ -102,46 +101,31 @@ def _choose_loss(config: Config, counts: np.ndarray, may: bool) -> str:
     )
 
 
-def _choose_sampling(
-    config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool
-) -> tuple[np.ndarray, str]:
-    """How much oftener the sampling of the configuration, perhaps set here, shows each class (K,) relative to the
-    commonest, and a line for the log."""
-    name = data.class_names[commonest]
+def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool) -> str:
+    """A line for the log on `data.sampling` and `data.repeat_threshold`, perhaps set here."""
     if not may:
-        weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
-        return _gains(data, weights, commonest), f"data.sampling stays {config.data.sampling}, as configured"
+        return f"data.sampling stays {config.data.sampling}, as configured"
     frequencies = image_frequencies(data)
     threshold = float(f"{auto_threshold(frequencies)[0]:.4g}")
-    gains = _gains(data, repeat_weights(data, repeat_factors(frequencies, threshold)), commonest)
-    gain = float(np.median(gains[tail]))
+    change = exposure(data, repeat_weights(data, repeat_factors(frequencies, threshold))).change
+    gain, name = float(np.median(change[tail]) / change[commonest]), data.class_names[commonest]
     reason = f"shows the rare classes {gain:.1f} times as often, relative to {name}"
     if gain < WORTHWHILE:
         share = f"{frequencies[commonest]:.0%} of the images have {name}"
-        return np.ones(len(gains)), f"data.sampling uniform: repeat_factor only {reason}; {share}"
+        return f"data.sampling uniform: repeat_factor only {reason}; {share}"
     config.data.sampling, config.data.repeat_threshold = "repeat_factor", threshold
-    return gains, f"data.sampling repeat_factor, data.repeat_threshold {threshold}: {reason}"
+    return f"data.sampling repeat_factor, data.repeat_threshold {threshold}: {reason}"
 
 
-def _gains(data: CocoData, weights: np.ndarray, commonest: int) -> np.ndarray:
-    """(K,) float64: by which factor image weights (I,) show each class oftener, relative to the commonest."""
-    change = exposure(data, weights).change
-    return change / change[commonest]
-
-
-def _choose_pasting(config: Config, data: CocoData, few: np.ndarray, gains: np.ndarray, may: bool) -> str:
-    """A line for the log on `augment.paste`, perhaps set here. few: the classes (F,) with fewer than FEW boxes."""
+def _choose_pasting(config: Config, data: CocoData, few: list[str], may: bool) -> str:
+    """A line for the log on `augment.paste`, perhaps set here. few: the classes with fewer than FEW boxes."""
     if not may:
         return f"augment.paste stays {'as configured' if config.augment.paste else 'off'}"
-    if not len(few):
+    if not few:
         return f"no pasting: every class has {FEW} boxes or more"
-    left = [data.class_names[k] for k in few if gains[k] < WORTHWHILE]
-    if not left:
-        names = shortened([data.class_names[k] for k in few])
-        return f"no pasting: sampling raises {names} already, and all together cost the common ones too much"
-    paste = PasteConfig(classes=left)
+    paste = PasteConfig(classes=few, blend="clone")
     crops = Paster(data, **paste.model_dump()).crops
     if not crops.any():
-        return f"no pasting: there is no good crop of {shortened(left)}"
+        return f"no pasting: there is no good crop of {shortened(few)}"
     config.augment.paste = paste
-    return f"augment.paste {shortened(left)}: with fewer than {FEW} boxes, they are to be seen in other surroundings"
+    return f"augment.paste {shortened(few)}: with fewer than {FEW} boxes, they are to be seen in other surroundings too"

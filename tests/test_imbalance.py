@@ -68,13 +68,15 @@ def test_balanced_data_is_left_alone_with_a_reason():
 WEIGHTED = {"loss.alpha": "effective_number"}
 
 
-def test_rare_classes_in_images_of_their_own_are_sampled_too():
+def test_rare_classes_in_images_of_their_own_are_sampled_and_pasted_too():
     config = _config()
     lines = "\n".join(choose(config, _data(*APART)))
+    changes = _changes(config)
+    paste = changes.pop("augment.paste")
     # frequencies 20/21 and 1/21; the median is 10.5/21; factor of the rare class sqrt(10.5) = 3.24
-    assert _changes(config) == {**WEIGHTED, "data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
+    assert changes == {**WEIGHTED, "data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
     assert "shows the rare classes 3.2 times as often, relative to common" in lines
-    assert "no pasting: sampling raises rare already" in lines
+    assert (paste["classes"], paste["blend"]) == (["rare"], "clone") and "augment.paste rare: with fewer" in lines
 
 
 def test_a_choice_may_be_left_out():
@@ -108,17 +110,11 @@ def test_what_is_given_is_kept(imbalance):
     config = _config(f"imbalance: {imbalance}\n{given}")
     lines = "\n".join(choose(config, _data(*APART)))
     assert _changes(config) == {"loss.alpha": 0.5}
-    assert "data.sampling stays uniform" in lines and "loss stays" in lines and "augment.paste stays off" in lines
-
-
-def test_pasting_is_for_what_the_given_sampling_does_not_raise():
-    """Here that sampling raises nothing, and there only one of two."""
-    config = _config("imbalance: auto\ndata: {dataset: none.yaml, sampling: repeat_factor}")
-    lines = "\n".join(choose(config, _data(*BOTH)))
-    assert config.augment.paste.classes == ["rare"] and "data.sampling stays repeat_factor" in lines
-    config = _config()
-    choose(config, _data(*[{"common": 20}] * 20, {"a": 1}, {"b": 1}, *[{"common": 20, "beside": 1}] * 6))
-    assert config.data.sampling == "repeat_factor" and config.augment.paste.classes == ["beside"]
+    assert (
+        "data.sampling stays uniform, as configured" in lines
+        and "loss stays" in lines
+        and "augment.paste stays off" in lines
+    )
 
 
 def test_weights_tell_counts_apart_in_large_data_too():

@@ -51,7 +51,8 @@ class Paster:
         blend: str,
     ):
         self.data, self.context, self.scale, self.flip = data, context, scale, flip
-        self.occlusion, self.blend = occlusion, _clone if blend == "clone" else _feather
+        self.occlusion = occlusion
+        self.blend, self.opaque = (_clone, _whole) if blend == "clone" else (_feather, _half_faded)
         self.counts = data.class_counts()
         self.chosen, level = _rare_classes(self.counts, classes, data.class_names)
         self.bank = rare_bank(data, self.chosen, context)
@@ -78,7 +79,7 @@ class Paster:
             if place is None:
                 continue
             self.blend(image, patch, box, place)
-            covered = np.append(covered + covered_parts(_opaque(patch, box) + np.tile(place, 2), boxes)[0], 0)
+            covered = np.append(covered + covered_parts(self.opaque(patch, box) + np.tile(place, 2), boxes)[0], 0)
             boxes = np.concatenate([boxes, (box + np.tile(place, 2)).astype(np.float32)])
             labels = np.append(labels, self.bank.labels[entry])
         keep = covered <= self.occlusion
@@ -144,7 +145,7 @@ class Paster:
             return None
         places = rng.integers(low.astype(int), high.astype(int) + 1, (TRIES, 2))
         boxes, labels, covered = there
-        after = covered + covered_parts(_opaque(patch, box) + np.tile(places, 2), boxes)
+        after = covered + covered_parts(self.opaque(patch, box) + np.tile(places, 2), boxes)
         hides = (after > self.occlusion) & (covered <= self.occlusion)  # (TRIES,M)
         allowed = ~hides[:, self.expected[labels] > 0].any(axis=1)
         cost = np.where(allowed, hides.sum(axis=1), np.inf)
@@ -163,10 +164,15 @@ def _rare_classes(counts: np.ndarray, classes: str | list[str], names: list[str]
     return np.array(sorted({names.index(name) for name in classes}), np.int64), share
 
 
-def _opaque(patch: np.ndarray, box: np.ndarray) -> np.ndarray:
+def _half_faded(patch: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(1,4) xyxy: where more of the patch than of the image under it is seen, half-way from the box to the edge."""
+    return (box + _whole(patch, box)) / 2
+
+
+def _whole(patch: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(1,4) xyxy: the patch; a clone hides all that was there."""
     h, w = patch.shape[:2]
-    return (box + [0, 0, w, h]) / 2
+    return np.array([[0, 0, w, h]])
 
 
 def _feather(image: np.ndarray, patch: np.ndarray, box: np.ndarray, place: np.ndarray) -> None:

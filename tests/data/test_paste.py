@@ -11,7 +11,7 @@ from detector.config import AugmentConfig, PasteConfig
 from detector.data.coco import Split, read_coco
 from detector.data.image import read_image
 from detector.data.mixer import Mixer
-from detector.data.paste import Paster, _opaque
+from detector.data.paste import Paster, _half_faded, _whole
 from detector.data.paste_bank import covered_parts, crop_windows, pasted_per_epoch, rare_bank
 from detector.utils.errors import InputError
 
@@ -295,7 +295,9 @@ def test_what_several_crops_cover_is_added_up(dataset):
 
 
 def test_half_faded_counts_as_covered():
-    opaque = _opaque(np.zeros((24, 40, 3), np.uint8), np.array([[10.0, 6.0, 34.0, 18.0]]))
+    patch, box = np.zeros((24, 40, 3), np.uint8), np.array([[10.0, 6.0, 34.0, 18.0]])
+    assert _whole(patch, box).tolist() == [[0, 0, 40, 24]]
+    opaque = _half_faded(patch, box)
     assert opaque.tolist() == [[5, 3, 37, 21]]
 
 
@@ -339,3 +341,8 @@ def test_crops_come_from_the_data_given_only(dataset, monkeypatch):
     monkeypatch.setattr("detector.data.paste.read_image", spy)
     list(pasted_ones(paster(train), (80, 80), 20))
     assert opened == {train.images_dir / "0.png"} and train.images_dir.name == "train"
+
+
+def test_a_clone_hides_what_its_whole_patch_covers(dataset):
+    data = dataset(ONE_RARE)
+    assert paster(data, blend="clone").opaque is _whole and paster(data).opaque is _half_faded
