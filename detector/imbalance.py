@@ -19,7 +19,7 @@ from detector.config import Config, ImbalanceConfig, PasteConfig
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.paste import Paster
-from detector.data.resampling import auto_threshold, image_frequencies, repeat_factors, repeat_weights
+from detector.data.resampling import auto_threshold, image_frequencies, image_weights
 from detector.losses.class_alpha import resolve_alpha
 from detector.losses.focal import ALPHA
 from detector.utils.names import shortened
@@ -107,7 +107,8 @@ def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest
         return f"data.sampling stays {config.data.sampling}, as configured"
     frequencies = image_frequencies(data)
     threshold = float(f"{auto_threshold(frequencies)[0]:.4g}")
-    change = exposure(data, repeat_weights(data, repeat_factors(frequencies, threshold))).change
+    weights, _ = image_weights(data, "repeat_factor", threshold)
+    change = exposure(data, weights).change
     gain, name = float(np.median(change[tail]) / change[commonest]), data.class_names[commonest]
     reason = f"shows the rare classes {gain:.1f} times as often, relative to {name}"
     if gain < WORTHWHILE:

@@ -227,6 +227,12 @@ def background_term(x: Tensor, gamma: Factor, weight: Factor) -> tuple[Tensor, T
     return modulation * softplus(x), modulation * (p + gamma * torch.sigmoid(-x) * softplus(x))
 
 
+def soft_cross_entropy(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary cross entropy of logits x and probabilities `target`; and p - target, its derivative."""
+    error = torch.where(x > 0, (1 - target) - torch.sigmoid(-x), torch.sigmoid(x) - target)
+    return target * softplus(-x) + (1 - target) * softplus(x), error
+
+
 def at(factor: Factor, classes: Tensor) -> Factor:
     """The factor of each of `classes`, where it has one a class."""
     return factor[classes] if isinstance(factor, Tensor) and factor.ndim else factor

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.losses.classification import ClassificationLoss, Formula, at, power, softplus
+from detector.losses.classification import ClassificationLoss, Formula, at, power, soft_cross_entropy
 from detector.losses.focal import set_factor
 
 
@@ -31,12 +31,10 @@ class QualityFocal(ClassificationLoss):
 
         def positive_term(x: Tensor, classes: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
             exponent = at(gamma, classes)
-            p, q = torch.sigmoid(x), torch.sigmoid(-x)
-            error = torch.where(x > 0, (1 - quality) - q, p - quality)  # p - y, exact near 0 and near 1
+            entropy, error = soft_cross_entropy(x, quality)
             distance = error.abs().clamp(min=torch.finfo(x.dtype).tiny)  # for exponents below 1
-            entropy = quality * softplus(-x) + (1 - quality) * softplus(x)
             modulation = power(error.abs(), exponent)
-            slope = exponent * power(distance, exponent - 1) * error.sign() * p * q
+            slope = exponent * power(distance, exponent - 1) * error.sign() * torch.sigmoid(x) * torch.sigmoid(-x)
             return (modulation * entropy).to(x.dtype), (modulation * error + slope * entropy).to(x.dtype)
 
         return Formula(gamma, 1.0, positive_term)

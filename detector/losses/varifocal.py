@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.losses.classification import ClassificationLoss, Formula, at, background_term, softplus
+from detector.losses.classification import ClassificationLoss, Formula, at, background_term, soft_cross_entropy
 from detector.losses.focal import set_factor
 
 NEGATIVE_WEIGHT = 0.75
@@ -33,9 +33,7 @@ class Varifocal(ClassificationLoss):
         gamma = self.gamma
 
         def positive_term(x: Tensor, classes: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-            # p - q, exact near 0 and near 1
-            error = torch.where(x > 0, (1 - quality) - torch.sigmoid(-x), torch.sigmoid(x) - quality)
-            entropy = quality * softplus(-x) + (1 - quality) * softplus(x)
+            entropy, error = soft_cross_entropy(x, quality)
             loss, derivative = background_term(x, at(gamma, classes), NEGATIVE_WEIGHT)
             positive = quality > 0
             loss = torch.where(positive, quality * entropy, loss)
