@@ -24,8 +24,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from detector.data.class_groups import GROUPS, class_groups
 from detector.data.coco import load_descriptor, read_coco
-from detector.imbalance import TAIL
 from detector.utils.cli import run
 
 PROJECT = Path(__file__).parent.parent
@@ -74,8 +74,6 @@ ARMS = {
 }  # fmt: skip
 BASELINE = "focal"
 OF_SHAPES = ("alpha, repeat factor, paste two",)  # arms that name classes of shapes
-
-HEAD = 0.5  # of the boxes of the commonest class; the tail is what `imbalance: auto` takes for it
 
 
 def main() -> int:
@@ -175,12 +173,10 @@ def call(command: list[str], **environment: str) -> None:
 def means_of_groups(dataset: str, per_class: dict[str, float]) -> dict[str, float]:
     """Mean AP over the classes of the head, in between, and of the tail, by their boxes in the training split."""
     data = read_coco(load_descriptor(PROJECT / "datasets" / f"{dataset}.yaml").split("train"), bad="drop")
-    counts = dict(zip(data.class_names, data.class_counts().tolist(), strict=True))
-    most = max(counts.values())
-    groups = {"head": [], "medium": [], "tail": []}
+    group_of = dict(zip(data.class_names, class_groups(data.class_counts()), strict=True))
+    groups = {group: [] for group in GROUPS}
     for name, ap in per_class.items():
-        share = counts[name] / most
-        groups["head" if share >= HEAD else "tail" if share < TAIL else "medium"].append(ap)
+        groups[group_of[name]].append(ap)
     return {group: sum(aps) / len(aps) for group, aps in groups.items() if aps}
 
 

@@ -1,6 +1,7 @@
 """`imbalance: auto`: which loss, sampling and pasting suit the classes of a training split, by the rules stated here.
 
-A class of the tail has less than TAIL of the boxes of the commonest class. Without one, nothing is changed. Else:
+A class of the tail (data/class_groups.py) has less than a tenth of the boxes of the commonest class. Without one,
+nothing is changed. Else:
 
 1. The positives of rare classes weigh more: `loss.alpha: effective_number`, with a beta that tells counts apart up to
    a third of the commonest class's, or the default's 1000.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from detector.config import Config, ImbalanceConfig, PasteConfig
+from detector.data.class_groups import TAIL
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.paste import Paster
@@ -24,7 +26,6 @@ from detector.losses.class_alpha import resolve_alpha
 from detector.losses.focal import ALPHA
 from detector.utils.names import shortened
 
-TAIL = 0.1  # of the boxes of the commonest class
 WORTHWHILE = 1.5
 FEW = 100  # boxes
 
