@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from detector.config_file import apply_override, read_with_base
 from detector.config_help import reference_lines, sentence
 from detector.utils.errors import InputError
-from detector.utils.yaml import read_yaml, read_yaml_file
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -294,11 +294,24 @@ class ImbalanceConfig(Section):
     """Choose augment.paste."""
 
 
+class ThresholdConfig(Section):
+    goal: Literal["f_score", "precision", "recall"] = "f_score"
+    """The greatest F-score; or at least `target` of precision or recall, and as much of the other as that leaves."""
+    beta: Positive = 1.0
+    """Of f_score: how much more recall weighs than precision."""
+    target: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of precision or recall."""
+
+
 class EvalConfig(Section):
-    backend: Literal["faster_coco_eval", "pycocotools"] = "faster_coco_eval"
-    """Who computes COCO's metrics: the C++ port or the reference; the figures are the same."""
+    backend: Literal["arrays", "pycocotools"] = "arrays"
+    """Who computes COCO's figures: our own arrays, or the reference, slower; the figures are the same."""
     batch_size: PositiveInt = 8
     """Images a forward pass in evaluation and prediction."""
+    threshold: ThresholdConfig = ThresholdConfig()
+    """How the score that each class is used with (predict, detector.load) is chosen on val."""
+    calibrate: bool = False
+    """Detect with scores that are shares of right detections, as seen on val (isotonic regression by class)."""
 
 
 class Config(Section):
@@ -327,7 +340,7 @@ def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Confi
     Raises InputError (one sentence: file, key path, nearest valid key or the allowed values) on anything wrong.
     """
     path = Path(path)
-    config = validate(_with_base(path), str(path), overrides)
+    config = validate(read_with_base(path), str(path), overrides)
     if config.output_dir is None:
         config.output_dir = str(Path("runs") / path.stem)
     return config
@@ -336,7 +349,7 @@ def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Confi
 def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> Config:
     """A nested dict (from `source`, named in errors), with overrides, as a Config. Raises InputError."""
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as problem:
@@ -352,42 +365,3 @@ def reference() -> str:
     """Every field with its default, above it a comment that says its meaning and type: a valid config file."""
     lines = ["# yaml-language-server: $schema=config.schema.json", *reference_lines(Config, 0)]
     return "\n".join(lines) + "\n"
-
-
-def _with_base(path: Path, child: Path | None = None) -> dict:
-    tree = read_yaml_file(path, "config file")
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if child is not None:
-        raise InputError(f"{path}: `base: {base}` here too, below {child}; one base at most, so copy its lines")
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base: must be the name of one file, got {base!r}")
-    return _merge(_with_base(path.parent / base, child=path), tree)
-
-
-def _merge(base: dict, over: dict) -> dict:
-    """`over` on top of `base`, section by section; {short, long} replaces a number and the reverse."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _apply(tree: dict, override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise InputError(f"{override!r}: an override reads dotted.path=value, e.g. train.epochs=24")
-    try:
-        value = read_yaml(text)
-    except yaml.YAMLError:
-        raise InputError(f"{override!r}: {text!r} is not a YAML value") from None
-    if isinstance(value, dict) and any(entry is None and ":" in str(key) for key, entry in value.items()):
-        raise InputError(f"{override!r}: in YAML a space follows the colon, {{a: b}}; quote the whole for the shell")
-    *parents, leaf = dotted.split(".")
-    for key in parents:
-        if not isinstance(tree.get(key), dict):
-            tree[key] = {}
-        tree = tree[key]
-    tree[leaf] = value

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-from detector.evaluation.coco import Detections
+from detector.evaluation.detections import Detections
 from detector.utils.errors import InputError
 
 Batch = tuple[torch.Tensor, list[dict]]  # images (N, 3, H, W) uint8, N targets

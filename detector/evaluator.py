@@ -16,7 +16,8 @@ from detector.data.coco import CocoData, check_images_exist, load_descriptor, re
 from detector.data.image import read_image
 from detector.data.loader import eval_loader
 from detector.engine import evaluate
-from detector.evaluation.coco import Detections, coco_metrics, coco_results
+from detector.evaluation.coco import coco_metrics
+from detector.evaluation.detections import Detections, coco_results
 from detector.evaluation.draw import contact_sheet, truth_beside_detections
 from detector.evaluation.tables import coco_table, per_class_table
 from detector.utils.errors import InputError

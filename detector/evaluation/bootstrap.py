@@ -1,0 +1,87 @@
+"""How far a figure can be trusted: its spread over images drawn again, with replacement, from those there are.
+
+Images are drawn rather than detections, as those of one image depend on each other (Efron & Tibshirani, An Introduction
+to the Bootstrap, 1993). The intervals are percentiles, a little further out for few images (Hesterberg, What Teachers
+Should Know About the Bootstrap, 2015, "expanded percentile").
+
+In the resamples AP is the plain area under precision and recall. COCO's takes the best precision from each point on;
+of many noisy ones that is too high, by up to half the spread where images are few, and more so in a resample: intervals
+of it were seen to miss the true AP in one case of six rather than of twenty. With many images the two are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from detector.evaluation.average_precision import ClassHits
+from detector.evaluation.matching import IOUS
+
+DRAWS = 1000
+CONFIDENCE = 0.95
+FEW = 10  # objects; a class with fewer is not to be concluded from
+BLOCK = 1 << 22  # numbers at a time
+
+
+def draw_images(num_images: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """(draws, I) float32: how often each image is in each resample. The same for the same arguments, so that figures of
+    several detectors on one dataset can be compared draw by draw."""
+    rng = np.random.default_rng(seed)
+    counts = np.empty((draws, num_images), np.float32, order="F")
+    for row in counts:
+        row[:] = np.bincount(rng.integers(0, num_images, num_images), minlength=num_images)
+    return counts
+
+
+def resampled_ap(hits: Sequence[ClassHits], counts: np.ndarray) -> np.ndarray:
+    """(K, T, draws) AP of each class in each resample `counts` (draws, I); NaN where it has none of its objects."""
+    values = np.empty((len(hits), len(IOUS), len(counts)))
+    for k, of_class in enumerate(hits):
+        size = max(1, BLOCK // max(1, len(of_class.images)))
+        for start in range(0, len(counts), size):
+            block = slice(start, start + size)
+            values[k, :, block] = _resampled_class(of_class, counts[block])
+    return values
+
+
+def _resampled_class(hits: ClassHits, counts: np.ndarray) -> np.ndarray:
+    """(T, draws)"""
+    correction = hits.correction()[0]
+    of_use = (hits.true[0] | (correction != 0)).any(axis=0)
+    true, correction, places = hits.true[0][:, of_use], correction[:, of_use], hits.places[of_use]
+    num_objects = counts @ hits.objects_of_images[0].astype(np.float32)
+    weight = counts.T[hits.images]  # (m, draws), as rows are quicker to choose than columns
+    seen = np.cumsum(weight, axis=0)[places]
+    weight = weight[places]
+    area = np.empty((len(IOUS), len(counts)))
+    for t in range(len(IOUS)):
+        counted = seen
+        if correction[t].any():
+            counted = seen + np.cumsum(weight * correction[t][:, None], axis=0)
+        copies = weight[true[t]]
+        before_half = (copies - 1) / 2  # of several copies of one detection, precision in their middle
+        precision = (np.cumsum(copies, axis=0) - before_half) / np.maximum(counted[true[t]] - before_half, 1)
+        area[t] = (copies * precision).sum(axis=0)
+    return np.where(num_objects > 0, area / np.maximum(num_objects, 1), np.nan)
+
+
+def interval(value: float, resampled: np.ndarray, images: float) -> list[float] | None:
+    """[low, high] that holds the true value with CONFIDENCE; None where the resamples cannot say.
+
+    value: the figure as it is reported, which the interval also holds. resampled (draws,): in each resample, NaN where
+    it is not defined. images: those with any of its objects, of several classes their average number.
+    """
+    valid = resampled[~np.isnan(resampled)]
+    if images < 2 or len(valid) < len(resampled) / 2:
+        return None
+    reach = np.sqrt(images / (images - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, images - 1)
+    low, high = np.percentile(valid, 100 * stats.norm.cdf([-reach, reach])).tolist()
+    return [min(low, value), max(high, value)]
+
+
+def images_with_objects(hits: Sequence[ClassHits]) -> float:
+    """Images that have objects of a class, on average over the classes that have any."""
+    counts = [int((h.objects_of_images[0] > 0).sum()) for h in hits if h.num_objects[0] > 0]
+    return sum(counts) / max(1, len(counts))

@@ -1,0 +1,74 @@
+"""What a detector is used with, chosen on val and kept in its checkpoint: a score for each class, and a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from detector.evaluation.average_precision import ClassHits
+from detector.evaluation.bootstrap import FEW
+from detector.evaluation.calibration import Calibration, fit_calibration
+from detector.evaluation.matching import Matching
+from detector.evaluation.thresholds import Goal, choose_thresholds
+from detector.utils.names import shortened
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """thresholds: (K,) scores below which a detection of the class is not reported; of `borrowed` classes val had too
+    few objects to choose from, of `unreached` ones it is as near to the goal as can be."""
+
+    thresholds: np.ndarray
+    borrowed: list[str]
+    unreached: list[str]
+    goal: Goal
+    calibration: Calibration
+
+    @classmethod
+    def choose(cls, matching: Matching, hits: Sequence[ClassHits], goal: Goal) -> Deployment:
+        names = matching.data.class_names
+        chosen = choose_thresholds(hits, goal)
+        return cls(
+            np.array([t.score for t in chosen]),
+            [name for name, t in zip(names, chosen, strict=True) if not t.own],
+            [name for name, t in zip(names, chosen, strict=True) if not t.reached],
+            goal,
+            fit_calibration(matching),
+        )
+
+    def lines(self) -> list[str]:
+        """What to know before relying on the thresholds."""
+        lines = []
+        if self.borrowed:
+            lines.append(
+                f"thresholds: val has fewer than {FEW} objects of {shortened(self.borrowed)}, too few to choose from: "
+                "the score that suits all classes together is used for them"
+            )
+        if self.unreached:
+            lines.append(
+                f"thresholds: no score of {shortened(self.unreached)} has a {self.goal.figure} of {self.goal.target:g} "
+                "on val; the nearest is used"
+            )
+        return lines
+
+    def state(self) -> dict:
+        """Plain numbers for a checkpoint."""
+        return {
+            "thresholds": self.thresholds.tolist(),
+            "borrowed": self.borrowed,
+            "unreached": self.unreached,
+            "goal": asdict(self.goal),
+            "calibration": self.calibration.state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict) -> Deployment:
+        return cls(
+            np.array(state["thresholds"]),
+            state["borrowed"],
+            state["unreached"],
+            Goal(**state["goal"]),
+            Calibration.from_state(state["calibration"]),
+        )
