@@ -16,8 +16,10 @@ from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
 from detector.utils.signals import StopRequest
 
-FORMAT = 1  # raised when the contents change meaning
-CONTENTS = ("format", "model", "config", "class_names", "category_ids")  # of every checkpoint; `last` has more
+FORMAT = 2  # raised when the contents change meaning; `_upgraded` reads the older ones
+# Of every checkpoint. Those of this format also have class_counts (boxes of each class in training) and deployment (see
+# evaluation/deployment.py; None before an evaluation), and `last` has all that a training needs to go on.
+CONTENTS = ("format", "model", "config", "class_names", "category_ids")
 
 
 def save(path: Path, state: dict) -> None:
@@ -42,8 +44,7 @@ def load(path: Path) -> dict:
     state = read_torch_file(path)
     if not _is_checkpoint(state):
         raise InputError(f"{path}: not a checkpoint of this project (it has not all of {', '.join(CONTENTS)})")
-    _check_format(state, path)
-    return state
+    return _upgraded(state, path)
 
 
 def find(source: Path) -> Path:
@@ -66,7 +67,7 @@ def read_detector(source: str) -> Weights:
     contents = read_file(path)
     if not _is_checkpoint(contents):
         return recognised(as_state_dict(contents, path), str(path))
-    _check_format(contents, path)
+    contents = _upgraded(contents, path)
     names = contents["class_names"]
     ids = dict(zip(names, contents["category_ids"], strict=True))
     settings = contents["config"]["model"]
@@ -88,6 +89,12 @@ def _is_checkpoint(state: object) -> bool:
     return isinstance(state, dict) and set(CONTENTS) <= state.keys() and isinstance(state["config"], dict)
 
 
-def _check_format(state: dict, path: Path) -> None:
+def _upgraded(state: dict, path: Path) -> dict:
+    """A checkpoint of an older format as one of this. Raises InputError for an unknown format."""
     if state["format"] not in range(1, FORMAT + 1):
         raise InputError(f"{path}: format {state['format']!r} is not one that this version reads (1 to {FORMAT})")
+    if state["format"] == 1:
+        if state["config"].get("eval", {}).get("backend") == "faster_coco_eval":  # no longer there
+            del state["config"]["eval"]["backend"]
+        state |= {"class_counts": None, "deployment": None}
+    return state | {"format": FORMAT}

@@ -295,7 +295,7 @@ class ImbalanceConfig(Section):
 
 
 class ThresholdConfig(Section):
-    goal: Literal["f_score", "precision", "recall"] = "f_score"
+    figure: Literal["f_score", "precision", "recall"] = "f_score"
     """The greatest F-score; or at least `target` of precision or recall, and as much of the other as that leaves."""
     beta: Positive = 1.0
     """Of f_score: how much more recall weighs than precision."""

@@ -1,4 +1,4 @@
-"""Evaluate a detector on one split of a dataset: detections, COCO's figures, and the files they go to."""
+"""Evaluate a detector on one split of a dataset: detections, what is to be said of them, and the files it goes to."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from detector import checkpoint
 from detector.config import Config
 from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
 from detector.data.image import read_image
 from detector.data.loader import eval_loader
 from detector.engine import evaluate
-from detector.evaluation.coco import coco_metrics
+from detector.evaluation.analysis import Analysis, analyse
+from detector.evaluation.average_precision import hits_by_class
+from detector.evaluation.coco import pycocotools_metrics
+from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections, coco_results
 from detector.evaluation.draw import contact_sheet, truth_beside_detections
-from detector.evaluation.tables import coco_table, per_class_table
+from detector.evaluation.matching import match
+from detector.evaluation.tables import tables
+from detector.evaluation.thresholds import Goal
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
@@ -83,26 +89,68 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     """Evaluate a loaded detector on a split, print the tables, write the files; returns the metrics.
 
     The files go to eval/<split>/ of the run directory, or of `output_dir` for a CONFIG; with another `dataset`, to
-    eval/<split>-<its name>/. Classes are matched by name. Raises InputError.
+    eval/<split>-<its name>/. Classes are matched by name. On its own val split, thresholds for another `eval.threshold`
+    than its checkpoint was given are chosen anew and kept there. Raises InputError.
     """
-    descriptor = load_descriptor(dataset or detector.config.data.dataset)
-    data = read_coco(descriptor.split(split), descriptor.classes, detector.config.data.bad_annotations)
+    config = detector.config
+    descriptor = load_descriptor(dataset or config.data.dataset)
+    data = read_coco(descriptor.split(split), descriptor.classes, config.data.bad_annotations)
     check_images_exist(data)
     for reason, count in data.dropped.items():
         console.print(f"{count} annotations left out: {reason}")
     new_labels = _labels_in(data, detector.class_names)
-    detections = detect_split(detector.model, detector.postprocess, data, detector.config, detector.device)
+    detections = detect_split(detector.model, detector.postprocess, data, config, detector.device)
     labels = new_labels[detections.labels]
     detections = replace(detections, labels=labels).select(labels >= 0)
-    metrics = coco_metrics(detections, data, detector.config.eval.backend)
+    if split == "val" and dataset is None and data.class_names == detector.class_names:
+        detector = _with_thresholds(detector, source, detections, data)
+    analysis = _analyse(detector, detections, data, new_labels)
     directory = (
-        run_directory_of(Path(source), detector.config)
+        run_directory_of(Path(source), config)
         / "eval"
         / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     )
-    write_evaluation(directory, detections, data, metrics, draw_samples(detections, data))
-    console.print(f"{coco_table(metrics)}\n{per_class_table(metrics)}\nwritten to {directory}")
-    return metrics
+    write_evaluation(directory, detections, data, analysis.metrics, draw_samples(detections, data))
+    console.print(f"{tables(analysis.metrics)}\nwritten to {directory}")
+    return analysis.metrics
+
+
+def _with_thresholds(detector: Detector, source: str, detections: Detections, data: CocoData) -> Detector:
+    """The detector with thresholds for the goal of its configuration: those it has, or new ones, kept for the next."""
+    goal = Goal(**detector.config.eval.threshold.model_dump())
+    if detector.deployment and detector.deployment.goal == goal:
+        return detector
+    matching = match(detections, data)
+    deployment = Deployment.choose(matching, hits_by_class(matching), goal)
+    for line in deployment.lines():
+        console.print(line)
+    if Path(source).suffix not in (".yaml", ".yml"):
+        path = checkpoint.find(Path(source))
+        checkpoint.save(path, {**checkpoint.load(path), "deployment": deployment.state()})
+        console.print(f"thresholds chosen on val, for {goal}, kept in {path}")
+    return replace(detector, deployment=deployment)
+
+
+def _analyse(detector: Detector, detections: Detections, data: CocoData, new_labels: np.ndarray) -> Analysis:
+    """With what the detector's checkpoint says, in the labels of the data."""
+    counts = thresholds = None
+    known, labels = new_labels >= 0, new_labels[new_labels >= 0]
+    if detector.class_counts is not None:
+        counts = np.zeros(len(data.class_names), np.int64)
+        counts[labels] = np.array(detector.class_counts)[known]
+    if detector.deployment:
+        thresholds = np.ones(len(data.class_names))
+        thresholds[labels] = detector.deployment.thresholds[known]
+    goal = Goal(**detector.config.eval.threshold.model_dump())
+    analysis = analyse(match(detections, data), train_counts=counts, goal=goal, scores=thresholds)
+    for name in set(detector.deployment.borrowed if detector.deployment else ()) & analysis.metrics["per_class"].keys():
+        analysis.metrics["per_class"][name]["own"] = False
+    if detector.config.eval.backend == "pycocotools":
+        reference = pycocotools_metrics(detections, data)
+        for name, row in reference.pop("per_class").items():
+            analysis.metrics["per_class"][name] |= row
+        analysis.metrics |= reference
+    return analysis
 
 
 def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from detector.data.coco import load_descriptor, read_coco
 from detector.data.image import read_image, to_rgb, turned_upright
 from detector.data.loader import collate
 from detector.data.transforms import Transform, build_transform, letterbox
+from detector.evaluation.deployment import Deployment
 from detector.models.build import build_model, build_postprocess
 from detector.models.files import load_strictly
 from detector.models.postprocess import Postprocess
@@ -30,7 +31,10 @@ ImageLike = str | Path | Image.Image | np.ndarray
 
 @dataclass
 class Detector:
-    """A model with what is needed to use it: its classes, the configuration it was trained with, and a device."""
+    """A model with what is needed to use it: its classes, the configuration it was trained with, and a device.
+
+    What it reports is what reaches `thresholds` (K,), where there are any: those chosen on val, or the caller's.
+    """
 
     model: RetinaNet
     class_names: list[str]
@@ -38,6 +42,9 @@ class Detector:
     config: Config
     device: torch.device
     postprocess: Postprocess
+    class_counts: list[int] | None = None  # boxes of each class in training, where known
+    deployment: Deployment | None = None  # as its checkpoint has it
+    thresholds: np.ndarray | None = None
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> dict | list[dict]:
         """Detect objects in an image (a path, a PIL image or an (H, W, 3) uint8 RGB array) or in a list of them.
@@ -60,22 +67,49 @@ class Detector:
             sizes = [t["size"] for t in targets]
             outputs = self.model(batch.to(self.device), sizes)
             for found in self.postprocess(outputs, sizes, [t["orig_size"] for t in targets]):
-                arrays = {key: found[key].cpu().numpy() for key in ("boxes", "scores", "labels")}
+                arrays = self._reported({key: found[key].cpu().numpy() for key in ("boxes", "scores", "labels")})
                 yield arrays | {"names": [self.class_names[label] for label in arrays["labels"]]}
 
+    def _reported(self, found: dict) -> dict:
+        """Those of the detections that reach their class's threshold, calibrated where `eval.calibrate` says so."""
+        scores, labels = found["scores"], found["labels"]
+        if self.thresholds is not None:
+            keep = scores >= self.thresholds[labels]
+            found = {key: values[keep] for key, values in found.items()}
+        if self.config.eval.calibrate and self.deployment:
+            scores = self.deployment.calibration(found["scores"], found["labels"])
+            order = np.argsort(-scores, kind="stable")
+            found = {key: values[order] for key, values in {**found, "scores": scores}.items()}
+        return found
 
-def load(source: str | Path, device: str = "auto", overrides: Sequence[str] = ()) -> Detector:
+
+def load(
+    source: str | Path, device: str = "auto", overrides: Sequence[str] = (), threshold: float | None = None
+) -> Detector:
     """A detector from a run directory (its best checkpoint), a checkpoint file, or a CONFIG whose `model.weights`
     names a whole detector (for all classes it knows; where it does not name them, those of the dataset's val split).
 
-    overrides: dotted.path=value on its configuration. Raises InputError.
+    overrides: dotted.path=value on its configuration. threshold: the score, before any calibration, to report a
+    detection from; None = those of each class that were chosen on val, or all scores where the checkpoint has none.
+    Raises InputError.
     """
-    source = Path(source)
+    if threshold is not None:
+        overrides = [*overrides, f"model.postprocess.score_threshold={threshold}"]
+    detector = _load(Path(source), device, overrides)
+    if threshold is not None or detector.deployment is None:
+        return detector
+    return replace(detector, thresholds=detector.deployment.thresholds)
+
+
+def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
+    class_counts = deployment = None
     if source.suffix in (".yaml", ".yml"):
         config = load_config(source, overrides)
         model, classes = _from_weights(config, source)
     else:
         state = checkpoint.load(checkpoint.find(source))
+        class_counts = state["class_counts"]
+        deployment = Deployment.from_state(state["deployment"]) if state["deployment"] else None
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
         # it was trained on a device of its own time and machine
         config = validate({**state["config"], "device": "auto"}, str(source), overrides)
@@ -84,7 +118,7 @@ def load(source: str | Path, device: str = "auto", overrides: Sequence[str] = ()
     place = resolve_device(config.device if device == "auto" else device)
     model.to(place, memory_format=torch.channels_last).eval()
     postprocess = build_postprocess(config.model.postprocess)
-    return Detector(model, list(classes), list(classes.values()), config, place, postprocess)
+    return Detector(model, list(classes), list(classes.values()), config, place, postprocess, class_counts, deployment)
 
 
 def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import glob
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from detector.data.image import read_image
 from detector.evaluation.draw import draw_boxes
-from detector.inference import load
+from detector.inference import Detector, load
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
 from detector.utils.nearest import did_you_mean
@@ -40,17 +42,23 @@ def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshold: float, device: str) -> None:
+UNCHOSEN = 0.3  # the score to report from, where a checkpoint has no thresholds
+
+
+def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshold: float | None, device: str) -> None:
     """Write every image of `find_images` with its detections drawn, and detections.json, into `output`.
 
     detections.json: COCO results format (image_id: number of the image from 1, category_id: the training data's own,
-    bbox: xywh in original pixels) with file_name and category_name; scores above `threshold`. Raises InputError.
+    bbox: xywh in original pixels) with file_name and category_name. threshold: the score to report from; None = those
+    chosen on val for each class, or UNCHOSEN. Raises InputError.
     """
     pictures = [output / name for name in _distinct_names([below for _, below in images])]
     originals = {path.resolve() for path, _ in images}
     if any(picture.resolve() in originals for picture in pictures):
         raise InputError(f"--output {output}: would write over the images themselves; name another folder")
-    detector = load(source, device=device, overrides=[f"model.postprocess.score_threshold={threshold}"])
+    detector = load(source, device=device, threshold=threshold)
+    if threshold is None:
+        detector = _with_thresholds(detector)
     output.mkdir(parents=True, exist_ok=True)
     results: list[dict] = []
     with progress_bar() as bar:
@@ -64,6 +72,21 @@ def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshol
             bar.advance(task)
     (output / "detections.json").write_text(json.dumps(results, indent=1))
     console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'} and pictures")
+
+
+def _with_thresholds(detector: Detector) -> Detector:
+    """The detector, and a sentence on the scores it reports from."""
+    if detector.deployment is None:
+        console.print(f"no thresholds were chosen for this detector: scores from {UNCHOSEN} on are reported")
+        return replace(detector, thresholds=np.full(len(detector.class_names), UNCHOSEN))
+    scores = detector.thresholds
+    console.print(
+        f"scores from {scores.min():.2f} to {scores.max():.2f} on are reported, as chosen for each class on val for "
+        f"{detector.deployment.goal} (--threshold for another)"
+    )
+    for line in detector.deployment.lines():
+        console.print(line)
+    return detector
 
 
 def _results(found: dict, number: int, file_name: str, category_ids: list[int]) -> list[dict]:

@@ -2,118 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel
 
 from detector import checkpoint, imbalance
 from detector.batch_size import choose_batch_size
 from detector.config import Config, TrainConfig
-from detector.data.coco import CocoData
 from detector.data.loader import Loader
 from detector.engine import train_one_epoch
-from detector.evaluation.coco import coco_metrics, value_of
-from detector.evaluation.draw import plot_curves
-from detector.evaluation.tables import coco_table, per_class_table
-from detector.evaluator import detect_split, draw_samples, write_evaluation
 from detector.losses.class_alpha import alpha_table
 from detector.losses.class_statistics import ClassStatistics, sample_every
-from detector.losses.criterion import Criterion, build_criterion
+from detector.losses.criterion import build_criterion
 from detector.models import freeze
-from detector.models.build import build_model, build_postprocess
-from detector.models.files import load_strictly
+from detector.models.build import build_model
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import LOGITS, Transfer
-from detector.monitor import plot_classes, remedies, warnings_of
+from detector.monitor import remedies, warnings_of
 from detector.optim import build_ema, build_optimizer, build_schedule, scaled_lr
+from detector.run import Progress, Run, Training
 from detector.run_directory import RunDirectory, check_same_data
 from detector.training_data import build_loader, read_training_data
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
-from detector.utils.logging import RunLog, progress_bar
+from detector.utils.logging import progress_bar
 from detector.utils.names import shortened
 from detector.utils.seed import seed_everything
 from detector.utils.signals import StopRequest
-
-
-@dataclass
-class Progress:
-    """Where a training stands: `batch` batches of epoch `epoch` are done, `step` optimizer steps in all."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    evaluated: int = 0  # epochs done at the last evaluation; -1: the weights it starts from are to be evaluated first
-    best: float = -math.inf  # value of `train.metric`
-    best_epoch: int = 0
-    split: int = 1  # parts that a batch must be computed in, for want of memory
-
-
-STATEFUL = ("criterion", "optimizer", "schedule", "scaler")
-
-
-@dataclass
-class Training:
-    """What moves during a training: all that a checkpoint holds of it."""
-
-    model: RetinaNet
-    ema: AveragedModel | None
-    criterion: Criterion
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler
-    progress: Progress = field(default_factory=Progress)
-
-    @property
-    def detector(self) -> RetinaNet:
-        """The model that is evaluated and used: the average, where there is one."""
-        return self.ema.module if self.ema else self.model
-
-    def state(self) -> dict:
-        parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
-        if self.ema:
-            parts |= {"unaveraged": self.model.state_dict(), "averaged": int(self.ema.n_averaged)}
-        return {"model": self.detector.state_dict(), **parts, "progress": asdict(self.progress)}
-
-    def load(self, state: dict, source: str) -> None:
-        load_strictly(self.detector, state["model"], source=source)
-        if self.ema:
-            load_strictly(self.model, state["unaveraged"], source=source)
-            self.ema.n_averaged.fill_(state["averaged"])
-        try:
-            for key in STATEFUL:
-                getattr(self, key).load_state_dict(state[key])
-            self.progress = Progress(**state["progress"])
-        except (KeyError, RuntimeError, TypeError):
-            raise InputError(f"{source}: begun by another version; start a new run, model.weights={source}") from None
-
-
-@dataclass(frozen=True)
-class Run:
-    """What stays the same during a training."""
-
-    config: Config
-    directory: RunDirectory
-    train: CocoData
-    val: CocoData
-    device: torch.device
-    autocast: torch.dtype | None
-    frozen: list[str]  # parts, as in `train.freeze`
-    log: RunLog
-
-    def save(self, path: Path, state: dict) -> None:
-        data = {
-            "class_names": self.train.class_names,
-            "category_ids": self.train.category_ids.tolist(),
-            "num_images": len(self.train),
-        }
-        checkpoint.save(path, {"config": self.config.model_dump(), **data, **state})
+from detector.validation import conclude, evaluate_epoch
 
 
 def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int:
@@ -161,7 +79,7 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     _introduce(run, training, notes, precision, total_steps)
     stopped_by = _run_epochs(run, training, loader)
     if not stopped_by:
-        _conclude(run, progress)
+        conclude(run, progress, _ran_out_of_patience(progress, settings))
     log.close()
     return 128 + stopped_by if stopped_by else 0
 
@@ -238,7 +156,7 @@ def _run_epochs(run: Run, training: Training, loader: Loader) -> int | None:
     progress, settings = training.progress, run.config.train
     while not _is_finished(progress, settings):
         if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
-            _evaluate(run, training)
+            evaluate_epoch(run, training)
             run.save(run.directory.last, training.state())
             continue
         freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
@@ -328,37 +246,3 @@ def _note_split(split: int, model: RetinaNet, progress: Progress, run: Run) -> N
             f"{run.config.train.batch_size} images do not fit into the memory of {run.device}: "
             f"computed in {split} parts from step {progress.step} on, {same}"
         )
-
-
-def _evaluate(run: Run, training: Training) -> None:
-    """Figures and pictures of val; the checkpoint, files and table of the best so far are kept."""
-    progress, directory, log = training.progress, run.directory, run.log
-    postprocess = build_postprocess(run.config.model.postprocess)
-    detections = detect_split(training.detector, postprocess, run.val, run.config, run.device)
-    metrics = coco_metrics(detections, run.val, run.config.eval.backend)
-    log.numbers("eval", progress.step, progress.epoch, metrics)
-    samples = draw_samples(detections, run.val)
-    log.picture("val: truth, detections", progress.step, samples)
-    before = "" if progress.epoch else "before the first step: "
-    log.say(f"  {before}val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
-    value = value_of(metrics, run.config.train.metric)
-    if value > progress.best:
-        progress.best, progress.best_epoch = value, progress.epoch
-        run.save(directory.best, {"model": training.detector.state_dict()})
-        write_evaluation(directory.evaluation, detections, run.val, metrics, samples)
-    progress.evaluated = progress.epoch
-    plot_curves(directory.metrics, directory.curves)
-    plot_classes(directory.metrics, directory.class_curves)
-
-
-def _conclude(run: Run, progress: Progress) -> None:
-    """The tables of the best evaluation, and where to look."""
-    settings, directory, log = run.config.train, run.directory, run.log
-    if _ran_out_of_patience(progress, settings):
-        log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
-    metrics = json.loads((directory.evaluation / "metrics.json").read_text())
-    log.say(f"{coco_table(metrics)}\n{per_class_table(metrics)}")
-    log.say(
-        f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"
-    )
-    log.say(f"on val. Figures and pictures: {directory.evaluation}; curves: {directory.curves}")

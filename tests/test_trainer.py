@@ -8,7 +8,7 @@ import torch
 
 from detector import checkpoint
 from detector.config import load_config
-from detector.evaluation.coco import SUMMARY
+from detector.evaluation.average_precision import SUMMARY
 from detector.trainer import fit
 from detector.utils.errors import InputError
 

@@ -15,10 +15,10 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN", help="run directory, checkpoint or CONFIG")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders (searched through), globs")
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder to write to (default: out/)")
-    parser.add_argument("--threshold", type=float, default=0.3, help="report scores above this (default: 0.3)")
+    parser.add_argument("--threshold", type=float, help="scores to report from (default: as chosen on val)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     args = parser.parse_intermixed_args()
-    if not 0 <= args.threshold <= 1:
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
         parser.error(f"--threshold {args.threshold} is not between 0 and 1")
 
     from detector.predictor import find_images, predict

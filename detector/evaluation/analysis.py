@@ -8,19 +8,12 @@ import numpy as np
 
 from detector.data.class_groups import GROUPS, class_groups
 from detector.data.coco import CocoData
-from detector.evaluation.average_precision import (
-    ClassHits,
-    coco_figures,
-    hits_by_class,
-    mean_of,
-    precision_at_recalls,
-)
+from detector.evaluation.average_precision import ClassHits, coco_figures, hits_by_class, mean_of, precision_at_recalls
 from detector.evaluation.bootstrap import FEW, draw_images, images_with_objects, interval, resampled_ap
 from detector.evaluation.calibration import calibration_bins, d_ece, fit_calibration
 from detector.evaluation.confusion import confusion_matrix
-from detector.evaluation.detections import Detections
 from detector.evaluation.errors import Errors, error_costs, find_errors
-from detector.evaluation.matching import Matching, match
+from detector.evaluation.matching import Matching
 from detector.evaluation.thresholds import Goal, Threshold, choose_thresholds, thresholds_at
 
 
@@ -34,8 +27,7 @@ class Analysis:
 
 
 def analyse(
-    detections: Detections,
-    data: CocoData,
+    matching: Matching,
     *,
     train_counts: np.ndarray | None,
     goal: Goal,
@@ -46,7 +38,7 @@ def analyse(
     train_counts: (K,) boxes of each class in training, by which classes are head, medium or tail; None = unknown, by
     the objects here. scores: (K,) thresholds the detector is used with; None = chosen here, for `goal`.
     """
-    matching = match(detections, data)
+    data = matching.data
     hits = hits_by_class(matching)
     errors = find_errors(matching)
     metrics = coco_figures(hits, data.class_names)

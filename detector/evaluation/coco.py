@@ -15,11 +15,13 @@ from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
 
-def coco_metrics(detections: Detections, data: CocoData) -> dict:
+def coco_metrics(detections: Detections, data: CocoData, backend: str = "arrays") -> dict:
     """The twelve COCO figures and `per_class`: class name -> {AP, AP50, num_gt}.
 
-    A figure with no ground truth to take it from is -1, as COCO has it.
+    A figure with no ground truth to take it from is -1, as COCO has it. backend: arrays or pycocotools.
     """
+    if backend == "pycocotools":
+        return pycocotools_metrics(detections, data)
     return coco_figures(hits_by_class(match(detections, data)), data.class_names)
 
 

@@ -48,8 +48,7 @@ class Deployment:
             )
         if self.unreached:
             lines.append(
-                f"thresholds: no score of {shortened(self.unreached)} has a {self.goal.figure} of {self.goal.target:g} "
-                "on val; the nearest is used"
+                f"thresholds: no score gives {shortened(self.unreached)} {self.goal} on val; the nearest is used"
             )
         return lines
 

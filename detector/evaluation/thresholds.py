@@ -23,6 +23,11 @@ class Goal:
     beta: float = 1.0
     target: float = 0.9
 
+    def __str__(self) -> str:
+        if self.figure == "f_score":
+            return f"the greatest F-score (beta {self.beta:g})"
+        return f"a {self.figure} of {self.target:g}"
+
     def f_score(self, precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
         weighted = self.beta**2 * precision + recall
         return (1 + self.beta**2) * precision * recall / np.where(weighted > 0, weighted, 1)

@@ -1,0 +1,96 @@
+"""A training under way: what moves in it, which a checkpoint keeps, and what does not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from detector import checkpoint
+from detector.config import Config
+from detector.data.coco import CocoData
+from detector.losses.criterion import Criterion
+from detector.models.files import load_strictly
+from detector.models.retinanet import RetinaNet
+from detector.run_directory import RunDirectory
+from detector.utils.errors import InputError
+from detector.utils.logging import RunLog
+
+
+@dataclass
+class Progress:
+    """Where a training stands: `batch` batches of epoch `epoch` are done, `step` optimizer steps in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    evaluated: int = 0  # epochs done at the last evaluation; -1: the weights it starts from are to be evaluated first
+    best: float = -math.inf  # value of `train.metric`
+    best_epoch: int = 0
+    split: int = 1  # parts that a batch must be computed in, for want of memory
+
+
+STATEFUL = ("criterion", "optimizer", "schedule", "scaler")
+
+
+@dataclass
+class Training:
+    """What moves during a training: all that a checkpoint holds of it."""
+
+    model: RetinaNet
+    ema: AveragedModel | None
+    criterion: Criterion
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def detector(self) -> RetinaNet:
+        """The model that is evaluated and used: the average, where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def state(self) -> dict:
+        parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
+        if self.ema:
+            parts |= {"unaveraged": self.model.state_dict(), "averaged": int(self.ema.n_averaged)}
+        return {"model": self.detector.state_dict(), **parts, "progress": asdict(self.progress)}
+
+    def load(self, state: dict, source: str) -> None:
+        load_strictly(self.detector, state["model"], source=source)
+        if self.ema:
+            load_strictly(self.model, state["unaveraged"], source=source)
+            self.ema.n_averaged.fill_(state["averaged"])
+        try:
+            for key in STATEFUL:
+                getattr(self, key).load_state_dict(state[key])
+            self.progress = Progress(**state["progress"])
+        except (KeyError, RuntimeError, TypeError):
+            raise InputError(f"{source}: begun by another version; start a new run, model.weights={source}") from None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during a training."""
+
+    config: Config
+    directory: RunDirectory
+    train: CocoData
+    val: CocoData
+    device: torch.device
+    autocast: torch.dtype | None
+    frozen: list[str]  # parts, as in `train.freeze`
+    log: RunLog
+
+    def save(self, path: Path, state: dict) -> None:
+        data = {
+            "class_names": self.train.class_names,
+            "category_ids": self.train.category_ids.tolist(),
+            "class_counts": self.train.class_counts().tolist(),
+            "num_images": len(self.train),
+            "deployment": None,  # unless `state` has one
+        }
+        checkpoint.save(path, {"config": self.config.model_dump(), **data, **state})

@@ -1,0 +1,61 @@
+"""What a training does on val: after an epoch, and when it is over."""
+
+from __future__ import annotations
+
+import json
+
+from detector.evaluation.analysis import analyse
+from detector.evaluation.average_precision import hits_by_class
+from detector.evaluation.coco import coco_metrics, value_of
+from detector.evaluation.deployment import Deployment
+from detector.evaluation.detections import Detections
+from detector.evaluation.draw import plot_curves
+from detector.evaluation.matching import match
+from detector.evaluation.tables import tables
+from detector.evaluation.thresholds import Goal
+from detector.evaluator import detect_split, draw_samples, write_evaluation
+from detector.models.build import build_postprocess
+from detector.monitor import plot_classes
+from detector.run import Progress, Run, Training
+
+
+def evaluate_epoch(run: Run, training: Training) -> None:
+    """Figures and pictures of val; the checkpoint, files and thresholds of the best so far are kept."""
+    progress, directory, log = training.progress, run.directory, run.log
+    postprocess = build_postprocess(run.config.model.postprocess)
+    detections = detect_split(training.detector, postprocess, run.val, run.config, run.device)
+    metrics = coco_metrics(detections, run.val, run.config.eval.backend)
+    log.numbers("eval", progress.step, progress.epoch, metrics)
+    samples = draw_samples(detections, run.val)
+    log.picture("val: truth, detections", progress.step, samples)
+    before = "" if progress.epoch else "before the first step: "
+    log.say(f"  {before}val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
+    value = value_of(metrics, run.config.train.metric)
+    if value > progress.best:
+        progress.best, progress.best_epoch = value, progress.epoch
+        _keep_best(run, training, detections, samples)
+    progress.evaluated = progress.epoch
+    plot_curves(directory.metrics, directory.curves)
+    plot_classes(directory.metrics, directory.class_curves)
+
+
+def _keep_best(run: Run, training: Training, detections: Detections, samples) -> None:
+    goal = Goal(**run.config.eval.threshold.model_dump())
+    matching = match(detections, run.val)
+    deployment = Deployment.choose(matching, hits_by_class(matching), goal)
+    run.save(run.directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
+    analysis = analyse(matching, train_counts=run.train.class_counts(), goal=goal)
+    write_evaluation(run.directory.evaluation, detections, run.val, analysis.metrics, samples)
+
+
+def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
+    """The tables of the best evaluation, and where to look."""
+    settings, directory, log = run.config.train, run.directory, run.log
+    if stopped_early:
+        log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
+    metrics = json.loads((directory.evaluation / "metrics.json").read_text())
+    log.say(tables(metrics))
+    log.say(
+        f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"
+    )
+    log.say(f"on val. Figures and pictures: {directory.evaluation}; curves: {directory.curves}")
