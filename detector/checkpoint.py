@@ -17,8 +17,8 @@ from detector.utils.errors import InputError
 from detector.utils.signals import StopRequest
 
 FORMAT = 2  # raised when the contents change meaning; `_upgraded` reads the older ones
-# Of every checkpoint. Those of this format also have class_counts (boxes of each class in training) and deployment (see
-# evaluation/deployment.py; None before an evaluation), and `last` has all that a training needs to go on.
+# Of every checkpoint. Those of a training also have class_counts (boxes of each class) and, since format 2, deployment
+# (evaluation/deployment.py; None before an evaluation); `last` has all that a training needs to go on.
 CONTENTS = ("format", "model", "config", "class_names", "category_ids")
 
 
@@ -93,8 +93,6 @@ def _upgraded(state: dict, path: Path) -> dict:
     """A checkpoint of an older format as one of this. Raises InputError for an unknown format."""
     if state["format"] not in range(1, FORMAT + 1):
         raise InputError(f"{path}: format {state['format']!r} is not one that this version reads (1 to {FORMAT})")
-    if state["format"] == 1:
-        if state["config"].get("eval", {}).get("backend") == "faster_coco_eval":  # no longer there
-            del state["config"]["eval"]["backend"]
-        state |= {"class_counts": None, "deployment": None}
+    if state["config"].get("eval", {}).get("backend") == "faster_coco_eval":  # of format 1, no longer there
+        del state["config"]["eval"]["backend"]
     return state | {"format": FORMAT}

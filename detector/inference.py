@@ -108,8 +108,8 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
         model, classes = _from_weights(config, source)
     else:
         state = checkpoint.load(checkpoint.find(source))
-        class_counts = state["class_counts"]
-        deployment = Deployment.from_state(state["deployment"]) if state["deployment"] else None
+        class_counts = state.get("class_counts")
+        deployment = Deployment.from_state(state["deployment"]) if state.get("deployment") else None
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
         # it was trained on a device of its own time and machine
         config = validate({**state["config"], "device": "auto"}, str(source), overrides)

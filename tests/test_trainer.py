@@ -151,7 +151,9 @@ def test_starting_from_a_run_of_the_same_classes_evaluates_to_its_figures(train)
     first, *_ = records(new, "eval")
     assert (first["epoch"], first["step"]) == (0, 0)
     best = json.loads((old / "eval" / "val" / "metrics.json").read_text())
-    assert {key: first[key] for key in best} == best and best["AR100"] > 0
+    assert {key: first[key] for key in SUMMARY} == {key: best[key] for key in SUMMARY} and best["AR100"] > 0
+    for name, row in first["per_class"].items():
+        assert {key: best["per_class"][name][key] for key in row} == row
     assert "before the first step: val AP" in (new / "log.txt").read_text()
 
 
@@ -167,7 +169,7 @@ def test_a_run_killed_while_evaluating_says_each_evaluation_once(train, monkeypa
         raise RuntimeError("killed")
 
     with monkeypatch.context() as context:
-        context.setattr("detector.trainer.plot_curves", die)  # its line is written, the checkpoint is not
+        context.setattr("detector.validation.plot_curves", die)  # its line is written, the checkpoint is not
         with pytest.raises(RuntimeError, match="killed"):
             train("run")
     run = train("run", resume=True)

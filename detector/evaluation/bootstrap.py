@@ -71,7 +71,7 @@ def interval(value: float, resampled: np.ndarray, images: float) -> list[float] 
     """[low, high] that holds the true value with CONFIDENCE; None where the resamples cannot say.
 
     value: the figure as it is reported, which the interval also holds. resampled (draws,): in each resample, NaN where
-    it is not defined. images: those with any of its objects, of several classes their average number.
+    it is not defined. images: see images_with_objects.
     """
     valid = resampled[~np.isnan(resampled)]
     if images < 2 or len(valid) < len(resampled) / 2:
@@ -82,6 +82,7 @@ def interval(value: float, resampled: np.ndarray, images: float) -> list[float] 
 
 
 def images_with_objects(hits: Sequence[ClassHits]) -> float:
-    """Images that have objects of a class, on average over the classes that have any."""
+    """Images that have objects of a class; of several classes the harmonic mean, as the mean of their APs varies as the
+    rarest of them do. 0 without any object."""
     counts = [int((h.objects_of_images[0] > 0).sum()) for h in hits if h.num_objects[0] > 0]
-    return sum(counts) / max(1, len(counts))
+    return len(counts) / sum(1 / n for n in counts) if counts else 0
