@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]  # training refuses or is spoilt; look at it; good to know
+
+EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,29 @@ class Finding:
     message: str  # a sentence: what is wrong
     advice: str  # a sentence: what to do about it
     examples: list[Example] = field(default_factory=list)
+
+
+def found(
+    severity: Severity,
+    check: str,
+    split: str,
+    cases: Sequence,
+    message: str,
+    advice: str,
+    example: Callable[[Any], Example | str] = str,
+) -> list[Finding]:
+    """The finding of these cases, with the first of them as examples; none where there is no case.
+
+    message: `{n}` in it becomes the number of cases.
+    """
+    if len(cases) == 0:
+        return []
+    examples = [example(case) for case in cases[:EXAMPLES]]
+    examples = [Example(_printable(e)) if isinstance(e, str) else e for e in examples]
+    text = _printable(message.replace("{n}", str(len(cases))))
+    return [Finding(severity, check, split, len(cases), text, _printable(advice), examples)]
+
+
+def _printable(text: str) -> str:
+    """Names of a broken file may hold half a character (a lone surrogate), which no file or terminal takes."""
+    return text.encode(errors="backslashreplace").decode()
