@@ -99,12 +99,13 @@ def _kept(table: Table, kept: list[str] | None) -> tuple[Table, list[Finding]]:
     absent = [name for name in kept if name not in names]
     ids = _array({id_ for id_, name in table.categories if name in kept})
     keep = np.isin(table.columns.box_category_ids, ids)
+    others = _array({id_ for id_, name in table.categories if name not in kept})
     selected = replace(table.select(keep), categories=[row for row in table.categories if row[1] in kept])
     return selected, [
         *found("error", "no-such-class", table.split, absent,
                "classes of the descriptor that the annotation file has not: {n}",
                f"correct `classes:`; the file has: {', '.join(names[:20])}"),
-        *found("note", "left-out", table.split, np.flatnonzero(~keep),
+        *found("note", "left-out", table.split, np.flatnonzero(np.isin(table.columns.box_category_ids, others)),
                "annotations of classes that `classes:` does not keep: {n}", "they are not trained, nor looked at here",
                table.box_example),
     ]  # fmt: skip

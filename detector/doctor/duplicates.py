@@ -8,7 +8,8 @@ from detector.doctor.finding import Example, Finding, found
 from detector.doctor.lenient import Table
 
 SAME = 0.95  # IoU from which two boxes are taken for one
-FURTHEST = 500  # neighbours that a box is compared with: images of thousands of equal boxes must end, too
+FURTHEST = 500  # neighbours that a box is compared with, until there are ENOUGH pairs: files of equal boxes must end
+ENOUGH = 1_000_000
 
 
 def check_duplicates(table: Table) -> list[Finding]:
@@ -52,7 +53,7 @@ def same_boxes(table: Table) -> np.ndarray:
         here = here[here + step < len(order)]
         near = (image[here + step] == image[here]) & (left[here + step] - left[here] <= reach[here])
         here = here[near]
-        if len(here) == 0:
+        if len(here) == 0 or sum(map(len, pairs)) > ENOUGH:
             break
         pair = np.sort(np.stack((order[here], order[here + step]), axis=1), axis=1)
         pairs.append(pair[_iou(table.columns.boxes[pair[:, 0]], table.columns.boxes[pair[:, 1]]) >= SAME])

@@ -36,7 +36,7 @@ def _mend(record: object, struct: type, split: Split, name: str, said: list[str]
         try:
             msgspec.convert(record, struct)
             return True
-        except msgspec.ValidationError as problem:
+        except (msgspec.ValidationError, UnicodeError) as problem:
             wrong = sentence(problem)
         if not isinstance(record, dict) or not (
             _as_numbers(record, struct, name, said)
@@ -52,7 +52,7 @@ def _as_numbers(record: dict, struct: type, name: str, said: list[str]) -> bool:
     """Text that is a number, as one."""
     try:
         row = msgspec.to_builtins(msgspec.convert(record, struct, strict=False))
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):
         return False
     for key, value in row.items():
         value = list(value) if isinstance(value, tuple) else value

@@ -12,7 +12,8 @@ from detector.doctor.splits import LEAK
 # Bits of 256 that may differ. Resized or saved again, a picture differs in at most 6; the same view in another focus
 # in 24, cropped by 4 % in 24 to 42; different pictures in 90 and more (blood cells, all alike) or 96 (COCO).
 NEAR = 32
-FURTHEST = 64  # neighbours in a bucket that a hash is compared with
+FURTHEST = 64  # neighbours in a bucket that a hash is compared with, until there are ENOUGH pairs
+ENOUGH = 1_000_000
 BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 
 Place = tuple[str, int]  # split, image of its table
@@ -87,7 +88,7 @@ def near_hashes(hashes: np.ndarray) -> np.ndarray:
         for step in range(1, FURTHEST + 1):
             here = here[here + step < len(order)]
             here = here[key[here + step] == key[here]]
-            if len(here) == 0:
+            if len(here) == 0 or sum(map(len, pairs)) > ENOUGH:
                 break
             pair = np.sort(np.stack((order[here], order[here + step]), axis=1), axis=1)
             apart = BITS[hashes[pair[:, 0]] ^ hashes[pair[:, 1]]].sum(axis=1)

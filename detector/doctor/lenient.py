@@ -48,8 +48,9 @@ class Table:
     image: np.ndarray  # (B,) int64: which image of the table the annotation is on (the first of that id), -1 = none
     no_iscrowd: np.ndarray  # (B,) bool: the record does not say
     no_id: np.ndarray  # (B,) bool: `annotation_ids` has the position in the list instead
-    broken_images: set  # ids of image records that cannot be used
-    broken_categories: set
+    broken_images: set[int]  # ids of image records that cannot be used
+    broken_categories: set[int]
+    all_categories: bool  # whether every category record can be used
 
     def name(self, i: int) -> str:
         """File name of image i, in text that can be printed."""
@@ -118,6 +119,7 @@ def table_of(path: Path, split: str, lists: dict[str, list]) -> tuple[Table, lis
         no_id=(flags & 2) > 0,
         broken_images=_ids(wrong_images),
         broken_categories=_ids(wrong_categories),
+        all_categories=not wrong_categories,
     )
     return table, findings
 
@@ -166,9 +168,11 @@ def _checked_lists(path: Path, split: str, tree: dict, raw: bool) -> tuple[dict[
             findings += _file_error("missing-list", split, message, f"a COCO file has the lists {', '.join(KINDS)}")
             continue
         try:
-            lists[kind] = msgspec.json.decode(value, type=list[msgspec.Raw]) if raw else msgspec.convert(value, list)
-        except msgspec.ValidationError as problem:
-            message = f"{path}: `{kind}` is not a list: {sentence(problem)}"
+            lists[kind] = msgspec.json.decode(value, type=list[msgspec.Raw]) if raw else value
+        except msgspec.ValidationError:
+            lists[kind] = None
+        if not isinstance(lists[kind], list):
+            message = f"{path}: `{kind}` is not a list"
             findings += _file_error("not-a-list", split, message, f"`{kind}` must be a list of objects")
     return (None if findings else lists), findings
 
@@ -197,7 +201,7 @@ def _decode(record: msgspec.Raw | Any, struct: type) -> Any:
 
 
 def _sift(records: list, struct: type) -> tuple[list, list, np.ndarray]:
-    """The records that are right; (position, record, problem) of those that are not; flags of the right ones.
+    """The records that are right; (position, record, problem, is it bad text) of the others; flags of the right ones.
 
     flags: (right,) uint8, 1 = no `iscrowd`, 2 = no `id`.
     """
@@ -210,7 +214,8 @@ def _sift(records: list, struct: type) -> tuple[list, list, np.ndarray]:
             try:
                 row = decoder.decode(record) if isinstance(record, msgspec.Raw) else msgspec.convert(record, struct)
             except (msgspec.ValidationError, UnicodeError) as problem:
-                wrong.append((position, record, problem))
+                not_text = isinstance(problem, UnicodeError)
+                wrong.append((position, record, str(problem) if not_text else sentence(problem), not_text))
             else:
                 right.append(record)
                 if struct is _AnnotationAsWritten:
@@ -222,9 +227,9 @@ def _wrong(split: str, kind: str, wrong: list, advice: str) -> list[Finding]:
     """The records of wrong types: bad text, boxes that are not four numbers, and the rest."""
     groups: dict[str, list] = {"not-utf8": [], "not-4-numbers": [], f"{kind}-record": []}
     for case in wrong:
-        if isinstance(case[2], UnicodeError):
+        if case[3]:
             groups["not-utf8"].append(case)
-        elif sentence(case[2]).startswith("bbox"):
+        elif case[2].startswith("bbox"):
             groups["not-4-numbers"].append(case)
         else:
             groups[f"{kind}-record"].append(case)
@@ -235,10 +240,10 @@ def _wrong(split: str, kind: str, wrong: list, advice: str) -> list[Finding]:
     }
 
     def text(case: tuple) -> str:
-        position, record, problem = case
+        position, record, problem, _ = case
         id_ = id_of(record)
         where = f"{kind} number {position + 1} of the list" if id_ is None else f"{kind} {str(id_)[:80]}"
-        return f"{where}: {problem if isinstance(problem, UnicodeError) else sentence(problem)}"
+        return f"{where}: {problem}"
 
     return [
         finding
@@ -247,6 +252,7 @@ def _wrong(split: str, kind: str, wrong: list, advice: str) -> list[Finding]:
     ]
 
 
-def _ids(wrong: list) -> set:
-    ids = (id_of(record) for _, record, _ in wrong)
-    return {id_ for id_ in ids if isinstance(id_, int)}
+def _ids(wrong: list) -> set[int]:
+    """Ids of records that cannot be used, also where text stands for the number."""
+    ids = (id_of(record) for _, record, _, _ in wrong)
+    return {int(id_) for id_ in ids if isinstance(id_, int) or (isinstance(id_, str) and len(id_) < 20 and id_.isdecimal())}

@@ -17,7 +17,7 @@ def compare_splits(tables: dict[str, Table], splits: dict[str, Split], kept: lis
     for k, first in enumerate(names):
         for second in names[k + 1 :]:
             findings += _same_files(tables[first], tables[second], splits)
-            if first == "train":
+            if first == "train" and tables[first].all_categories and tables[second].all_categories:
                 findings += _categories(tables[first], tables[second], kept)
     return findings
 
