@@ -115,15 +115,16 @@ def _empty(table: Table) -> list[Finding]:
     """Lists of nothing, classes of nothing, images of nothing."""
     columns, split = table.columns, table.split
     whole = [
-        *(found("error", "no-images", split, [split], "the list of images is empty or unusable", "add images")
+        *(found("error", "no-images", split, [split], "the list of images is empty or unusable", "add images",
+                None)
           if len(columns.image_ids) == 0 else []),
         *(found("error", "no-categories", split, [split], "the list of categories is empty or unusable",
-                "add the classes") if not table.categories else []),
+                "add the classes", None) if not table.categories else []),
     ]  # fmt: skip
     usable = (table.image >= 0) & ~columns.iscrowd
     if not usable.any():
         advice = "nothing can be learnt or measured: see that this is the right file"
-        return [*whole, *found("error", "no-objects", split, [split], "there is no object at all", advice)]
+        return [*whole, *found("error", "no-objects", split, [split], "there is no object at all", advice, None)]
     with_objects = np.unique(table.image[table.image >= 0])
     empty = np.setdiff1d(np.arange(len(columns.image_ids)), with_objects)
     return [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from detector.data.coco import good_boxes
-from detector.doctor.finding import Finding, found
+from detector.doctor.finding import Example, Finding, found
 from detector.doctor.lenient import Table
 
 NOISE = 0.01  # pixels: what rounding leaves
@@ -52,13 +54,15 @@ def xyxy_evidence(table: Table) -> tuple[bool, bool]:
     Read as corners, boxes of random place leave the image in three cases of four when taken for x, y, w, h; sound ones
     do not, and only those near the top left corner have w > x and h > y.
     """
-    boxes = table.columns.boxes[np.isfinite(table.columns.boxes).all(axis=1)]
+    finite = np.isfinite(table.columns.boxes).all(axis=1)
+    boxes = table.columns.boxes[finite]
     if len(boxes) < ENOUGH:
         return False, False
-    width, height = (side[np.isfinite(table.columns.boxes).all(axis=1)] for side in _sides(table))
+    width, height = (side[finite] for side in _sides(table))
     x, y, w, h = boxes.T
     corners = (x >= -1) & (y >= -1) & (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
-    out = (x + w > 1.02 * width + 1) | (y + h > 1.02 * height + 1)
+    with np.errstate(over="ignore"):
+        out = (x + w > 1.02 * width + 1) | (y + h > 1.02 * height + 1)
     evident = corners.mean() >= 0.99 and out.mean() >= 0.2
     return bool(evident), bool(evident and corners.all())
 
@@ -184,14 +188,14 @@ def _sides(table: Table) -> tuple[np.ndarray, np.ndarray]:
     return table.columns.widths[table.image], table.columns.heights[table.image]
 
 
-def _example_with_size(table: Table, b: int):
+def _example_with_size(table: Table, b: int) -> Example:
     width, height = (side[b] for side in _sides(table))
     return _with(table.box_example(b), f" in {width}x{height}")
 
 
-def _example_with_area(table: Table, b: int):
+def _example_with_area(table: Table, b: int) -> Example:
     return _with(table.box_example(b), f", area {table.columns.areas[b]:g}")
 
 
-def _with(example, more: str):
-    return type(example)(example.text + more, example.file_name, example.boxes)
+def _with(example: Example, more: str) -> Example:
+    return replace(example, text=example.text + more)

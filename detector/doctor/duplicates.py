@@ -40,18 +40,20 @@ def check_duplicates(table: Table) -> list[Finding]:
 def same_boxes(table: Table) -> np.ndarray:
     """(P,2) int64: pairs of annotations, the earlier first, whose boxes have an IoU of at least SAME.
 
-    Sorted by image and left edge, a box need only be compared with those that begin within 0.06 of its width.
+    A left or top edge of the same box differs by less than 0.06 of its width or height: sorted by image and by a mix of
+    both edges (boxes in rows or columns, which share one of them, lie apart in it), a box has few to be compared with.
     """
     x, y, w, h = table.columns.boxes.T
-    usable = np.isfinite(table.columns.boxes).all(axis=1) & (w > 0) & (h > 0) & (table.image >= 0)
+    usable = (np.abs(table.columns.boxes) < 1e9).all(axis=1) & (w > 0) & (h > 0) & (table.image >= 0)
     order = np.flatnonzero(usable & ~table.columns.iscrowd)
-    order = order[np.lexsort((x[order], table.image[order]))]
-    image, left, reach = table.image[order], x[order], 0.06 * w[order]
+    edge = x + 1.618 * y
+    order = order[np.lexsort((edge[order], table.image[order]))]
+    image, edge, reach = table.image[order], edge[order], 0.06 * (w + 1.618 * h)[order]
     here = np.arange(len(order))
     pairs = [np.zeros((0, 2), np.int64)]
     for step in range(1, FURTHEST + 1):
         here = here[here + step < len(order)]
-        near = (image[here + step] == image[here]) & (left[here + step] - left[here] <= reach[here])
+        near = (image[here + step] == image[here]) & (edge[here + step] - edge[here] <= reach[here])
         here = here[near]
         if len(here) == 0 or sum(map(len, pairs)) > ENOUGH:
             break

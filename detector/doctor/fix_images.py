@@ -7,14 +7,13 @@ from collections import defaultdict
 from pathlib import Path, PureWindowsPath
 
 from detector.data.descriptor import Split
-from detector.doctor.images import list_folders, look, look_at, stays_inside
+from detector.doctor.images import is_there, list_folders, look, look_at, stays_inside
 
 
 def mend_files(tree: dict, split: Split, said: list[str]) -> None:
     """Correct or drop images by their files; where no file at all is there, only the annotations are repaired."""
     names = [record["file_name"] for record in tree["images"]]
-    listings = list_folders(split.images, [name for name in names if stays_inside(name)])
-    there = [_is_listed(name, listings) for name in names]
+    there = is_there(split.images, names)
     new_names = [
         name if ok else _other_spelling(name, record, split.images)
         for name, record, ok in zip(names, tree["images"], there, strict=True)
@@ -41,11 +40,6 @@ def mend_files(tree: dict, split: Split, said: list[str]) -> None:
         elif _fits(record, file.stored, file.upright, boxes_of[record["id"]], text, said):
             kept.append(record)
     tree["images"] = kept
-
-
-def _is_listed(name: str, listings: dict[str, frozenset[str]]) -> bool:
-    folder, base = os.path.split(name)
-    return stays_inside(name) and base in listings[folder]
 
 
 def _other_spelling(name: str, record: dict, folder: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,19 +47,17 @@ class Seen:
 
 def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, Seen]]:
     """Findings on the files of the table's images below `folder`, and what was seen of those that are there."""
-    astray = [i for i in range(len(table.columns.image_ids)) if not stays_inside(table.name(i))]
-    inside = sorted(set(range(len(table.columns.image_ids))) - set(astray))
-    listings = list_folders(folder, [table.name(i) for i in inside])
-    missing = [i for i in inside if os.path.basename(table.name(i)) not in listings[os.path.dirname(table.name(i))]]
-    there = sorted(set(inside) - set(missing))
-    seen = dict(zip(there, look_at([folder / table.name(i) for i in there], table.split), strict=True))
+    total = len(table.columns.image_ids)
+    names = [table.name(i) for i in range(total)]
+    astray = [i for i in range(total) if not stays_inside(names[i])]
+    there = [i for i, yes in enumerate(is_there(folder, names)) if yes]
+    missing = sorted(set(range(total)) - set(astray) - set(there))
+    seen = dict(zip(there, look_at([folder / names[i] for i in there], table.split), strict=True))
 
     def nearest(i: int) -> str:
-        directory, name = os.path.split(table.name(i))
-        near = nearest_image(name, listings[directory] or list_folders(folder, [""])[""])
-        return f"{table.image_text(i)}: {near}"
+        listing = list_folders(folder, [names[i]])[os.path.dirname(names[i])] or list_folders(folder, [""])[""]
+        return f"{table.image_text(i)}: {nearest_image(os.path.basename(names[i]), listing)}"
 
-    total = len(table.columns.image_ids)
     return [
         *found("error", "leaves-folder", table.split, astray,
                f"file names of {total} that are empty, absolute, or leave their folder by `..`: {{n}}",
@@ -77,6 +76,15 @@ def stays_inside(name: str) -> bool:
     parts = PurePath(name).parts
     windows_drive = len(name) > 1 and name[0].isalpha() and name[1] == ":"
     return bool(name) and not PurePath(name).is_absolute() and ".." not in parts and not windows_drive
+
+
+def is_there(folder: Path, names: list[str]) -> list[bool]:
+    """Whether each file name is one below `folder`, and is there; each folder is listed once."""
+    inside = [stays_inside(name) for name in names]
+    listings = list_folders(folder, [name for name, ok in zip(names, inside, strict=True) if ok])
+    return [
+        ok and os.path.basename(name) in listings[os.path.dirname(name)] for name, ok in zip(names, inside, strict=True)
+    ]
 
 
 def list_folders(folder: Path, names: list[str]) -> dict[str, frozenset[str]]:
@@ -117,7 +125,7 @@ def look(path: Path) -> Seen:
             return Seen(digest, stored, orientation, _perceptual_hash(turned_upright(image)))
     # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as problem:
-        text = " ".join(str(problem).split()).replace(repr(io.BytesIO).split("'")[1], "file")
+        text = re.sub(r" <_io\.BytesIO[^>]*>", "", " ".join(str(problem).split()))
         check = "truncated-image" if "truncated" in text.lower() else "unreadable-image"
         return Seen(digest, problem=text, problem_check=check)
 

@@ -191,7 +191,7 @@ def _not_json(path: Path, split: str, content: bytes, problem: Exception) -> lis
 
 
 def _file_error(check: str, split: str, message: str, advice: str) -> list[Finding]:
-    return found("error", check, split, [message], message, advice)
+    return found("error", check, split, [message], message, advice, None)
 
 
 def _decode(record: msgspec.Raw | Any, struct: type) -> Any:
@@ -255,4 +255,6 @@ def _wrong(split: str, kind: str, wrong: list, advice: str) -> list[Finding]:
 def _ids(wrong: list) -> set[int]:
     """Ids of records that cannot be used, also where text stands for the number."""
     ids = (id_of(record) for _, record, _, _ in wrong)
-    return {int(id_) for id_ in ids if isinstance(id_, int) or (isinstance(id_, str) and len(id_) < 20 and id_.isdecimal())}
+    return {
+        int(id_) for id_ in ids if isinstance(id_, int) or (isinstance(id_, str) and len(id_) < 20 and id_.isdecimal())
+    }

@@ -7,10 +7,10 @@ from pathlib import Path
 from detector.data.descriptor import Descriptor, Split, load_descriptor
 from detector.doctor.annotations import check_annotations
 from detector.doctor.finding import Finding, found
-from detector.doctor.images import Seen, check_images, list_folders
+from detector.doctor.images import Seen, check_images, is_there
 from detector.doctor.leaks import check_leaks
 from detector.doctor.lenient import Table, read_table
-from detector.doctor.splits import compare_splits
+from detector.doctor.splits import compare_splits, same_files
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -47,7 +47,8 @@ def examine(descriptor: Descriptor, *, files: bool = True) -> list[Finding]:
             if not absent:
                 more, seen[name] = check_images(table, split.images)
                 findings += more
-    findings += compare_splits(tables, descriptor.splits, descriptor.classes)
+    findings += compare_splits(tables, descriptor.classes)
+    findings += same_files({name: tables[name] for name in tables if name not in seen}, descriptor.splits)
     findings += check_leaks(tables, seen)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -58,12 +59,10 @@ def _no_images(descriptor: Descriptor, table: Table, split: Split) -> list[Findi
     if not split.images.is_dir():
         message = f"there is no folder {split.images}: only the annotations were checked"
         advice = "correct `images:` of the descriptor, or check again where the images are"
-        return found("error", "no-image-folder", table.split, [split], message, advice, lambda s: str(s.images))
+        return found("error", "no-image-folder", table.split, [split], message, advice, None)
     names = [table.name(i) for i in range(len(table.columns.image_ids))] if bare else []
-    listings = list_folders(split.images, names)
-    there = (Path(name).name in listings[str(Path(name).parent).removeprefix(".")] for name in names)
-    if bare and not any(there):
+    if bare and not any(is_there(split.images, names)):
         message = f"no image of {table.split} is in {split.images}: only the annotations were checked"
         return found("note", "no-image-folder", table.split, [split], message, "give a dataset descriptor (YAML) that "
-                     "names the images' folder, to have them checked", lambda s: str(s.images))  # fmt: skip
+                     "names the images' folder, to have them checked", None)  # fmt: skip
     return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from detector.data.descriptor import Split
 from detector.doctor.annotations import classes_without
 from detector.doctor.finding import Finding, found
@@ -9,17 +11,19 @@ from detector.doctor.lenient import Table
 from detector.utils.names import shortened
 from detector.utils.nearest import did_you_mean
 
+LEAK = (
+    "figures on images that were trained on say nothing of new ones: keep each in one split only, "
+    "with all pictures of the same scene"
+)
 
-def compare_splits(tables: dict[str, Table], splits: dict[str, Split], kept: list[str] | None) -> list[Finding]:
-    """Findings on train with val, train with test, and val with test; kept: the classes trained, None = train's."""
-    names = list(tables)
-    findings = []
-    for k, first in enumerate(names):
-        for second in names[k + 1 :]:
-            findings += _same_files(tables[first], tables[second], splits)
-            if first == "train" and tables[first].all_categories and tables[second].all_categories:
-                findings += _categories(tables[first], tables[second], kept)
-    return findings
+
+def compare_splits(tables: dict[str, Table], kept: list[str] | None) -> list[Finding]:
+    """Findings on the categories of train and of the others; kept: the classes trained, None = train's."""
+    train = tables.get("train")
+    others = [table for name, table in tables.items() if name != "train" and table.all_categories]
+    if train is None or not train.all_categories:
+        return []
+    return [finding for other in others for finding in _categories(train, other, kept)]
 
 
 def _categories(train: Table, other: Table, kept: list[str] | None) -> list[Finding]:
@@ -27,7 +31,7 @@ def _categories(train: Table, other: Table, kept: list[str] | None) -> list[Find
     ids, other_ids = ({name: id_ for id_, name in table.categories} for table in (train, other))
     wanted = [name for name in ids if kept is None or name in kept]
     absent = [name for name in wanted if name not in other_ids]
-    extra = [name for name in other_ids if name not in ids]
+    extra = [name for name in other_ids if name not in ids and (kept is None or name in kept)]
     moved = [name for name in wanted if other_ids.get(name, ids[name]) != ids[name]]
     unlearnt = set(classes_without(train))
     untrained = [name for name in other_ids if name in unlearnt and name not in classes_without(other)]
@@ -49,19 +53,16 @@ def _categories(train: Table, other: Table, kept: list[str] | None) -> list[Find
     ]  # fmt: skip
 
 
-def _same_files(first: Table, second: Table, splits: dict[str, Split]) -> list[Finding]:
-    """Images that both splits read from the same folder."""
-    if splits[first.split].images.resolve() != splits[second.split].images.resolve():
-        return []
-    names = {second.name(i) for i in range(len(second.columns.image_ids))}
-    shared = [i for i in range(len(first.columns.image_ids)) if first.name(i) in names]
-    return found(
-        "warning", "file-in-both", f"{first.split} and {second.split}", shared,
-        f"image files that are in {first.split} and in {second.split}: {{n}}", LEAK, first.image_example,
-    )  # fmt: skip
-
-
-LEAK = (
-    "figures on images that were trained on say nothing of new ones: keep each in one split only, "
-    "with all pictures of the same scene"
-)
+def same_files(tables: dict[str, Table], splits: dict[str, Split]) -> list[Finding]:
+    """Images that two splits read from one folder, by name: for splits whose files were not looked at."""
+    findings = []
+    for first, second in itertools.combinations(tables, 2):
+        if splits[first].images.resolve() != splits[second].images.resolve():
+            continue
+        names = {tables[second].name(i) for i in range(len(tables[second].columns.image_ids))}
+        shared = [i for i in range(len(tables[first].columns.image_ids)) if tables[first].name(i) in names]
+        findings += found(
+            "warning", "file-in-both", f"{first} and {second}", shared,
+            f"image files that are in {first} and in {second}: {{n}}", LEAK, tables[first].image_example,
+        )  # fmt: skip
+    return findings
