@@ -112,7 +112,7 @@ def _best_base(share: _Share, anchors: AnchorConfig) -> AnchorConfig:
 
 
 def _ratios(sides: np.ndarray, number: int) -> list[float] | None:
-    """The centres of `number` clusters of log(height / width), as ratios, ascending; None where there are not so many."""
+    """Ascending ratios, the centres of `number` clusters of log(height / width); None where there are not so many."""
     logs = np.log(sides[:, 1] / sides[:, 0]).astype(np.float64)
     centres, _ = kmeans(logs, np.quantile(logs, (np.arange(number) + 0.5) / number))
     ratios = sorted({round(float(ratio), 2) for ratio in np.exp(centres)})

@@ -130,7 +130,7 @@ def _summary(reach: Reach) -> list[str]:
     ratios = ", ".join(f"{ratio:g}" for ratio in a.ratios)
     lost = int((reach.best_iou < negative).sum())
     rest = (
-        "each of the others is learnt by the one anchor that overlaps it best (low_quality), if no other object takes it"
+        "each of the others is learnt by the anchor that overlaps it best (low_quality), if no other object takes it"
         if reach.assigner.low_quality
         else "no anchor is trained for the others (low_quality is off)"
     )

@@ -190,12 +190,12 @@ def _summary(report: ClassReport) -> list[str]:
     empty = int(an_image[0]) if len(an_image) else 0
     named = report.image_size if isinstance(report.image_size, int) else report.image_size.model_dump()
     lines = [
-        f"  sizes: median (5 %-95 %) of sqrt(width x height), and the 5 %-95 % of height / width, at image_size {named}",
+        f"  sizes: median (5 %-95 %) of sqrt(width x height), and 5 %-95 % of height / width, at image_size {named}",
         f"  {total} objects in {images} images: {total / images:.1f} an image, at most {len(an_image) - 1}; "
         f"{empty} images without any",
         f"  imbalance: the commonest class has {report.imbalance_ratio:.0f} times the boxes of the rarest, "
         f"Gini {report.gini:.2f} (0: all alike)",
-        f"  an image has {a.positives:.0f} positive anchors, {a.ignored:.0f} ignored and {a.negatives:.0f} of background: "
+        f"  an image has {a.positives:.0f} positive anchors, {a.ignored:.0f} ignored, {a.negatives:.0f} of background: "
         f"1 to {a.negatives / max(a.positives, 1e-9):.0f} (mean of {a.images} images)",
     ]
     untrained = int(a.untrained.sum())
@@ -203,6 +203,6 @@ def _summary(report: ClassReport) -> list[str]:
         worst = int(a.untrained.argmax())
         lines.append(
             f"  no anchor is positive for {untrained} of the {int(a.objects.sum())} objects in them, most of them "
-            f"{report.class_names[worst]}: they have no area that another object's anchors leave"
+            f"{report.class_names[worst]}: the anchors that overlap them best answer for another object"
         )
     return lines
