@@ -73,11 +73,13 @@ def write_config(advice: Advice, path: Path) -> None:
 
     Raises InputError where the file exists.
     """
-    if path.exists():
-        raise InputError(f"{path}: exists already, and is not overwritten; give another name, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     head = f"# What tools/doctor.py advises for {advice.config.data.dataset}: each line with its reason from the data."
-    path.write_text("\n".join([head, *config_lines(advice)]) + "\n", encoding="utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write("\n".join([head, *config_lines(advice)]) + "\n")
+    except FileExistsError:
+        raise InputError(f"{path}: exists already, and is not overwritten; give another name, or remove it") from None
 
 
 def _yaml(tree: dict, parent: str, depth: int, reasons: dict[str, str]) -> list[str]:

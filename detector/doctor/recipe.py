@@ -195,7 +195,7 @@ def _gpu(train: CocoData) -> list[Setting]:
         Setting("loss.box", "giou", "what these weights were trained with"),
         Setting("train.epochs", epochs,
                 f"{epochs * -(-len(train) // batch)} steps for {len(train)} images; patience ends it earlier"),
-        Setting("train.batch_size", batch, "what a GPU's memory does not hold is computed in parts, to the same effect"),
+        Setting("train.batch_size", batch, "what a GPU's memory does not hold is computed in parts, to equal effect"),
         Setting("train.optimizer", "adamw", "its learning rate depends little on the data"),
         Setting("train.lr", 4e-4, f"for 16 images, scaled to the batch: {4e-4 * batch / 16:g} for {batch}"),
         Setting("train.backbone_lr_factor", 0.1, "the backbone has seen more images than these: small steps keep it"),
