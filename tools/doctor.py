@@ -3,8 +3,8 @@
     python tools/doctor.py DATASET [--write-config OUT.yaml] [--html OUT.html] [--fix OUT.json [--split train]]
     python tools/doctor.py DATASET --config CONFIG [dotted.path=value ...]
 
-DATASET: a dataset descriptor (YAML), or a COCO annotation file (JSON), whose images may be absent. With --config, classes
-and reach are told at the image size and anchors of CONFIG instead of those advised. No existing file is overwritten.
+DATASET: a dataset descriptor (YAML), or a COCO annotation file (JSON), whose images may be absent. With --config,
+classes and reach are told at the image size and anchors of CONFIG instead of the advice's. Nothing is overwritten.
 Exit code 0 whatever is found; 2 where an argument is wrong, or a config would be written that cannot train.
 """
 

@@ -97,7 +97,7 @@ def _search(share: _Share, start: AnchorConfig, same_number: bool) -> AnchorConf
     kinds = [current, *(kind for kind in KINDS if kind != current and not same_number)]
     for scales, number in kinds:
         ratios = _ratios(share.sides, number)
-        if ratios is None:
+        if same_number and len(ratios) != number:
             continue
         best = _best_base(share, AnchorConfig(base_size=start.base_size, scales=scales, ratios=ratios))
         if share.of(best)[0] >= reached + WORTHWHILE:
@@ -111,9 +111,8 @@ def _best_base(share: _Share, anchors: AnchorConfig) -> AnchorConfig:
     return max((anchors.model_copy(update={"base_size": base}) for base in bases), key=share.of)
 
 
-def _ratios(sides: np.ndarray, number: int) -> list[float] | None:
-    """Ascending ratios, the centres of `number` clusters of log(height / width); None where there are not so many."""
+def _ratios(sides: np.ndarray, number: int) -> list[float]:
+    """Ascending ratios: the centres of `number` clusters of log(height / width), fewer where the boxes are so alike."""
     logs = np.log(sides[:, 1] / sides[:, 0]).astype(np.float64)
-    centres, _ = kmeans(logs, np.quantile(logs, (np.arange(number) + 0.5) / number))
-    ratios = sorted({round(float(ratio), 2) for ratio in np.exp(centres)})
-    return ratios if len(ratios) == number and ratios[0] > 0 else None
+    centres, _ = kmeans(logs, np.unique(np.quantile(logs, (np.arange(number) + 0.5) / number)))
+    return sorted({max(0.01, round(float(ratio), 2)) for ratio in np.exp(centres)})

@@ -1,4 +1,4 @@
-"""The whole examination of a dataset, in the order in which it is told: sound? imbalanced how? reachable? so use this."""
+"""The whole examination of a dataset, as it is told: sound? imbalanced how? reachable? so use this."""
 
 from __future__ import annotations
 
@@ -90,6 +90,11 @@ def write_advice(examination: Examination, path: Path) -> None:
 
     Raises InputError where it cannot, with what to repair first, or the file exists.
     """
+    descriptor = examination.descriptor
+    if descriptor.path in [split.annotations for split in descriptor.splits.values()]:
+        raise InputError(
+            f"{path}: not written: a training needs a descriptor (YAML) with `train:` and `val:`, not JSON"
+        )
     try:
         if examination.unreadable:
             raise InputError(examination.unreadable)

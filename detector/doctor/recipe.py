@@ -22,7 +22,7 @@ MULTIPLE = 32  # sides are rounded to this: what batches are padded to
 ENOUGH = 10  # boxes of a class for its median size to count
 # Pixels that the median object of the class with the smallest ones should have, and the long sides to choose from.
 CPU_OBJECT, CPU_LEAST, CPU_MOST = 20, 256, 512
-GPU_OBJECT, GPU_LEAST, GPU_MOST = 32, 800, 1333
+GPU_OBJECT, GPU_LEAST, GPU_MOST = 32, 800, 1344
 CPU_PIXELS = 1.1e9  # fed in a training: 70 epochs of BCCD's 205 images of 240x320
 CPU_SPEED = 1.2e6  # pixels a second, of 2 cores
 UPRIGHT = 0.05  # differences between above and below that are not to be told from none
