@@ -30,7 +30,7 @@ def main() -> None:
         parser.error("--split says what --fix repairs; give --fix OUT.json too")
     config = load_config(args.config, args.overrides) if args.config else None
 
-    from detector.doctor.examination import check_new, examine_dataset, write_advice, write_fixed
+    from detector.doctor.examination import check_new, examine_dataset, write_advice, write_fixed, write_html
     from detector.utils.logging import console
 
     for path in filter(None, (args.write_config, args.html, args.fix)):
@@ -38,10 +38,7 @@ def main() -> None:
     examination = examine_dataset(args.dataset, config)
     console.print("\n".join(examination.lines()))
     if args.html:
-        from detector.doctor.page import write_page
-
-        e = examination
-        write_page(args.html, e.descriptor, e.findings, e.classes, e.reach, e.advice)
+        write_html(examination, args.html)
         console.print(f"{args.html}: the page")
     if args.fix:
         changes = write_fixed(examination.descriptor, args.split or "train", args.fix)

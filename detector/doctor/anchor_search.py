@@ -114,5 +114,6 @@ def _best_base(share: _Share, anchors: AnchorConfig) -> AnchorConfig:
 def _ratios(sides: np.ndarray, number: int) -> list[float]:
     """Ascending ratios: the centres of `number` clusters of log(height / width), fewer where the boxes are so alike."""
     logs = np.log(sides[:, 1] / sides[:, 0]).astype(np.float64)
-    centres, _ = kmeans(logs, np.unique(np.quantile(logs, (np.arange(number) + 0.5) / number)))
-    return sorted({max(0.01, round(float(ratio), 2)) for ratio in np.exp(centres)})
+    guess = np.unique(np.quantile(logs, (np.arange(number) + 0.5) / number))
+    centres = kmeans(logs, guess)[0] if len(guess) > 1 else guess
+    return sorted({max(0.01, round(ratio, 2)) for ratio in np.exp(centres).tolist()})

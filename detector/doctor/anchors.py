@@ -113,13 +113,14 @@ def _worst(data: CocoData, objects: FedObjects, best: np.ndarray, below: float) 
 
 def _table(reach: Reach) -> list[str]:
     width = max(len("class"), *map(len, reach.class_names))
-    head = f"IoU >= {reach.assigner.positive_iou:g}"
-    rows = [f"  {'class':<{width}} {'boxes':>8s}  {head:>10s}  {f'< {reach.assigner.negative_iou:g}':>6s}  median"]
+    head, better = f"IoU >= {reach.assigner.positive_iou:g}", reach.proposal
+    title = f"  {'class':<{width}} {'boxes':>8s}  {head:>10s}  {f'< {reach.assigner.negative_iou:g}':>6s}  median"
+    rows = [title + ("  better" if better else "")]
     for k in np.argsort(reach.reached, kind="stable").tolist():  # NaN, without objects, comes last
         if reach.boxes[k]:
             rows.append(
                 f"  {reach.class_names[k]:<{width}} {reach.boxes[k]:>8d}  {reach.reached[k]:>10.1%}  "
-                f"{reach.lost[k]:>6.1%}  {reach.median[k]:>6.2f}"
+                f"{reach.lost[k]:>6.1%}  {reach.median[k]:>6.2f}" + (f"  {better.after[k]:>6.1%}" if better else "")
             )
     return rows
 

@@ -10,7 +10,7 @@ import torch
 from detector.config import Config
 from detector.data.coco import CocoData, read_coco
 from detector.data.descriptor import Descriptor, Split
-from detector.doctor.advice import Advice, advise, write_config
+from detector.doctor.advice import Advice, advise, config_lines, write_config
 from detector.doctor.anchors import Reach, reach
 from detector.doctor.class_report import ClassReport, describe_classes
 from detector.doctor.finding import Finding
@@ -104,6 +104,24 @@ def write_advice(examination: Examination, path: Path) -> None:
     write_config(examination.advice, path)
 
 
+def write_html(examination: Examination, path: Path) -> None:
+    """Write all of it as one page, with plots and pictures."""
+    from detector.doctor.page import write_page  # only for those who ask for it
+
+    advice, splits = examination.advice, examination.descriptor.splits
+    write_page(
+        path,
+        title=examination.descriptor.path.name,
+        findings=examination.findings,
+        folders={name: split.images for name, split in splits.items()},
+        classes=examination.classes,
+        reach=examination.reach,
+        advice=advice,
+        config_text="\n".join(config_lines(advice)) if advice else None,
+        described=described_split(examination.descriptor),
+    )
+
+
 def write_fixed(descriptor: Descriptor, split: str, path: Path) -> list[str]:
     """Write a repaired copy of a split's annotation file; what was changed, as lines. Raises InputError."""
     check_new(path)
@@ -116,9 +134,14 @@ def check_new(path: Path) -> None:
         raise InputError(f"{path}: exists already, and is not overwritten; give another name, or remove it")
 
 
+def described_split(descriptor: Descriptor) -> str:
+    """The split whose classes and reach are told: train, or the first where none is called so."""
+    return "train" if "train" in descriptor.splits else next(iter(descriptor.splits))
+
+
 def _read(descriptor: Descriptor) -> tuple[CocoData, CocoData | None]:
-    """The training split (the first, where none is called so) and val, without their bad boxes. Raises InputError."""
-    name = "train" if "train" in descriptor.splits else next(iter(descriptor.splits))
+    """The split that is described and val, without their bad boxes. Raises InputError."""
+    name = described_split(descriptor)
     train = read_coco(_split(descriptor, name), descriptor.classes, "drop")
     if not train.class_counts().any():
         raise InputError(f"{descriptor.splits[name].annotations}: no object in the whole training set")

@@ -150,10 +150,10 @@ def test_small_boxes_want_a_smaller_base_size_and_no_other_ratios(tmp_path):
 
 def test_anchors_for_a_detectors_weights_keep_their_number(tmp_path):
     rng = np.random.default_rng(0)
-    area, ratio = rng.uniform(80, 120, 400) ** 2, rng.choice([1 / 8, 1 / 3, 1, 3, 8], 400)
+    area, ratio = rng.uniform(80, 120, 400) ** 2, rng.choice([1 / 16, 1 / 4, 1, 4, 16], 400)
     sides = np.sqrt(area / ratio), np.sqrt(area * ratio)
-    data = data_of(tmp_path, np.column_stack([np.zeros(400), *rng.uniform(0, 250, (2, 400)), *sides]), [(600, 600)])
-    config = config_of(600)
+    data = data_of(tmp_path, np.column_stack([np.zeros(400), *rng.uniform(0, 110, (2, 400)), *sides]), [(600, 600)])
+    config = config_of(600, assigner={"positive_iou": 0.7})
     assert len(reach(data, config).proposal.anchors.ratios) > 3
     config.model.weights = "some.pt"
     kept = reach(data, config).proposal.anchors
