@@ -156,8 +156,13 @@ def test_anchors_for_a_detectors_weights_keep_their_number(tmp_path):
     config = config_of(600, assigner={"positive_iou": 0.7})
     assert len(reach(data, config).proposal.anchors.ratios) > 3
     config.model.weights = "some.pt"
-    kept = reach(data, config).proposal.anchors
-    assert (kept.scales, len(kept.ratios)) == (3, 3)
+    assert reach(data, config).proposal is None  # three ratios can do no better here
+
+    sides = np.sqrt(area / (5 + ratio % 10)), np.sqrt(area * (5 + ratio % 10))  # but here they can
+    data = data_of(tmp_path, np.column_stack([np.zeros(400), *rng.uniform(0, 110, (2, 400)), *sides]), [(600, 600)])
+    kept = reach(data, config).proposal
+    assert (kept.anchors.scales, len(kept.anchors.ratios)) == (3, 3)
+    assert kept.mean_after > kept.mean_before + 0.3
 
 
 def test_vanishing_anchors_are_an_input_error(tmp_path):
