@@ -159,6 +159,7 @@ def _cpu(train: CocoData, size: dict[str, int]) -> list[Setting]:
     pixels = _pixels_an_epoch(train, size)
     epochs = int(np.clip(round(CPU_PIXELS / pixels), 10, 150))
     batch = 4 if len(train) < 500 else 8
+    every = max(1, epochs // 7)
     steps, minutes = epochs * -(-len(train) // batch), epochs * pixels / CPU_SPEED / 60
     return [
         Setting("model.backbone", {"name": "resnet18", "weights": None, "norm": "batch"},
@@ -177,7 +178,7 @@ def _cpu(train: CocoData, size: dict[str, int]) -> list[Setting]:
         Setting("train.schedule", "cosine", "ends at zero: no milestones to choose"),
         Setting("train.warmup_steps", min(200, steps // 10), "all weights start at random"),
         Setting("train.clip_norm", 10, "one odd image or box cannot throw the weights far"),
-        Setting("train.eval_every", max(1, epochs // 7), "seven times in a training; the best one is kept"),
+        Setting("train.eval_every", every, f"{-(-epochs // every)} times in a training; the best one is kept"),
     ]  # fmt: skip
 
 
