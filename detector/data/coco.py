@@ -114,7 +114,7 @@ def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["
         others = [name for id_, name in columns.categories.items() if id_ not in label_of]
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         dropped[f"of categories not kept: {', '.join(others[:5])}{more}"] = int((~keep).sum())
-    good = _good_boxes(columns, image)
+    good = good_boxes(columns, image)
     if bad == "error" and not good[keep].all():
         raise InputError(f"{path}: {_describe_bad(columns, image, np.flatnonzero(keep & ~good))}")
     if not good[keep].all():
@@ -159,7 +159,7 @@ def check_images_exist(data: CocoData) -> None:
         folder, name = os.path.split(first)
         raise InputError(
             f"{data.images_dir}: {len(missing)} of the {len(data)} images of the annotation file are not there, "
-            f"the first is {first!r}; {_nearest_image(name, listings[folder] or _listing(data, missing[0], ''))}"
+            f"the first is {first!r}; {nearest_image(name, listings[folder] or _listing(data, missing[0], ''))}"
         )
 
 
@@ -205,7 +205,7 @@ def _clipped_xyxy(xywh: np.ndarray, height: np.ndarray | int, width: np.ndarray 
     return xyxy
 
 
-def _good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
+def good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
     """(B,) bool: finite, and of some area inside the image in the float32 that training sees."""
     with np.errstate(invalid="ignore", over="ignore"):
         xyxy = _clipped_xyxy(columns.boxes, columns.heights[image], columns.widths[image])
@@ -245,7 +245,7 @@ def _listing(data: CocoData, i: int, folder: str) -> frozenset[str]:
         return frozenset()
 
 
-def _nearest_image(name: str, listing: frozenset[str]) -> str:
+def nearest_image(name: str, listing: frozenset[str]) -> str:
     """The same name but for case or ending, else the most similar of those that begin alike."""
     stem = PurePath(name).stem.lower()
     same = sorted(other for other in listing if PurePath(other).stem.lower() == stem)

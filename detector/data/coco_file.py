@@ -24,14 +24,14 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
-class _Image(msgspec.Struct, gc=False):
+class ImageRecord(msgspec.Struct, gc=False):
     id: Id
     file_name: str
     height: Side
     width: Side
 
 
-class _Annotation(msgspec.Struct, gc=False):
+class AnnotationRecord(msgspec.Struct, gc=False):
     image_id: Id
     category_id: Id
     bbox: tuple[float, float, float, float]
@@ -40,7 +40,7 @@ class _Annotation(msgspec.Struct, gc=False):
     iscrowd: bool | int = 0
 
 
-class _Category(msgspec.Struct, gc=False):
+class CategoryRecord(msgspec.Struct, gc=False):
     id: Id
     name: str
 
@@ -91,28 +91,29 @@ def read_columns(path: Path) -> Columns:
     messages, no result refers to them: they may be 0 or repeated.
     """
     file = _parse(path)
-    categories = [row for rows in _decode(path, file.categories, _Category, "category") for row in rows]
+    categories = [row for rows in _decode(path, file.categories, CategoryRecord, "category") for row in rows]
     _no_duplicates(path, [c.id for c in categories], "category id")
     _no_duplicates(path, [c.name for c in categories], "category name")
-    images = _image_columns(path, file.images)
-    boxes = _box_columns(path, file.annotations)
+    images = image_columns(path, file.images)
+    _no_duplicates(path, images["image_ids"], "image id")
+    boxes = box_columns(path, file.annotations)
     return Columns(**images, **boxes, categories={c.id: c.name for c in categories})
 
 
-def _image_columns(path: Path, records: list) -> dict[str, Any]:
+def image_columns(path: Path, records: list) -> dict[str, Any]:
+    """The columns of the images, ids unchecked, from JSON (msgspec.Raw) or Python objects. Raises InputError."""
     ids = np.empty(len(records), np.int64)
     sizes = np.empty((len(records), 2), np.int32)
     lengths = np.zeros(len(records) + 1, np.int64)
     names = bytearray()
     end = 0
-    for rows in _decode(path, records, _Image, "image"):
+    for rows in _decode(path, records, ImageRecord, "image"):
         start, end = end, end + len(rows)
         ids[start:end] = [r.id for r in rows]
         sizes[start:end] = [(r.height, r.width) for r in rows]
         encoded = [r.file_name.encode(errors="surrogatepass") for r in rows]
         lengths[start + 1 : end + 1] = [len(name) for name in encoded]
         names += b"".join(encoded)
-    _no_duplicates(path, ids, "image id")
     return {
         "image_ids": ids,
         "heights": sizes[:, 0].copy(),
@@ -122,7 +123,8 @@ def _image_columns(path: Path, records: list) -> dict[str, Any]:
     }
 
 
-def _box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
+def box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
+    """The columns of the annotations, from JSON (msgspec.Raw) or Python objects. Raises InputError."""
     count = len(records)
     columns = {
         "box_image_ids": np.empty(count, np.int64),
@@ -133,7 +135,7 @@ def _box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
         "annotation_ids": np.empty(count, np.int64),
     }
     end = 0
-    for rows in _decode(path, records, _Annotation, "annotation"):
+    for rows in _decode(path, records, AnnotationRecord, "annotation"):
         start, end = end, end + len(rows)
         columns["box_image_ids"][start:end] = [r.image_id for r in rows]
         columns["box_category_ids"][start:end] = [r.category_id for r in rows]
@@ -155,13 +157,13 @@ def _parse(path: Path) -> _RawFile | _ParsedFile:
     try:
         return msgspec.json.decode(content, type=_RawFile)
     except msgspec.ValidationError as problem:
-        raise InputError(f"{path}: not a COCO annotation file, {_sentence(problem)}") from None
+        raise InputError(f"{path}: not a COCO annotation file, {sentence(problem)}") from None
     except (msgspec.DecodeError, RecursionError):
         pass
     try:  # Python's json module also takes NaN and Infinity, which it writes, and a byte order mark
         return msgspec.convert(json.loads(content), type=_ParsedFile)
     except msgspec.ValidationError as problem:
-        raise InputError(f"{path}: not a COCO annotation file, {_sentence(problem)}") from None
+        raise InputError(f"{path}: not a COCO annotation file, {sentence(problem)}") from None
     except (ValueError, RecursionError) as problem:
         raise InputError(f"{path}: not valid JSON, {problem}") from None
 
@@ -184,13 +186,14 @@ def _first_wrong(chunk: list, decode: Callable, kind: str, start: int) -> str:
         try:
             decode(record)
         except (msgspec.ValidationError, UnicodeError) as problem:
-            id_ = _id_of(record)
+            id_ = id_of(record)
             where = f"{kind} number {position} of the list" if id_ is None else f"{kind} {id_!r}"
-            return f"{where}: {_sentence(problem)}"
+            return f"{where}: {sentence(problem)}"
     raise AssertionError("only called when a record of the chunk is wrong")
 
 
-def _id_of(record: msgspec.Raw | Any) -> Any:
+def id_of(record: msgspec.Raw | Any) -> Any:
+    """What stands as the record's id, whatever it is; None where there is none, or the record is no object."""
     try:
         if isinstance(record, msgspec.Raw):
             return msgspec.json.decode(record, type=_AnyRecord).id
@@ -199,7 +202,7 @@ def _id_of(record: msgspec.Raw | Any) -> Any:
         return None
 
 
-def _sentence(problem: Exception) -> str:
+def sentence(problem: Exception) -> str:
     """``Expected `int`, got `str` - at `$.id` `` as ``id: expected `int`, got `str` ``."""
     text, _, place = str(problem).partition(" - at ")
     field = re.sub(r"^`\$\.?|`$", "", place)

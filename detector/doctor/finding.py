@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]  # training refuses or is spoilt; look at it; good to know
+
+EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Example:
     """One case of a finding: what to call it (`annotation 17 (image a.jpg): [x, y, w, h] = ...`), and where to look."""
 
     text: str
-    file_name: str | None = None  # of the image, relative to the split's folder, where there is one to look at
+    file_name: str | None = None  # of the image, relative to the (first) split's folder, if there is one to look at
     boxes: tuple[tuple[float, float, float, float], ...] = ()  # xywh in pixels, to draw on it
 
 
@@ -28,3 +31,30 @@ class Finding:
     message: str  # a sentence: what is wrong
     advice: str  # a sentence: what to do about it
     examples: list[Example] = field(default_factory=list)
+
+
+def found(
+    severity: Severity,
+    check: str,
+    split: str,
+    cases: Sequence,
+    message: str,
+    advice: str,
+    example: Callable[[Any], Example | str] | None = str,
+) -> list[Finding]:
+    """The finding of these cases, with the first of them as examples; none where there is no case.
+
+    message: `{n}` in it becomes the number of cases.
+    example: what to call a case; None where the message has said it.
+    """
+    if len(cases) == 0:
+        return []
+    examples = [example(case) for case in cases[:EXAMPLES]] if example else []
+    examples = [Example(_printable(e)) if isinstance(e, str) else e for e in examples]
+    text = _printable(message.replace("{n}", str(len(cases))))
+    return [Finding(severity, check, split, len(cases), text, _printable(advice), examples)]
+
+
+def _printable(text: str) -> str:
+    """Names of a broken file may hold half a character (a lone surrogate), which no file or terminal takes."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,113 @@
+"""tools/doctor.py from the command line: what it prints, writes and refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from detector.config import load_config
+
+BCCD = Path(__file__).parents[2] / "configs" / "bccd.yaml"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory of one's own, outside of which nothing is written."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def spoil(path, **changes):
+    """Change the first annotation of a file."""
+    tree = json.loads(path.read_text())
+    tree["annotations"][0] |= changes
+    path.write_text(json.dumps(tree))
+
+
+def test_it_tells_all_and_the_config_that_it_writes_trains(succeeds, tiny_dataset, here):
+    said = succeeds("doctor", tiny_dataset, "--write-config", "my.yaml")
+    for part in ("sound?", "imbalanced how?", "reachable?", "so use this", "verdict: ", "my.yaml: the config"):
+        assert part in said
+    assert "light" in said and "dark" in said
+    config = load_config("my.yaml")
+    assert config.data.dataset == str(tiny_dataset)
+    assert config.data.image_size.model_dump() == {"short": 48, "long": 64}
+    succeeds("train", "my.yaml", "train.epochs=1", "data.workers=0", "device=cpu")
+    assert (here / "runs" / "my" / "checkpoints" / "best.pt").is_file()
+
+
+def test_bad_boxes_are_found_by_id_and_dropped_in_the_config(succeeds, tiny_dataset, tmp_path, here):
+    spoil(tmp_path / "train.json", bbox=[3, 3, 0, 5])
+    said = succeeds("doctor", tiny_dataset, "--write-config", "my.yaml")
+    assert "annotation 102" in said
+    assert "bad boxes only" in said
+    assert load_config("my.yaml").data.bad_annotations == "drop"
+
+
+def test_a_bare_annotation_file_is_examined_but_no_config_comes_of_it(succeeds, fails, tiny_dataset, tmp_path, here):
+    alone = tmp_path / "elsewhere" / "annotations.json"
+    alone.parent.mkdir()
+    alone.write_bytes((tmp_path / "train.json").read_bytes())
+    assert "imbalance: the commonest class" in succeeds("doctor", alone)
+    assert "needs a descriptor" in fails("doctor", alone, "--write-config", "my.yaml")
+    assert not (here / "my.yaml").exists()
+
+
+def test_what_no_training_survives_is_told_and_no_config_is_written(succeeds, fails, tiny_dataset, tmp_path, here):
+    spoil(tmp_path / "train.json", category_id=99)
+    said = succeeds("doctor", tiny_dataset)
+    assert "not told, as the annotations cannot be used" in said and "verdict: not sound" in said
+    assert "category_id 99" in fails("doctor", tiny_dataset, "--write-config", "my.yaml")
+    (tmp_path / "train.json").write_text("{")
+    assert "verdict: not sound" in succeeds("doctor", tiny_dataset)
+
+
+def test_missing_images_forbid_the_config(fails, tiny_dataset, tmp_path, here):
+    (tmp_path / "val" / "2.png").unlink()
+    assert "1 of the 4 images" in fails("doctor", tiny_dataset, "--write-config", "my.yaml")
+    assert not (here / "my.yaml").exists()
+
+
+def test_a_repaired_copy_passes(succeeds, tiny_dataset, tmp_path, here):
+    spoil(tmp_path / "val.json", bbox=[3, 3, 0, 5])
+    said = succeeds("doctor", tiny_dataset, "--fix", tmp_path / "fixed.json", "--split", "val")
+    assert "annotation 102" in said.partition("the repaired copy")[2]
+    tiny_dataset.write_text(tiny_dataset.read_text().replace("val.json", "fixed.json"))
+    assert "error:" not in succeeds("doctor", tiny_dataset)
+
+
+def test_it_looks_through_the_users_own_config(succeeds, tiny_dataset, tiny_config):
+    said = succeeds("doctor", tiny_dataset, "--config", tiny_config, "model.anchors.base_size=20", "data.image_size=96")
+    assert "base_size 20, 3 scales" in said and "at image_size 96" in said
+
+
+def test_existing_files_stay_as_they_are(fails, tiny_dataset, tmp_path, here):
+    (here / "there").write_text("mine")
+    for option in ("--write-config", "--html", "--fix"):
+        assert "there: exists already" in fails("doctor", tiny_dataset, option, "there")
+    assert (here / "there").read_text() == "mine"
+
+
+def test_wrong_arguments(fails, tiny_dataset, tmp_path):
+    assert "no such dataset descriptor" in fails("doctor", tmp_path / "no.yaml")
+    assert "overrides a setting of --config" in fails("doctor", tiny_dataset, "data.image_size=96")
+    assert "--split says what --fix repairs" in fails("doctor", tiny_dataset, "--split", "val")
+    fixed = tmp_path / "fixed.json"
+    assert "no split `test`" in fails("doctor", tiny_dataset, "--fix", fixed, "--split", "test")
+
+
+def test_bccd_has_two_boxes_of_zero_size_and_gets_the_recipe_of_its_own_config(succeeds, real_data, here):
+    said = succeeds("doctor", real_data("bccd") / "bccd.yaml", "--write-config", "my.yaml")
+    assert said.count("error: ") == 2
+    assert "annotation 2288" in said and "annotation 887" in said
+    mine, own = load_config("my.yaml").model_dump(), load_config(BCCD).model_dump()
+    differing = {
+        f"{section}.{key}"
+        for section in ("data", "augment", "model", "loss", "train")
+        for key in own[section]
+        if mine[section][key] != own[section][key]
+    }
+    assert differing == {"data.dataset", "loss.alpha"}
+    assert mine["loss"]["alpha"] == "effective_number"
