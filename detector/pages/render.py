@@ -61,3 +61,9 @@ def percent(share: float | None) -> str:
 def value(number: float | None) -> str:
     """What a column is sorted by; nothing where nothing was measured, which stands last."""
     return f"{number:.10g}" if is_known(number) else ""
+
+
+def write(path: Path, html: str) -> None:
+    """Write a page; what UTF-8 cannot hold of somebody's names becomes a question mark."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8", errors="replace")
