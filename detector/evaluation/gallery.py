@@ -27,6 +27,8 @@ class Case:
     shot: Shot
     title: str
     text: str
+    tag: str  # missed, false positive
+    tone: str  # of the tag
 
     def card(self) -> dict:
         """For the template: picture (if it could be taken), width, height, alt, title, text."""
@@ -111,22 +113,22 @@ class Gallery:
         pairs = self.matching.pairs
         near = pairs.detections[pairs.objects == b]
         near = near[np.argsort(found.scores[near], kind="stable")][-3:]  # the surest last, on top
-        boxes = [(tuple(found.boxes[d].tolist()), DETECTION, 2) for d in near.tolist()]
+        boxes = [(tuple(found.boxes[d].tolist()), DETECTION, 3) for d in near.tolist()]
         box = tuple(self.objects[b].tolist())
         width, height = data.boxes[b, 2:]
         title = f"{data.class_names[data.labels[b]]}, {width:.0f} × {height:.0f} px"
         text = f"{self._why_missed(b)}. {self._file(self.image_of[b])}, annotation {data.annotation_ids[b]}"
-        return Case(Shot(int(self.image_of[b]), [*boxes, (box, OBJECT, 3)], box), title, text)
+        return Case(Shot(int(self.image_of[b]), [*boxes, (box, OBJECT, 4)], box), title, text, "missed", "warn")
 
     def _detection_case(self, d: int) -> Case:
         found, data = self.found, self.data
         image = int(found.images[d])
         others = np.arange(data.first[image], data.first[image + 1])
-        boxes = [(tuple(self.objects[b].tolist()), OTHER, 1) for b in others.tolist()]
+        boxes = [(tuple(self.objects[b].tolist()), OTHER, 2) for b in others.tolist()]
         box = tuple(found.boxes[d].tolist())
         title = f"{data.class_names[found.labels[d]]} {found.scores[d]:.2f}"
         text = f"{self._why_wrong(d)}. {self._file(image)}"
-        return Case(Shot(image, [*boxes, (box, DETECTION, 3)], box), title, text)
+        return Case(Shot(image, [*boxes, (box, DETECTION, 4)], box), title, text, "false positive", "bad")
 
     def _why_missed(self, b: int) -> str:
         found, label = self.found, self.data.labels[b]
@@ -174,7 +176,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def galleries(matching: Matching, data: CocoData, per_class: dict[str, dict], rare_first: list[str]) -> dict:
-    """{classes: [{name, group, misses, false_positives}], unlabelled, never_found}, all of them lists of cards.
+    """{classes: [{name, group, cards}], unlabelled, never_found: cards}; a card is what Case.card gives.
 
     The rarest classes come first and are shown first; with many classes, the commonest are left out.
     """
@@ -184,15 +186,16 @@ def galleries(matching: Matching, data: CocoData, per_class: dict[str, dict], ra
     classes, cases = [], []
     for name in rare_first:
         label = data.class_names.index(name)
-        misses, wrong = gallery.misses(label, each), gallery.false_positives(label, each)
-        if (misses or wrong) and len(cases) + len(misses) + len(wrong) <= MOST:
-            classes.append(
-                {"name": name, "group": per_class[name]["group"], "misses": misses, "false_positives": wrong}
-            )
-            cases += misses + wrong
+        own = gallery.misses(label, each) + gallery.false_positives(label, each)
+        if own and len(cases) + len(own) <= MOST:
+            classes.append((name, own))
+            cases += own
     suspects = {"unlabelled": gallery.unlabelled(), "never_found": gallery.never_found()}
     gallery.take([*cases, *suspects["unlabelled"], *suspects["never_found"]])
-    for shown in classes:
-        for kind in ("misses", "false_positives"):
-            shown[kind] = [case.card() for case in shown[kind]]
-    return {"classes": classes, **{kind: [case.card() for case in of_it] for kind, of_it in suspects.items()}}
+    return {
+        "classes": [
+            {"name": name, "group": per_class[name]["group"], "cards": [case.card() for case in own]}
+            for name, own in classes
+        ],
+        **{kind: [case.card() for case in of_kind] for kind, of_kind in suspects.items()},
+    }

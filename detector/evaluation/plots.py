@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from detector.pages.svg import GREY, INK, LINE, plain, plot_style, svg
+from detector.pages.svg import GREY, INK, plain, plot_style, svg
 
 HIGHLIGHTED = 6  # classes in colour where there are many
 SIZE = (5, 3.1)  # inches: as wide as a phone
@@ -60,6 +60,8 @@ def reliability(calibration: dict) -> Markup:
         above.set(ylabel="share that is right", ylim=(0, 1.02), xlim=(0, 1))
         above.legend(loc="upper left")
         below.set(ylabel="detections", xlabel="score", yscale="log")
+        below.yaxis.set_major_formatter(lambda count, _: f"{count:g}")
+        below.yaxis.set_minor_formatter(lambda count, _: "")
         return svg(figure, "reliability", "Share of right detections against score, and detections of each score")
 
 
@@ -69,6 +71,14 @@ def _figure(title: str, xlabel: str, ylabel: str = ""):
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def _epochs(title: str):
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _figure(title, "epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
 
 
@@ -92,17 +102,16 @@ def _rate(lines: list[dict]) -> Markup:
 
 
 def _ap(lines: list[dict]) -> Markup:
-    figure, axes = _figure("AP on val", "epoch")
+    figure, axes = _epochs("AP on val")
     for name in ("AP", "AP50"):
         axes.plot([line["epoch"] for line in lines], [line[name] for line in lines], "o-", markersize=3, label=name)
     axes.set(ylim=(0, 1))
-    axes.axhline(max(line["AP"] for line in lines), color=LINE, linewidth=1)
     axes.legend(loc="upper left")
     return svg(figure, "ap", "AP and AP50 on val against epochs")
 
 
 def _class_scores(lines: list[dict], rare_first: Sequence[str]) -> Markup:
-    figure, axes = _figure("mean score on own objects, the rarest classes in colour", "epoch")
+    figure, axes = _epochs("mean score on own objects, the rarest classes in colour")
     names = [name for name in rare_first if name in lines[-1]["per_class"]]
     for position, name in reversed(list(enumerate(names))):
         points = [(line["epoch"], line["per_class"].get(name, {}).get("score_positive")) for line in lines]

@@ -11,8 +11,8 @@ FOUND, HARDLY = 0.5, 0.1  # AP50: from here on a class is found; below this it i
 NAMED = 10  # classes named in a sentence
 KINDS = {
     "classification": "taken for another class",
-    "localisation": "boxes in the wrong place",
-    "both": "taken for another class, in the wrong place",
+    "localisation": "in the wrong place",
+    "both": "wrong class and place",
     "duplicate": "found twice",
     "background": "detections where nothing is",
     "missed": "not found",
@@ -87,7 +87,7 @@ def _thresholds(classes: dict[str, dict]) -> str:
             f"Deploy with each class's own threshold, between {low:.2f} and {high:.2f}: the table of classes has them."
         )
     weak = [name for name in chosen if not classes[name]["conclusive"]]
-    return f"{text} That of {listed(weak)} rests on too few objects to be relied on." if weak else text
+    return f"{text} Those of {listed(weak)} rest on too few objects to be relied on." if weak else text
 
 
 def _costs(errors: dict) -> str:

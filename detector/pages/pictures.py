@@ -59,10 +59,10 @@ def thumbnail(image: np.ndarray, boxes: list[tuple[Box, str, int]], around: Box 
             continue
         x1, x2 = (round((x - left) * scale) for x in (min(box[::2]), max(box[::2])))
         y1, y2 = (round((y - top) * scale) for y in (min(box[1::2]), max(box[1::2])))
-        pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=width + 2)  # seen on any background
+        pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black")  # to be seen on any background
         pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    small.save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)  # thin lines keep their colour
     code = base64.b64encode(buffer.getvalue()).decode()
     return {"picture": f"data:image/jpeg;base64,{code}", "width": small.width, "height": small.height}
 

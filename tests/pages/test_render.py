@@ -54,7 +54,16 @@ def page_file(tmp_path, monkeypatch):
     loader = ChoiceLoader([DictLoader({"table.html": TABLE}), environment.loader])
     monkeypatch.setattr(environment, "loader", loader)
     rows = [("b10", 0.5), ("b9", -1), (NASTY, 0.25), ("a", 0.1), ("c", None), ("d", 1.0)]
-    cards = [{**pictures.thumbnail(np.full((40, 60, 3), 200, np.uint8), []), "alt": NASTY, "title": NASTY, "text": "x"}]
+    cards = [
+        {
+            **pictures.thumbnail(np.full((40, 60, 3), 200, np.uint8), []),
+            "alt": NASTY,
+            "title": NASTY,
+            "text": "x",
+            "tag": "new",
+            "tone": "bad",
+        }
+    ]
     path = tmp_path / "page.html"
     plots = {"plot": a_plot("one", NASTY), "other": a_plot("two", NASTY)}
     sections = [("all", NASTY)]
