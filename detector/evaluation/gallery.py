@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detector.data.coco import CocoData
 from detector.data.image import read_image
-from detector.pages.pictures import Shot, take
+from detector.pages.pictures import Card, take
 
 if TYPE_CHECKING:
     from detector.evaluation.matching import Matching
@@ -18,27 +17,6 @@ MOST, OF_A_KIND = 88, 6  # pictures of misses and false positives: in all, and o
 SUSPECTS = 16  # of each kind
 SURE = 0.3  # the score from which a class without a threshold is taken to be detected
 OBJECT, DETECTION, OTHER = "#ffd400", "#ff2e88", "#ffffff"  # what boxes are drawn in
-
-
-@dataclass
-class Case:
-    """A picture and what it shows."""
-
-    shot: Shot
-    title: str
-    text: str
-    tag: str  # missed, false positive
-    tone: str  # of the tag
-
-    def card(self) -> dict:
-        """For the template: picture (if it could be taken), width, height, alt, title, text."""
-        return {
-            "picture": None,
-            **self.shot.picture,
-            "alt": f"{self.title}: {self.text}",
-            "title": self.title,
-            "text": self.text,
-        }
 
 
 class Gallery:
@@ -56,28 +34,28 @@ class Gallery:
         self.sure = self.found.scores >= thresholds[self.found.labels]
         self.wrong = (matching.object_of < 0) & ~matching.ignored
 
-    def misses(self, label: int, limit: int) -> list[Case]:
+    def misses(self, label: int, limit: int) -> list[Card]:
         """Objects of a class without a detection above its threshold: those found by nothing, the largest, first."""
         by = self.matching.found_by
         score = np.where(by >= 0, self.found.scores[by] if len(self.found.scores) else 0, -1.0)
         missed = (self.data.labels == label) & ~self.data.iscrowd & (score < self.thresholds[label])
         chosen = np.flatnonzero(missed)
         chosen = chosen[np.lexsort((-self.data.areas[chosen], score[chosen]))][:limit]
-        return [self._object_case(b) for b in chosen.tolist()]
+        return [self._object_card(b) for b in chosen.tolist()]
 
-    def false_positives(self, label: int, limit: int) -> list[Case]:
+    def false_positives(self, label: int, limit: int) -> list[Card]:
         """Detections of a class above its threshold that are no object's, the surest first."""
         return [
-            self._detection_case(d) for d in self._ranked(self.wrong & self.sure & (self.found.labels == label), limit)
+            self._detection_card(d) for d in self._ranked(self.wrong & self.sure & (self.found.labels == label), limit)
         ]
 
-    def unlabelled(self, limit: int = SUSPECTS) -> list[Case]:
+    def unlabelled(self, limit: int = SUSPECTS) -> list[Card]:
         """Sure detections where nothing is labelled, the surest first: objects that were perhaps not labelled."""
         alone = self.wrong & self.sure
         alone[self.matching.pairs.detections] = False
-        return [self._detection_case(d) for d in self._ranked(alone, limit)]
+        return [self._detection_card(d) for d in self._ranked(alone, limit)]
 
-    def never_found(self, limit: int = SUSPECTS) -> list[Case]:
+    def never_found(self, limit: int = SUSPECTS) -> list[Card]:
         """Objects no detection of their class lies on: those where another class does first, the surest of them first;
         then the large ones. Perhaps the label is wrong."""
         missed = np.flatnonzero((self.matching.found_by < 0) & ~self.data.iscrowd)
@@ -86,11 +64,11 @@ class Gallery:
         on_it = (pairs.iou >= 0.5) & (self.found.labels[pairs.detections] != self.data.labels[pairs.objects])
         np.maximum.at(rival, pairs.objects[on_it], self.found.scores[pairs.detections[on_it]])
         chosen = missed[np.lexsort((-self.data.areas[missed], -rival[missed]))][:limit]
-        return [self._object_case(b) for b in chosen.tolist()]
+        return [self._object_card(b) for b in chosen.tolist()]
 
-    def take(self, cases: list[Case]) -> None:
+    def take(self, cards: list[Card]) -> None:
         """Take the pictures, reading each image once."""
-        take([case.shot for case in cases], self._read)
+        take(cards, self._read)
 
     def _read(self, i: int) -> np.ndarray:
         data = self.data
@@ -108,7 +86,7 @@ class Gallery:
                 break
         return chosen
 
-    def _object_case(self, b: int) -> Case:
+    def _object_card(self, b: int) -> Card:
         data, found = self.data, self.found
         pairs = self.matching.pairs
         near = pairs.detections[pairs.objects == b]
@@ -118,9 +96,9 @@ class Gallery:
         width, height = data.boxes[b, 2:]
         title = f"{data.class_names[data.labels[b]]}, {width:.0f} × {height:.0f} px"
         text = f"{self._why_missed(b)}. {self._file(self.image_of[b])}, annotation {data.annotation_ids[b]}"
-        return Case(Shot(int(self.image_of[b]), [*boxes, (box, OBJECT, 4)], box), title, text, "missed", "warn")
+        return Card(title, text, int(self.image_of[b]), [*boxes, (box, OBJECT, 4)], box, "missed", "warn")
 
-    def _detection_case(self, d: int) -> Case:
+    def _detection_card(self, d: int) -> Card:
         found, data = self.found, self.data
         image = int(found.images[d])
         others = np.arange(data.first[image], data.first[image + 1])
@@ -128,7 +106,7 @@ class Gallery:
         box = tuple(found.boxes[d].tolist())
         title = f"{data.class_names[found.labels[d]]} {found.scores[d]:.2f}"
         text = f"{self._why_wrong(d)}. {self._file(image)}"
-        return Case(Shot(image, [*boxes, (box, DETECTION, 4)], box), title, text, "false positive", "bad")
+        return Card(title, text, image, [*boxes, (box, DETECTION, 4)], box, "false positive", "bad")
 
     def _why_missed(self, b: int) -> str:
         found, label = self.found, self.data.labels[b]
@@ -176,26 +154,21 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def galleries(matching: Matching, data: CocoData, per_class: dict[str, dict], rare_first: list[str]) -> dict:
-    """{classes: [{name, group, cards}], unlabelled, never_found: cards}; a card is what Case.card gives.
+    """{classes: [{name, group, cards}], unlabelled, never_found: cards} of pictures.
 
     The rarest classes come first and are shown first; with many classes, the commonest are left out.
     """
     chosen = [per_class[name].get("threshold") for name in data.class_names]
     gallery = Gallery(matching, data, np.array([SURE if t is None else t for t in chosen], np.float64))
     each = min(OF_A_KIND, max(2, MOST // (2 * len(data.class_names))))
-    classes, cases = [], []
+    classes, cards = [], []
     for name in rare_first:
         label = data.class_names.index(name)
         own = gallery.misses(label, each) + gallery.false_positives(label, each)
-        if own and len(cases) + len(own) <= MOST:
+        if own and len(cards) + len(own) <= MOST:
             classes.append((name, own))
-            cases += own
+            cards += own
     suspects = {"unlabelled": gallery.unlabelled(), "never_found": gallery.never_found()}
-    gallery.take([*cases, *suspects["unlabelled"], *suspects["never_found"]])
-    return {
-        "classes": [
-            {"name": name, "group": per_class[name]["group"], "cards": [case.card() for case in own]}
-            for name, own in classes
-        ],
-        **{kind: [case.card() for case in of_kind] for kind, of_kind in suspects.items()},
-    }
+    gallery.take([*cards, *suspects["unlabelled"], *suspects["never_found"]])
+    groups = {name: per_class[name]["group"] for name in rare_first}
+    return {"classes": [{"name": name, "group": groups[name], "cards": own} for name, own in classes], **suspects}

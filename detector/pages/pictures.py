@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,33 +21,54 @@ Box = tuple[float, float, float, float]  # xyxy pixels of the image
 
 
 @dataclass
-class Shot:
-    """What a picture shows: where on which image, and the boxes to draw, (box, colour, width), the last on top."""
+class Card:
+    """A picture of a page and what it shows, once `take` has taken it."""
 
-    image: int
-    boxes: list[tuple[Box, str, int]]
+    title: str
+    text: str
+    image: int | str  # which, for `read`
+    boxes: list[tuple[Box, str, int]]  # to draw: (box, colour, width), the last on top
     around: Box | None = None  # the part to show, with some context; None: all of the image
-    picture: dict = field(default_factory=dict)  # once taken: picture (data: URI), width, height
+    tag: str = ""  # one word, in a corner
+    tone: str = ""  # of the tag: good, warn, bad
+    picture: str | None = None  # data: URI; None where it could not be taken
+    width: int = 0
+    height: int = 0
+
+    @property
+    def alt(self) -> str:
+        """For who cannot see the picture."""
+        return ": ".join(filter(None, (self.tag, self.title, self.text)))
 
 
-def take(shots: Iterable[Shot], read: Callable[[int], np.ndarray]) -> None:
-    """Fill in `picture` of the shots; read: index → (H, W, 3) uint8 RGB. Each image is read once.
+def take(cards: Iterable[Card], read: Callable[[int | str], np.ndarray]) -> None:
+    """Take the pictures of cards; read: `image` → (H, W, 3) uint8 RGB. Each image is read once.
 
-    An image that `read` raises InputError for leaves its shots without.
+    An image that `read` raises InputError for leaves its cards without.
     """
-    at, image = None, None
-    for shot in sorted(shots, key=lambda s: s.image):
-        if shot.image != at:
-            try:
-                at, image = shot.image, read(shot.image)
-            except InputError:
-                at, image = shot.image, None
-        if image is not None:
-            shot.picture = thumbnail(image, shot.boxes, shot.around)
+    by_image: dict[int | str, list[Card]] = {}
+    for card in cards:
+        by_image.setdefault(card.image, []).append(card)
+    for which, of_it in by_image.items():
+        try:
+            image = read(which)
+        except InputError:
+            continue
+        for card in of_it:
+            small = thumbnail(image, card.boxes, card.around)
+            card.width, card.height = small.size
+            card.picture = as_uri(small)
 
 
-def thumbnail(image: np.ndarray, boxes: list[tuple[Box, str, int]], around: Box | None = None) -> dict:
-    """{picture: data: URI of a JPEG of at most SIDE pixels, width, height} of image (H, W, 3) uint8 RGB."""
+def as_uri(picture: Image.Image) -> str:
+    """The picture as a JPEG in a data: URI."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)  # thin lines keep their colour
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def thumbnail(image: np.ndarray, boxes: list[tuple[Box, str, int]], around: Box | None = None) -> Image.Image:
+    """The part of image (H, W, 3) uint8 RGB with boxes drawn, its longer side SIDE pixels."""
     left, top, right, bottom = _part(image, around)
     cut = Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
     scale = SIDE / max(cut.size)
@@ -61,10 +82,7 @@ def thumbnail(image: np.ndarray, boxes: list[tuple[Box, str, int]], around: Box 
         y1, y2 = (round((y - top) * scale) for y in (min(box[1::2]), max(box[1::2])))
         pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black")  # to be seen on any background
         pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)  # thin lines keep their colour
-    code = base64.b64encode(buffer.getvalue()).decode()
-    return {"picture": f"data:image/jpeg;base64,{code}", "width": small.width, "height": small.height}
+    return small
 
 
 def _part(image: np.ndarray, around: Box | None) -> tuple[int, int, int, int]:
