@@ -14,6 +14,7 @@ from detector.utils.errors import InputError
 
 SIDE = 320  # pixels of the longer side of a picture in a page
 QUALITY = 78  # of its JPEG: 10-25 kB each
+LEAST_DRAWN = 12  # pixels of the picture: a smaller box is drawn as large as this
 CONTEXT = 1.0  # of the box's longer side is shown on each side of it
 LEAST = 64  # pixels of the image to show on either side of a small box
 
@@ -78,11 +79,17 @@ def thumbnail(image: np.ndarray, boxes: list[tuple[Box, str, int]], around: Box 
     for box, colour, width in boxes:
         if not np.isfinite(box).all():
             continue
-        x1, x2 = (round((x - left) * scale) for x in (min(box[::2]), max(box[::2])))
-        y1, y2 = (round((y - top) * scale) for y in (min(box[1::2]), max(box[1::2])))
+        x1, x2 = _visible(*((x - left) * scale for x in box[::2]))
+        y1, y2 = _visible(*((y - top) * scale for y in box[1::2]))
         pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black")  # to be seen on any background
         pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
     return small
+
+
+def _visible(a: float, b: float) -> tuple[int, int]:
+    """The ends of a box's side in order, and far enough apart to see something between them."""
+    middle, half = (a + b) / 2, max(abs(b - a) / 2, LEAST_DRAWN / 2)
+    return round(middle - half), round(middle + half)
 
 
 def _part(image: np.ndarray, around: Box | None) -> tuple[int, int, int, int]:
