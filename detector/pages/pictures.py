@@ -14,7 +14,7 @@ from detector.utils.errors import InputError
 
 SIDE = 320  # pixels of the longer side of a picture in a page
 QUALITY = 78  # of its JPEG: 10-25 kB each
-LEAST_DRAWN = 12  # pixels of the picture: a smaller box is drawn as large as this
+LEAST_DRAWN = 20  # pixels of the picture: a smaller box is drawn as large as this
 CONTEXT = 1.0  # of the box's longer side is shown on each side of it
 LEAST = 64  # pixels of the image to show on either side of a small box
 
