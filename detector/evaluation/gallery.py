@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 MOST, OF_A_KIND = 88, 6  # pictures of misses and false positives: in all, and of each kind for a class
 SUSPECTS = 16  # of each kind
-SURE = 0.3  # the score from which a class without a threshold is taken to be detected
 OBJECT, DETECTION, OTHER = "#ffd400", "#ff2e88", "#ffffff"  # what boxes are drawn in
 
 
@@ -158,8 +157,7 @@ def galleries(matching: Matching, data: CocoData, per_class: dict[str, dict], ra
 
     The rarest classes come first and are shown first; with many classes, the commonest are left out.
     """
-    chosen = [per_class[name].get("threshold") for name in data.class_names]
-    gallery = Gallery(matching, data, np.array([SURE if t is None else t for t in chosen], np.float64))
+    gallery = Gallery(matching, data, np.array([per_class[name]["threshold"] for name in data.class_names]))
     each = min(OF_A_KIND, max(2, MOST // (2 * len(data.class_names))))
     classes, cards = [], []
     for name in rare_first:

@@ -38,29 +38,28 @@ def write_report(
     [(label, text)]}, what was trained on what. curves: the lines of a run's metrics.jsonl.
     """
     rare_first = rarest_first(metrics["per_class"])
-    calibration = metrics.get("calibration")
-    pr_curves = {
-        name: curve for name, curve in metrics["pr_curves"].items() if is_known(metrics["per_class"][name]["AP50"])
-    }
+    calibration = metrics["calibration"]
+    measured = [name for name in rare_first if is_known(metrics["per_class"][name]["AP50"])]
+    pr_curves = {name: metrics["pr_curves"][name] for name in measured}
+    training = training_plots(curves or [], rare_first)
     html = render(
         "report.html",
         title=facts["title"],
         facts=facts["rows"],
-        sections=_sections(curves, calibration),
+        sections=_sections(bool(training)),
         metrics=metrics,
-        groups=[(name, metrics["groups"][name]) for name in GROUPS if name in metrics["groups"]],
+        groups=_groups(metrics),
         verdict=verdict(metrics),
-        training=training_plots(curves, rare_first) if curves else [],
+        training=training,
         coco_rows=ROWS,
         classes=_class_rows(metrics["per_class"], rare_first),
         pr_plot=precision_recall(pr_curves, rare_first) if pr_curves else None,
-        pr_small=[_small_curve(name, pr_curves[name], metrics) for name in rare_first if name in pr_curves],
+        pr_small=[_small_curve(name, pr_curves[name], metrics["per_class"][name]) for name in measured],
         confusion=_matrix(metrics["confusion"]) if len(metrics["per_class"]) <= MATRIX else None,
         confused=_confused(metrics["confusion"]),
-        thresholds_note=metrics["confusion"]["thresholds_note"],
         errors=_error_rows(metrics),
         calibration=calibration,
-        reliability=reliability(calibration) if calibration and calibration["bins"] else None,
+        reliability=reliability(calibration) if calibration["bins"] else None,
         gallery=galleries(matching, data, metrics["per_class"], rare_first),
         colours={"object": OBJECT, "detection": DETECTION, "other": OTHER},
     )
@@ -76,22 +75,27 @@ def _count(row: dict) -> int:
     return row["num_gt"] if row["num_train"] is None else row["num_train"]
 
 
-def _sections(curves: list[dict] | None, calibration: dict | None) -> list[tuple[str, str]]:
+def _sections(training: bool) -> list[tuple[str, str]]:
     """(id, name) of the sections there are, for the links at the top."""
     return [
         ("verdict", "Verdict"),
         ("facts", "What was trained"),
-        *([("training", "Training")] if curves else []),
+        *([("training", "Training")] if training else []),
         ("coco", "COCO figures"),
         ("groups", "Head, medium, tail"),
         ("classes", "Classes"),
         ("pr", "Precision and recall"),
         ("confusion", "Confusion"),
         ("errors", "Errors"),
-        *([("calibration", "Calibration")] if calibration else []),
+        ("calibration", "Calibration"),
         ("gallery", "Misses and false positives"),
         ("suspects", "Suspect labels"),
     ]
+
+
+def _groups(metrics: dict) -> list[tuple[str, dict]]:
+    """Those that have classes, the commonest first."""
+    return [(name, metrics["groups"][name]) for name in GROUPS if metrics["groups"][name]["classes"]]
 
 
 def _class_rows(per_class: dict[str, dict], rare_first: Iterable[str]) -> list[dict]:
@@ -101,13 +105,10 @@ def _class_rows(per_class: dict[str, dict], rare_first: Iterable[str]) -> list[d
     ]
 
 
-def _small_curve(name: str, curve: list[float], metrics: dict) -> dict:
+def _small_curve(name: str, curve: list[float], row: dict) -> dict:
     """Points of a curve in a square of 100 with the origin at the upper left, and where its threshold puts it."""
-    row = metrics["per_class"][name]
     points = " ".join(f"{i},{100 - 100 * max(p, 0):.1f}" for i, p in enumerate(curve))
-    at = None
-    if is_known(row["precision"]) and is_known(row["recall"]):
-        at = f"{100 * row['recall']:.1f}", f"{100 - 100 * row['precision']:.1f}"
+    at = f"{100 * row['recall']:.1f}", f"{100 - 100 * row['precision']:.1f}"
     return {"name": name, "points": points, "at": at, "AP50": row["AP50"], "group": row["group"]}
 
 
@@ -135,9 +136,7 @@ def _confused(confusion: dict) -> list[dict]:
 def _error_rows(metrics: dict) -> dict:
     """columns: "all" and the groups that have errors; rows: (name, meaning, figures by column); widest: the largest."""
     columns = {"all": metrics["errors"]}
-    columns |= {
-        name: group["errors"] for name in GROUPS if (group := metrics["groups"].get(name)) and group.get("errors")
-    }
+    columns |= {name: group["errors"] for name, group in _groups(metrics)}
     rows = [(kind, meaning, [errors[kind] for errors in columns.values()]) for kind, meaning in ERRORS.items()]
     rows += [
         ("false_positive", "all detections that are no object's", [e["false_positive"] for e in columns.values()]),

@@ -44,7 +44,7 @@ def verdict(metrics: dict) -> list[tuple[str, str]]:
 
 def worst_error(row: dict) -> str:
     """The kind of error that costs a class most, in words; nothing where none does."""
-    errors = {kind: row["errors"][kind] for kind in KINDS if is_known(row["errors"].get(kind))}
+    errors = {kind: row["errors"][kind] for kind in KINDS if is_known(row["errors"][kind])}
     kind = max(errors, key=errors.get, default=None)
     return KINDS[kind] if kind is not None and errors[kind] > 0 else ""
 
@@ -68,17 +68,13 @@ def _overall(metrics: dict) -> str:
     ends = metrics["intervals"].get("AP")
     sure = f" (95 % sure between {ends[0]:.3f} and {ends[1]:.3f})" if ends else ""
     text = f"AP is {figure(metrics['AP'])}{sure} on {metrics['images']} images with {metrics['objects']} objects."
-    groups = metrics["groups"]
-    parts = [
-        f"{name} {figure(groups[name]['AP'])}" for name in GROUPS if name in groups and is_known(groups[name]["AP"])
-    ]
+    ap = {name: metrics["groups"][name]["AP"] for name in GROUPS}
+    parts = [f"{name} {figure(value)}" for name, value in ap.items() if is_known(value)]
     return f"{text} By how common a class is: {', '.join(parts)}." if len(parts) > 1 else text
 
 
 def _thresholds(classes: dict[str, dict]) -> str:
-    chosen = {name: row["threshold"] for name, row in classes.items() if row["threshold"] is not None}
-    if not chosen:
-        return ""
+    chosen = {name: row["threshold"] for name, row in classes.items()}
     low, high = min(chosen.values()), max(chosen.values())
     if low == high:
         text = f"Deploy with a threshold of {low:.2f}."
@@ -86,11 +82,11 @@ def _thresholds(classes: dict[str, dict]) -> str:
         text = (
             f"Deploy with each class's own threshold, between {low:.2f} and {high:.2f}: the table of classes has them."
         )
-    weak = [name for name in chosen if not classes[name]["conclusive"]]
+    weak = [name for name, row in classes.items() if not (row["conclusive"] and row["own"])]
     return f"{text} Those of {listed(weak)} rest on too few objects to be relied on." if weak else text
 
 
 def _costs(errors: dict) -> str:
-    costs = sorted(((errors[kind], text) for kind, text in KINDS.items() if is_known(errors.get(kind))), reverse=True)
+    costs = sorted(((errors[kind], text) for kind, text in KINDS.items() if is_known(errors[kind])), reverse=True)
     costs = [f"{text} ({cost:.3f})" for cost, text in costs if cost >= 0.0005]
     return f"What costs most AP50: {'; then '.join(costs[:3])}." if costs else ""

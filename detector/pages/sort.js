@@ -26,6 +26,7 @@ function sortBy(table, headings, column) {
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   headings.forEach((heading, column) => {
+    if (heading.textContent.trim() === "") return;
     const button = document.createElement("button");
     button.type = "button";
     button.append(...heading.childNodes);
