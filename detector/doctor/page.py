@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 from detector.data.image import read_image
 from detector.doctor import plots
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PICTURES = 72  # of findings, in all
 MATRIX = 30  # classes side by side in a matrix; of more, the commonest
+LONGEST = 100  # characters of a setting in the table
 BOX, WIDTH = "#ffd400", 4  # what boxes are drawn in
 
 
@@ -61,6 +63,7 @@ def write_page(
         reach_rows=_reach_rows(reach) if reach else [],
         lost=lost,
         advice=advice,
+        settings=[(setting, _value_text(setting.value)) for setting in advice.settings] if advice else [],
         config_text=config_text,
         size_text=_size_text(classes or reach),
     )
@@ -173,6 +176,16 @@ def _reach_rows(reach: Reach) -> list[dict]:
         for k in np.flatnonzero(reach.boxes).tolist()
     ]
     return sorted(rows, key=lambda row: row["reached"])
+
+
+def _value_text(value: object) -> str:
+    """A value as YAML has it, on one line, its end left out where it is long: the configuration has all of it."""
+    text = (
+        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
+        .removesuffix("...\n")
+        .strip()
+    )
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
 
 
 def _size_text(report: ClassReport | Reach | None) -> str:

@@ -1,5 +1,6 @@
 """The doctor's page in a browser, with pictures, without, and of names that are not to be followed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,47 @@ def test_sound_dataset(tmp_path, visit):
     page = shown(tmp_path, visit, [], {})
     assert "Nothing is wrong" in page.text_content("#findings")
     assert page.eval_on_selector_all("section", "all => all.map(s => s.id)") == ["findings"]
+
+
+@pytest.fixture
+def dataset(folders, tmp_path) -> Path:
+    """Descriptor of two splits of two images each, with a class named to break the page and boxes of all sizes."""
+    for split in folders:
+        names = [f"{split}.png", "sub/b.png"]
+        boxes = [([10 * n + 1, 10 * n + 1, size, size], 1 + n % 2) for n, size in enumerate((2, 3, 30, 40, 25, 8))]
+        coco = {
+            "images": [{"id": i, "file_name": name, "width": 120, "height": 90} for i, name in enumerate(names)],
+            "annotations": [
+                {"id": 10 * i + n, "image_id": i, "category_id": c, "bbox": box, "area": box[2] ** 2, "iscrowd": 0}
+                for i in range(2)
+                for n, (box, c) in enumerate(boxes)
+            ],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": NASTY}, {"id": 3, "name": "never seen"}],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(coco))
+    lines = [f"{split}: {{images: {split}, annotations: {split}.json}}\n" for split in folders]
+    (tmp_path / "data.yaml").write_text("".join(lines))
+    return tmp_path / "data.yaml"
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_page_of_a_whole_examination(dataset, tmp_path, visit, bare):
+    examination = pytest.importorskip("detector.doctor.examination")
+    path = tmp_path / "alone" / "train.json" if bare else dataset
+    if bare:  # no images beside it
+        path.parent.mkdir()
+        path.write_text((tmp_path / "train.json").read_text())
+    examination.write_html(examination.examine_dataset(str(path)), tmp_path / "page.html")
+    page = visit(tmp_path / "page.html")
+    assert page.evaluate("window.broken") is None
+    sections = page.eval_on_selector_all("section", "all => all.map(s => s.id)")
+    assert sections == ["findings", "classes", "together", "sizes", "reach", "advice"]
+    assert page.eval_on_selector_all("nav a", "all => all.map(a => a.hash.slice(1))") == sections
+    assert page.locator("svg.plot").count() == 3
+    assert page.locator("#together td").count() == 9
+    assert page.locator("#class-table tbody th").all_inner_texts() == ["cat", NASTY, "never seen"]
+    page.locator("#class-table thead button").nth(2).click()
+    assert page.locator("#class-table tbody th").first.inner_text() == "never seen"  # 0 boxes
+    assert page.locator("#reach tbody tr").count() == 2
+    assert (page.locator("#reach img").count() > 0) is not bare
+    assert "image_size" in page.inner_text("#advice pre")

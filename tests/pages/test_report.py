@@ -24,7 +24,7 @@ CURVES = [
 
 
 def evaluated(folder: Path, names: list[str], images: int = 12):
-    """The analysis of detections made up: of every three objects one is found, one is taken for one of the next classes, one is
+    """The analysis of detections made up: of every three objects one is found, one is taken for another class, one is
     missed; beside them something is found in every image where nothing is."""
     rng = np.random.default_rng(0)
     coco = {"images": [], "annotations": [], "categories": [{"id": k + 1, "name": n} for k, n in enumerate(names)]}
