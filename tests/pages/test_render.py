@@ -53,7 +53,7 @@ def page_file(tmp_path, monkeypatch):
     environment = module._environment()
     loader = ChoiceLoader([DictLoader({"table.html": TABLE}), environment.loader])
     monkeypatch.setattr(environment, "loader", loader)
-    rows = [("b10", 0.5), ("b9", -1), (NASTY, 0.25), ("a", 0.1), ("c", None), ("d", 1.0)]
+    rows = [("b10", 9.0), ("b9", -1), (NASTY, 0.25), ("a", 0.1), ("c", None), ("d", 10.0)]
     card = pictures.Card(NASTY, NASTY, 0, [], tag="new", tone="bad")
     pictures.take([card], lambda i: np.full((40, 60, 3), 200, np.uint8))
     path = tmp_path / "page.html"

@@ -11,6 +11,7 @@ from detector.data.coco import read_coco
 from detector.data.descriptor import Split
 from detector.evaluation.analysis import analyse
 from detector.evaluation.detections import Detections
+from detector.evaluation.matching import match
 from detector.evaluation.report import write_report
 from detector.evaluation.thresholds import Goal
 
@@ -49,7 +50,7 @@ def evaluated(folder: Path, names: list[str], images: int = 12):
     found = {"images": np.array(found["images"]), "boxes": np.array(found["boxes"], np.float32),
              "scores": np.array(found["scores"], np.float32), "labels": np.array(found["labels"])}  # fmt: skip
     counts = np.arange(len(names))[::-1] * 5
-    return analyse(Detections(**found), data, train_counts=counts, goal=Goal()), data
+    return analyse(match(Detections(**found), data), train_counts=counts, goal=Goal()), data
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_report_of_nothing_found_and_nothing_labelled(tmp_path, visit):
         "categories": [{"id": 1, "name": "cat"}],
     }))  # fmt: skip
     data = read_coco(Split(tmp_path, tmp_path / "val.json"))
-    analysis = analyse(Detections.concatenate([]), data, train_counts=None, goal=Goal())
+    analysis = analyse(match(Detections.concatenate([]), data), train_counts=None, goal=Goal())
     path = tmp_path / "new" / "report.html"
     write_report(path, metrics=analysis.metrics, matching=analysis.matching, data=data, facts=FACTS, curves=[])
     page = visit(path)
