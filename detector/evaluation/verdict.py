@@ -74,7 +74,9 @@ def _overall(metrics: dict) -> str:
 
 
 def _thresholds(classes: dict[str, dict]) -> str:
-    chosen = {name: row["threshold"] for name, row in classes.items()}
+    chosen = {name: row["threshold"] for name, row in classes.items() if row["threshold"] < 1}  # 1: not to be detected
+    if not chosen:
+        return ""
     low, high = min(chosen.values()), max(chosen.values())
     if low == high:
         text = f"Deploy with a threshold of {low:.2f}."
@@ -82,8 +84,11 @@ def _thresholds(classes: dict[str, dict]) -> str:
         text = (
             f"Deploy with each class's own threshold, between {low:.2f} and {high:.2f}: the table of classes has them."
         )
-    weak = [name for name, row in classes.items() if not (row["conclusive"] and row["own"])]
-    return f"{text} Those of {listed(weak)} rest on too few objects to be relied on." if weak else text
+    few = [name for name in chosen if not classes[name]["own"]]
+    of_all = (
+        "there were too few objects to choose from, so that the threshold is the one that suits all classes together"
+    )
+    return f"{text} Of {listed(few)} {of_all}." if few else text
 
 
 def _costs(errors: dict) -> str:

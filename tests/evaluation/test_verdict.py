@@ -57,10 +57,11 @@ def test_nothing_is_concluded_from_few_objects_or_none():
     ("classes", "sentence"),
     [
         ({"cat": {}, "dog": {}}, "Deploy with a threshold of 0.40."),
-        ({"cat": {}, "dog": {"threshold": 0.25}}, "Deploy with each class's own threshold, between 0.25 and 0.40: "
+        ({"cat": {}, "dog": {"threshold": 0.25}}, "Deploy with each class's own threshold, 0.25 to 0.40: "
          "the table of classes has them."),
-        ({"cat": {}, "dog": {"own": False}}, "Deploy with a threshold of 0.40. Those of dog rest on too few objects to "
-         "be relied on."),
+        ({"cat": {}, "dog": {"own": False}}, "Deploy with a threshold of 0.40. Of dog there were too few objects to "
+         "choose from, so that theirs is the one that suits all classes together."),
+        ({"cat": {}, "dog": {"threshold": 1.0}}, "Deploy with a threshold of 0.40."),
     ],
 )  # fmt: skip
 def test_which_threshold_to_deploy(classes, sentence):
