@@ -81,14 +81,10 @@ def _thresholds(classes: dict[str, dict]) -> str:
     if low == high:
         text = f"Deploy with a threshold of {low:.2f}."
     else:
-        text = (
-            f"Deploy with each class's own threshold, between {low:.2f} and {high:.2f}: the table of classes has them."
-        )
+        text = f"Deploy with each class's own threshold, {low:.2f} to {high:.2f}: the table of classes has them."
     few = [name for name in chosen if not classes[name]["own"]]
-    of_all = (
-        "there were too few objects to choose from, so that the threshold is the one that suits all classes together"
-    )
-    return f"{text} Of {listed(few)} {of_all}." if few else text
+    why = "there were too few objects to choose from, so that theirs is the one that suits all classes together"
+    return f"{text} Of {listed(few)} {why}." if few else text
 
 
 def _costs(errors: dict) -> str:
