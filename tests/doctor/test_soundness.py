@@ -552,6 +552,13 @@ def test_large_objects_in_the_corner_are_no_corners(dataset):
     assert "xyxy-as-xywh" not in {f.check for f in findings_of(dataset, files=False)}
 
 
+def test_boxes_that_stick_out_are_no_corners(dataset):
+    for k, record in enumerate(dataset.boxes):
+        record["bbox"] = [50, 2 + k % 2 * 23, 20, 20]
+    dataset.save()
+    assert {f.check for f in serious(findings_of(dataset, files=False))} == {"sticks-out"}
+
+
 def test_one_pixel_too_many_is_no_contradiction(dataset):
     """Pixels counted with both edges give (w + 1) (h + 1), as in VOC's conversions."""
     for record in dataset.boxes:
