@@ -46,9 +46,10 @@ def same_boxes(table: Table) -> np.ndarray:
     x, y, w, h = table.columns.boxes.T
     usable = (np.abs(table.columns.boxes) < 1e9).all(axis=1) & (w > 0) & (h > 0) & (table.image >= 0)
     order = np.flatnonzero(usable & ~table.columns.iscrowd)
-    edge = x + 1.618 * y
+    with np.errstate(over="ignore"):
+        edge, reach = x + 1.618 * y, 0.06 * (w + 1.618 * h)
     order = order[np.lexsort((edge[order], table.image[order]))]
-    image, edge, reach = table.image[order], edge[order], 0.06 * (w + 1.618 * h)[order]
+    image, edge, reach = table.image[order], edge[order], reach[order]
     here = np.arange(len(order))
     pairs = [np.zeros((0, 2), np.int64)]
     for step in range(1, FURTHEST + 1):

@@ -496,6 +496,38 @@ def test_joined_images_and_categories_keep_their_boxes(dataset):
     assert fixed[1]["category_id"] == 7
 
 
+def test_boxes_of_an_id_with_two_names_are_left(dataset):
+    dataset.train["categories"].append({"id": 3, "name": "light"})  # 3 is dark, and light is 7
+    dataset.save()
+    out = dataset.folder / "fixed.json"
+    fix(load_descriptor(dataset.descriptor).splits["train"], out)
+    assert json.loads(out.read_text())["annotations"] == dataset.boxes
+
+
+def test_of_a_chain_of_boxes_only_those_too_many_are_dropped(dataset):
+    """The first is nearly the second, the second nearly the third, but the first is not the third."""
+    for k, x in enumerate((30, 30.4, 30.8)):
+        dataset.boxes.append(dataset.boxes[2] | {"id": 900 + k, "bbox": [x, 2, 20, 20]})
+    dataset.save()
+    out = dataset.folder / "fixed.json"
+    (line,) = fix(load_descriptor(dataset.descriptor).splits["train"], out)
+    assert line.startswith("annotation 901 (image 2.png)") and line.endswith("nearly the same as annotation 900")
+
+
+def test_an_image_that_was_resized_is_dropped(dataset):
+    CASES["an image of another size"](dataset)
+    out = dataset.folder / "fixed.json"
+    said = fix(load_descriptor(dataset.descriptor).splits["train"], out)
+    assert said[0].startswith("image 15 (1.png): dropped: the file is 32x24, stated 64x48")
+    assert [line.split(": dropped")[0] for line in said[1:]] == ["annotation 102", "annotation 103"]
+
+
+def test_flat_pictures_are_not_taken_for_one(dataset):
+    for name, value in (("1.png", 20), ("2.png", 90)):
+        Image.new("RGB", (64, 48), (value, value, value)).save(dataset.folder / "train" / name)
+    assert serious(findings_of(dataset)) == []
+
+
 def test_nothing_is_written_over_the_file(dataset):
     split = load_descriptor(dataset.descriptor).splits["train"]
     with pytest.raises(InputError, match="is the file to repair"):
@@ -518,6 +550,13 @@ def test_large_objects_in_the_corner_are_no_corners(dataset):
         record["bbox"] = [0, 0, 60, 40]
     dataset.save()
     assert "xyxy-as-xywh" not in {f.check for f in findings_of(dataset, files=False)}
+
+
+def test_boxes_that_stick_out_are_no_corners(dataset):
+    for k, record in enumerate(dataset.boxes):
+        record["bbox"] = [50, 2 + k % 2 * 23, 20, 20]
+    dataset.save()
+    assert {f.check for f in serious(findings_of(dataset, files=False))} == {"sticks-out"}
 
 
 def test_one_pixel_too_many_is_no_contradiction(dataset):
