@@ -24,8 +24,10 @@ from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections, coco_results
 from detector.evaluation.draw import contact_sheet, truth_beside_detections
 from detector.evaluation.matching import match
+from detector.evaluation.report import write_report
 from detector.evaluation.tables import tables
 from detector.evaluation.thresholds import Goal
+from detector.facts import facts
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
@@ -111,7 +113,16 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
         / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     )
     write_evaluation(directory, detections, data, analysis.metrics, draw_samples(detections, data))
-    console.print(f"{tables(analysis.metrics)}\nwritten to {directory}")
+    log = run_directory_of(Path(source), config) / "metrics.jsonl"
+    write_report(
+        directory / "report.html",
+        metrics=analysis.metrics,
+        matching=analysis.matching,
+        data=data,
+        facts=facts(config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"),
+        curves=[json.loads(line) for line in log.read_text().splitlines()] if log.exists() else None,
+    )
+    console.print(f"{tables(analysis.metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
     return analysis.metrics
 
 

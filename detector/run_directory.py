@@ -17,7 +17,7 @@ RESUMABLE = (
     "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
     "train.eval_every",
 )  # fmt: skip
-RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval")
+RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html")
 
 
 class RunDirectory:
@@ -29,6 +29,7 @@ class RunDirectory:
         self.best = self.path / "checkpoints" / "best.pt"
         self.metrics = self.path / "metrics.jsonl"
         self.evaluation = self.path / "eval" / "val"
+        self.report = self.path / "report.html"
         self.curves = self.path / "eval" / "curves.png"
         self.class_curves = self.path / "eval" / "classes.png"
 

@@ -11,9 +11,11 @@ from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
 from detector.evaluation.draw import plot_curves
 from detector.evaluation.matching import match
+from detector.evaluation.report import write_report
 from detector.evaluation.tables import tables
 from detector.evaluation.thresholds import Goal
 from detector.evaluator import detect_split, draw_samples, write_evaluation
+from detector.facts import facts
 from detector.models.build import build_postprocess
 from detector.monitor import plot_classes
 from detector.run import Progress, Run, Training
@@ -55,7 +57,16 @@ def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
     metrics = json.loads((directory.evaluation / "metrics.json").read_text())
     log.say(tables(metrics))
+    found = Detections.from_results(json.loads((directory.evaluation / "detections.json").read_text()), run.val)
+    write_report(
+        directory.report,
+        metrics=metrics,
+        matching=match(found, run.val),
+        data=run.val,
+        facts=facts(run.config, str(directory.path), run.train.class_counts().tolist(), run.val, "val"),
+        curves=[json.loads(line) for line in directory.metrics.read_text().splitlines()],
+    )
     log.say(
         f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"
     )
-    log.say(f"on val. Figures and pictures: {directory.evaluation}; curves: {directory.curves}")
+    log.say(f"on val. Report: {directory.report}; figures and pictures: {directory.evaluation}")
