@@ -93,6 +93,4 @@ def _upgraded(state: dict, path: Path) -> dict:
     """A checkpoint of an older format as one of this. Raises InputError for an unknown format."""
     if state["format"] not in range(1, FORMAT + 1):
         raise InputError(f"{path}: format {state['format']!r} is not one that this version reads (1 to {FORMAT})")
-    if state["config"].get("eval", {}).get("backend") == "faster_coco_eval":  # of format 1, no longer there
-        del state["config"]["eval"]["backend"]
     return state | {"format": FORMAT}

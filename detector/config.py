@@ -303,8 +303,12 @@ class ThresholdConfig(Section):
     """Of precision or recall."""
 
 
+def _still_there(backend: Any) -> Any:
+    return "arrays" if backend == "faster_coco_eval" else backend  # runs of earlier versions name it
+
+
 class EvalConfig(Section):
-    backend: Literal["arrays", "pycocotools"] = "arrays"
+    backend: Annotated[Literal["arrays", "pycocotools"], BeforeValidator(_still_there)] = "arrays"
     """Who computes COCO's figures: our own arrays, or the reference, slower; the figures are the same."""
     batch_size: PositiveInt = 8
     """Images a forward pass in evaluation and prediction."""
