@@ -52,10 +52,9 @@ def visit(browser) -> Callable:
 
 
 def _load_pictures(page) -> None:
-    """Lazy ones too; fails if one does not show."""
+    """Fails if one does not show."""
     widths = page.evaluate(
         """async () => Promise.all([...document.images].map(async image => {
-            image.loading = "eager";
             await image.decode().catch(() => {});
             return image.naturalWidth;
         }))"""
