@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detector.inference import Detector
 
 
-def load(source: str, device: str = "auto") -> Detector:
-    """A detector from a run directory or a checkpoint file, ready to call: see `detector.inference.Detector`."""
+def load(source: str, device: str = "auto", overrides: Sequence[str] = (), threshold: float | None = None) -> Detector:
+    """A detector from a run directory or a checkpoint file, ready to call: see `detector.inference.load`."""
     from detector.inference import load as load_detector  # importing `detector` alone stays quick
 
-    return load_detector(source, device)
+    return load_detector(source, device, overrides, threshold)

@@ -250,3 +250,54 @@ def test_resume_is_the_same_training_or_none(fails, run, tiny_config, tmp_path):
 def _other_file(tmp_path: Path) -> Path:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
     return tmp_path / "other.pt"
+
+
+def test_thresholds_are_chosen_on_val_and_used(succeeds, run, tmp_path):
+    best = run / "checkpoints" / "best.pt"
+    state = torch.load(best, weights_only=True)
+    assert state["class_counts"] == [5, 5] and state["deployment"]["borrowed"] == ["dark", "light"]  # 3 objects each
+    metrics = json.loads((run / "eval/val/metrics.json").read_text())
+    assert [row["threshold"] for row in metrics["per_class"].values()] == state["deployment"]["thresholds"]
+
+    state["deployment"]["thresholds"] = [0.0, 1.0]  # all that is dark, nothing that is light
+    torch.save(state, best)
+    image = tmp_path / "val" / "1.png"
+    assert set(detector.load(run, device="cpu")(image)["names"]) == {"dark"}
+    assert set(detector.load(run, device="cpu", threshold=0)(image)["names"]) == {"dark", "light"}
+    out = succeeds("predict", run, image, "--output", tmp_path / "out")
+    assert "as chosen for each class on val" in out and "val has fewer than 10 objects of dark, light" in out
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {row["category_name"] for row in found} == {"dark"}
+
+
+def test_another_goal_chooses_thresholds_anew_and_keeps_them(succeeds, run):
+    best = run / "checkpoints" / "best.pt"
+    before = torch.load(best, weights_only=True)
+    assert "kept in" not in succeeds("eval", run)
+    assert "for a recall of 0.9, kept in" in succeeds("eval", run, "eval.threshold.figure=recall")
+    after = torch.load(best, weights_only=True)
+    assert after["deployment"]["goal"] == {"figure": "recall", "beta": 1.0, "target": 0.9}
+    assert all(torch.equal(after["model"][name], tensor) for name, tensor in before["model"].items())
+    assert "<h1>run</h1>" in (run / "eval" / "val" / "report.html").read_text()
+
+
+def test_calibrated_scores_are_those_of_the_checkpoint(run, tmp_path):
+    image = tmp_path / "val" / "1.png"
+    detect = detector.load(run, device="cpu", threshold=0)
+    calibrated = detector.load(run, device="cpu", threshold=0, overrides=["eval.calibrate=true"])(image)
+    raw = detect(image)
+    expected = detect.deployment.calibration(raw["scores"], raw["labels"])
+    assert calibrated["scores"].tolist() == sorted(expected.tolist(), reverse=True)
+    assert calibrated["scores"].max() <= 1 and not np.array_equal(calibrated["scores"], raw["scores"])
+
+
+def test_a_checkpoint_of_format_1_is_read(succeeds, run, tmp_path):
+    best = run / "checkpoints" / "best.pt"
+    state = torch.load(best, weights_only=True)
+    del state["deployment"], state["class_counts"]
+    state["config"]["eval"] = {"backend": "faster_coco_eval", "batch_size": 8}
+    torch.save({**state, "format": 1}, best)
+    assert "scores from 0.3 on are reported" in succeeds("predict", run, tmp_path / "val", "--output", tmp_path / "out")
+    out = succeeds("eval", run)
+    assert "by objects here" in out and "thresholds chosen on val" in out
+    assert torch.load(best, weights_only=True)["format"] == 2

@@ -1,8 +1,8 @@
 """The part of the advice that is chosen first: image size, augmentation, network and schedule, for the device at hand.
 
-Two recipes, both measured on a few hundred images (README): on a GPU the detector published for COCO is fine-tuned, as
-in configs/finetune.yaml; on a CPU a small one is trained from scratch, as in configs/bccd.yaml, whose time and figures
-the constants below are made of. What they are scaled by is the data.
+Two recipes: on a GPU the detector published for COCO is fine-tuned, as in configs/finetune.yaml; on a CPU a small one
+is trained from scratch, as in configs/bccd.yaml, whose measured time and figures the constants below are made of. What
+they are scaled by is the data.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.doctor.examination import examine_dataset, write_html
 from detector.doctor.finding import Example, Finding
 from detector.doctor.page import PICTURES, write_page
 
@@ -99,12 +100,11 @@ def dataset(folders, tmp_path) -> Path:
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_page_of_a_whole_examination(dataset, tmp_path, visit, bare):
-    examination = pytest.importorskip("detector.doctor.examination")
     path = tmp_path / "alone" / "train.json" if bare else dataset
     if bare:  # no images beside it
         path.parent.mkdir()
         path.write_text((tmp_path / "train.json").read_text())
-    examination.write_html(examination.examine_dataset(str(path)), tmp_path / "page.html")
+    write_html(examine_dataset(str(path)), tmp_path / "page.html")
     page = visit(tmp_path / "page.html")
     assert page.evaluate("window.broken") is None
     sections = page.eval_on_selector_all("section", "all => all.map(s => s.id)")
