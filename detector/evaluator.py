@@ -59,8 +59,12 @@ def write_evaluation(
     """Write metrics.json, detections.json (COCO results format) and samples.jpg (see draw_samples) into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "detections.json").write_text(json.dumps(coco_results(detections, data)))
-    (directory / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_metrics(directory, metrics)
     Image.fromarray(samples).save(directory / "samples.jpg", quality=90)
+
+
+def write_metrics(directory: Path, metrics: dict) -> None:
+    (directory / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
 def draw_samples(detections: Detections, data: CocoData) -> np.ndarray:

@@ -14,7 +14,7 @@ from detector.evaluation.matching import match
 from detector.evaluation.report import write_report
 from detector.evaluation.tables import tables
 from detector.evaluation.thresholds import Goal
-from detector.evaluator import detect_split, draw_samples, write_evaluation
+from detector.evaluator import detect_split, draw_samples, write_evaluation, write_metrics
 from detector.facts import facts
 from detector.models.build import build_postprocess
 from detector.monitor import plot_classes
@@ -35,35 +35,35 @@ def evaluate_epoch(run: Run, training: Training) -> None:
     value = value_of(metrics, run.config.train.metric)
     if value > progress.best:
         progress.best, progress.best_epoch = value, progress.epoch
-        _keep_best(run, training, detections, samples)
+        matching = match(detections, run.val)
+        deployment = Deployment.choose(matching, hits_by_class(matching), _goal(run))
+        run.save(directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
+        write_evaluation(directory.evaluation, detections, run.val, metrics, samples)
     progress.evaluated = progress.epoch
     plot_curves(directory.metrics, directory.curves)
     plot_classes(directory.metrics, directory.class_curves)
 
 
-def _keep_best(run: Run, training: Training, detections: Detections, samples) -> None:
-    goal = Goal(**run.config.eval.threshold.model_dump())
-    matching = match(detections, run.val)
-    deployment = Deployment.choose(matching, hits_by_class(matching), goal)
-    run.save(run.directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
-    analysis = analyse(matching, train_counts=run.train.class_counts(), goal=goal)
-    write_evaluation(run.directory.evaluation, detections, run.val, analysis.metrics, samples)
+def _goal(run: Run) -> Goal:
+    return Goal(**run.config.eval.threshold.model_dump())
 
 
 def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
-    """The tables of the best evaluation, and where to look."""
+    """All that is to be said of the best evaluation: tables, metrics.json, report.html, and where to look."""
     settings, directory, log = run.config.train, run.directory, run.log
     if stopped_early:
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
-    metrics = json.loads((directory.evaluation / "metrics.json").read_text())
-    log.say(tables(metrics))
     found = Detections.from_results(json.loads((directory.evaluation / "detections.json").read_text()), run.val)
+    counts = run.train.class_counts()
+    analysis = analyse(match(found, run.val), train_counts=counts, goal=_goal(run))
+    write_metrics(directory.evaluation, analysis.metrics)
+    log.say(tables(analysis.metrics))
     write_report(
         directory.report,
-        metrics=metrics,
-        matching=match(found, run.val),
+        metrics=analysis.metrics,
+        matching=analysis.matching,
         data=run.val,
-        facts=facts(run.config, str(directory.path), run.train.class_counts().tolist(), run.val, "val"),
+        facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
         curves=[json.loads(line) for line in directory.metrics.read_text().splitlines()],
     )
     log.say(

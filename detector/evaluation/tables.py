@@ -71,6 +71,10 @@ def per_class_table(metrics: dict) -> str:
         lines.append(line + (_use(row) if analysed else ""))
     if analysed and not all(row["conclusive"] for _, row in classes):
         lines.append(f" few: with fewer than {FEW} objects here, nothing is to be concluded from these")
+    if analysed and not all(row["own"] for _, row in classes):
+        lines.append(
+            f" *: val has fewer than {FEW} objects to choose a score from; the one that suits all classes together"
+        )
     return "\n".join(lines)
 
 
