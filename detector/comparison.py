@@ -17,7 +17,7 @@ from detector.config import Config, load_config
 from detector.data.class_groups import GROUPS, class_groups
 from detector.data.coco import CocoData, load_descriptor, read_coco
 from detector.evaluation.average_precision import ClassHits, coco_figures, hits_by_class, mean_of
-from detector.evaluation.bootstrap import draw_images, images_with_objects, interval, resampled_ap
+from detector.evaluation.bootstrap import draw_images, images_with_objects, interval, mean_over_classes, resampled_ap
 from detector.evaluation.compare_page import CLASS
 from detector.evaluation.detections import Detections
 from detector.evaluation.matching import match
@@ -29,12 +29,14 @@ OF_CHANCE = ("seed", "output_dir", "device")  # settings that make no other trai
 
 @dataclass
 class Entry:
-    """Runs that differ in their seed only. resampled: for each of the figures (draws,), NaN where it is not defined."""
+    """Runs that differ in their seed only. resampled: for each of the figures (draws,), NaN where it is not defined;
+    images: how many show it (see images_with_objects)."""
 
     name: str
     seeds: int
     values: dict[str, float]
     resampled: dict[str, np.ndarray]
+    images: dict[str, float]
 
 
 def compare(sources: list[str], split: str, dataset: str | None) -> dict:
@@ -49,19 +51,26 @@ def compare(sources: list[str], split: str, dataset: str | None) -> dict:
     folder = split if dataset is None else f"{split}-{Path(dataset).stem}"
     counts = draw_images(len(data))
     groups = _groups(Path(sources[0]) / "eval" / folder, data)
-    parts: dict[str, list[tuple[dict, dict]]] = {}
-    names: dict[str, list[str]] = {}
-    hits: list[ClassHits] = []
+    parts: dict[str, list[Entry]] = {}
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=len(sources), note="")
         for source, config in runs.items():
             hits = hits_by_class(match(_detections(Path(source) / "eval" / folder, data), data))
             key = json.dumps(_without_chance(config), sort_keys=True)
-            parts.setdefault(key, []).append(_figures(hits, data, groups, counts))
-            names.setdefault(key, []).append(source)
+            parts.setdefault(key, []).append(_entry(source, hits, data.class_names, groups, counts))
             bar.advance(task)
-    entries = [_pooled(names[key], parts[key]) for key in parts]
-    return _comparison(entries, hits, data.class_names, groups)
+    rng = np.random.default_rng(0)
+    entries = [_pooled(seeds, rng) for seeds in parts.values()]
+    if len(entries) == 1:
+        raise InputError("all runs are of one configuration, with other seeds: there is nothing to compare")
+    head = [CLASS + name for name, group in zip(data.class_names, groups, strict=True) if group == "head"]
+    differences = [row for entry in entries[1:] for row in _differences(entry, entries[0])]
+    return {
+        "runs": [_run_row(entry) for entry in entries],
+        "baseline": entries[0].name,
+        "differences": differences,
+        "alarms": _alarms(differences, head),
+    }
 
 
 def _config(run: Path) -> Config:
@@ -97,101 +106,82 @@ def _groups(folder: Path, data: CocoData) -> list[str]:
     return class_groups(data.class_counts())
 
 
-def _figures(hits: list[ClassHits], data: CocoData, groups: list[str], counts: np.ndarray) -> tuple[dict, dict]:
-    """(values, resampled) of AP, AP50, each group and each class that have objects."""
-    figures, draws = coco_figures(hits, data.class_names), resampled_ap(hits, counts)
-    there = [k for k, row in enumerate(figures["per_class"].values()) if row["num_gt"]]
+def _entry(name: str, hits: list[ClassHits], class_names: list[str], groups: list[str], counts: np.ndarray) -> Entry:
+    """One run: AP, AP50, each group and each class that have objects."""
+    figures, draws = coco_figures(hits, class_names), resampled_ap(hits, counts)
+    entry = Entry(name, 1, {}, {}, {})
+
+    def add(figure: str, value: float, resampled: np.ndarray, labels: list[int]) -> None:
+        entry.values[figure], entry.resampled[figure] = value, resampled
+        entry.images[figure] = images_with_objects([hits[k] for k in labels])
+
+    there = [k for k, name in enumerate(class_names) if figures["per_class"][name]["num_gt"]]
     ap = np.array([row["AP"] for row in figures["per_class"].values()])
-    values = {"AP": figures["AP"], "AP50": figures["AP50"]}
-    resampled = {"AP": _mean(draws[there].mean(axis=1)), "AP50": _mean(draws[there, 0])}
+    add("AP", figures["AP"], mean_over_classes(draws[there].mean(axis=1)), there)
+    add("AP50", figures["AP50"], mean_over_classes(draws[there, 0]), there)
     for group in GROUPS:
         own = [k for k in there if groups[k] == group]
         if own:
-            values[group], resampled[group] = mean_of(ap[own]), _mean(draws[own].mean(axis=1))
+            add(group, mean_of(ap[own]), mean_over_classes(draws[own].mean(axis=1)), own)
     for k in there:
-        values[CLASS + data.class_names[k]], resampled[CLASS + data.class_names[k]] = ap[k], draws[k].mean(axis=0)
-    return values, resampled
+        add(CLASS + class_names[k], float(ap[k]), draws[k].mean(axis=0), [k])
+    return entry
 
 
-def _mean(draws: np.ndarray) -> np.ndarray:
-    """(draws,) mean over the classes (K, draws) that a resample has."""
-    defined = ~np.isnan(draws)
-    total = np.where(defined, draws, 0).sum(axis=0)
-    return np.where(defined.any(axis=0), total / np.maximum(defined.sum(axis=0), 1), np.nan)
-
-
-def _pooled(names: list[str], parts: list[tuple[dict, dict]]) -> Entry:
-    """The mean over seeds; in each resample, over as many seeds drawn again."""
-    rng = np.random.default_rng(0)
-    figures = parts[0][0]
-    draws = len(next(iter(parts[0][1].values())))
-    chosen = rng.integers(0, len(parts), (len(parts), draws))
+def _pooled(seeds: list[Entry], rng: np.random.Generator) -> Entry:
+    """The mean over seeds; in each resample, over as many seeds drawn again, a little further from their mean, as a few
+    draws from a few vary too little (by the square root of (n - 1) / n)."""
+    first, count = seeds[0], len(seeds)
+    if count == 1:
+        return first
+    chosen = rng.integers(0, count, (count, len(first.resampled["AP"])))
     resampled = {}
-    for figure in figures:
-        of_seeds = np.stack([resamples[figure] for _, resamples in parts])
-        resampled[figure] = np.take_along_axis(of_seeds, chosen, axis=0).mean(axis=0)
-    values = {figure: float(np.mean([values[figure] for values, _ in parts])) for figure in figures}
-    return Entry(
-        names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more seeds", len(names), values, resampled
-    )
+    for figure in first.values:
+        of_seeds = np.stack([entry.resampled[figure] for entry in seeds])
+        mean, drawn = of_seeds.mean(axis=0), np.take_along_axis(of_seeds, chosen, axis=0).mean(axis=0)
+        resampled[figure] = mean + np.sqrt(count / (count - 1)) * (drawn - mean)
+    values = {figure: float(np.mean([entry.values[figure] for entry in seeds])) for figure in first.values}
+    return Entry(f"{first.name} and {count - 1} more of its seeds", count, values, resampled, first.images)
 
 
-def _comparison(entries: list[Entry], hits: list[ClassHits], class_names: list[str], groups: list[str]) -> dict:
-    """hits: of any of the runs; what is read of it, the images of each class, is the same for all."""
-    first, *others = entries
-    if not others:
-        raise InputError("all runs are of one configuration, with other seeds: there is nothing to compare")
-    images = {CLASS + name: images_with_objects(hits[k : k + 1]) for k, name in enumerate(class_names)}
-    images |= {g: images_with_objects([h for h, own in zip(hits, groups, strict=True) if own == g]) for g in GROUPS}
-    all_images = images_with_objects(hits)
-    differences = []
-    for entry in others:
-        for figure, value in entry.values.items():
-            difference = value - first.values[figure]
-            ends = interval(
-                difference, entry.resampled[figure] - first.resampled[figure], images.get(figure, all_images)
-            )
-            differences.append(
-                {
-                    "run": entry.name,
-                    "figure": figure,
-                    "baseline": first.values[figure],
-                    "value": value,
-                    "difference": difference,
-                    "interval": ends,
-                    "significant": ends is not None and (ends[0] > 0 or ends[1] < 0),
-                }
-            )
-    runs = [
-        {
-            "name": entry.name,
-            "seeds": entry.seeds,
-            "AP": entry.values["AP"],
-            "interval": interval(entry.values["AP"], entry.resampled["AP"], all_images),
-            "groups": {group: {"AP": entry.values[group]} for group in GROUPS if group in entry.values},
-        }
-        for entry in entries
-    ]
-    head = {CLASS + name for name, group in zip(class_names, groups, strict=True) if group == "head"}
+def _differences(entry: Entry, baseline: Entry) -> list[dict]:
+    rows = []
+    for figure, value in entry.values.items():
+        difference, draws = value - baseline.values[figure], entry.resampled[figure] - baseline.resampled[figure]
+        ends = interval(difference, draws, entry.images[figure])
+        rows.append(
+            {
+                "run": entry.name,
+                "figure": figure,
+                "baseline": baseline.values[figure],
+                "value": value,
+                "difference": difference,
+                "interval": ends,
+                "significant": ends is not None and (ends[0] > 0 or ends[1] < 0),
+            }
+        )
+    return rows
+
+
+def _run_row(entry: Entry) -> dict:
     return {
-        "runs": runs,
-        "baseline": first.name,
-        "differences": differences,
-        "alarms": _alarms(differences, others, head),
+        "name": entry.name,
+        "seeds": entry.seeds,
+        "AP": entry.values["AP"],
+        "interval": interval(entry.values["AP"], entry.resampled["AP"], entry.images["AP"]),
+        "groups": {group: {"AP": entry.values[group]} for group in GROUPS if group in entry.values},
     }
 
 
-def _alarms(differences: list[dict], others: list[Entry], head: set[str]) -> list[str]:
-    """Where the mean rose and a common class, more than by chance, fell."""
+def _alarms(differences: list[dict], head: list[str]) -> list[str]:
+    """Where the mean rose and a common class fell, by more than chance."""
     alarms = []
-    for entry in others:
-        own = {row["figure"]: row for row in differences if row["run"] == entry.name}
-        fell = [row for figure, row in own.items() if figure in head and row["significant"] and row["difference"] < 0]
+    for run in dict.fromkeys(row["run"] for row in differences):
+        own = {row["figure"]: row for row in differences if row["run"] == run}
+        fell = [own[name] for name in head if name in own and own[name]["significant"] and own[name]["difference"] < 0]
         if own["AP"]["difference"] > 0 and fell:
             worse = ", ".join(f"{row['figure'].removeprefix(CLASS)} by {-row['difference']:.3f}" for row in fell)
-            alarms.append(
-                f"{entry.name}: AP rose by {own['AP']['difference']:.3f}, but classes of the head fell: {worse}"
-            )
+            alarms.append(f"{run}: AP rose by {own['AP']['difference']:.3f}, but classes of the head fell: {worse}")
     return alarms
 
 
@@ -210,6 +200,8 @@ def lines(comparison: dict) -> list[str]:
                 f"  {name:<{width}}  {row['baseline']:.3f} -> {row['value']:.3f}  {row['difference']:+.3f} "
                 f"{_ends(row['interval'], '+')}{'  more than chance' if row['significant'] else ''}"
             )
+    if any(run["seeds"] == 1 for run in comparison["runs"]):
+        text.append("one training of a kind: how much another seed would change is in none of these intervals")
     return [*text, *(f"warning: {alarm}" for alarm in comparison["alarms"])]
 
 

@@ -17,16 +17,16 @@ from detector.data.coco import CocoData, check_images_exist, load_descriptor, re
 from detector.data.image import read_image
 from detector.data.loader import eval_loader
 from detector.engine import evaluate
-from detector.evaluation.analysis import Analysis, analyse
-from detector.evaluation.average_precision import hits_by_class
+from detector.evaluation.analysis import analyse
+from detector.evaluation.average_precision import ClassHits, hits_by_class
 from detector.evaluation.coco import pycocotools_metrics
 from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections, coco_results
 from detector.evaluation.draw import contact_sheet, truth_beside_detections
-from detector.evaluation.matching import match
+from detector.evaluation.matching import Matching, match
 from detector.evaluation.report import write_report
 from detector.evaluation.tables import tables
-from detector.evaluation.thresholds import Goal
+from detector.evaluation.thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
 from detector.facts import facts
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
@@ -108,9 +108,14 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     detections = detect_split(detector.model, detector.postprocess, data, config, detector.device)
     labels = new_labels[detections.labels]
     detections = replace(detections, labels=labels).select(labels >= 0)
-    if split == "val" and dataset is None and data.class_names == detector.class_names:
-        detector = _with_thresholds(detector, source, detections, data)
-    analysis = _analyse(detector, detections, data, new_labels)
+    matching = match(detections, data)
+    hits = hits_by_class(matching)
+    own_val = split == "val" and dataset is None and data.class_names == detector.class_names
+    thresholds = _thresholds(detector, source, matching, hits, new_labels, own_val)
+    counts = _in_labels(detector.class_counts, new_labels, len(data.class_names), 0)
+    analysis = analyse(matching, hits, thresholds, counts)
+    if config.eval.backend == "pycocotools":
+        _put_in(analysis.metrics, pycocotools_metrics(detections, data))
     directory = (
         run_directory_of(Path(source), config)
         / "eval"
@@ -121,7 +126,7 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     write_report(
         directory / "report.html",
         metrics=analysis.metrics,
-        matching=analysis.matching,
+        matching=matching,
         data=data,
         facts=facts(config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"),
         curves=[json.loads(line) for line in log.read_text().splitlines()] if log.exists() else None,
@@ -130,42 +135,58 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     return analysis.metrics
 
 
-def _with_thresholds(detector: Detector, source: str, detections: Detections, data: CocoData) -> Detector:
-    """The detector with thresholds for the goal of its configuration: those it has, or new ones, kept for the next."""
-    goal = Goal(**detector.config.eval.threshold.model_dump())
-    if detector.deployment and detector.deployment.goal == goal:
-        return detector
-    matching = match(detections, data)
-    deployment = Deployment.choose(matching, hits_by_class(matching), goal)
+def _thresholds(
+    detector: Detector, source: str, matching: Matching, hits: list[ClassHits], new_labels: np.ndarray, own_val: bool
+) -> list[Threshold]:
+    """What the detector is used with: what its checkpoint has, or, on its own val split, what is chosen anew for a goal
+    that it was not yet chosen for."""
+    goal, deployment = Goal(**detector.config.eval.threshold.model_dump()), detector.deployment
+    if own_val and (deployment is None or deployment.goal != goal):
+        thresholds = choose_thresholds(hits, goal)
+        _keep(Deployment.of(matching, thresholds, goal), detector, source)
+        return thresholds
+    if deployment is None:
+        console.print(f"no thresholds were chosen for this detector: {UNCHOSEN} is used; an evaluation on val chooses")
+        return thresholds_at(hits, goal, [UNCHOSEN] * len(hits), [False] * len(hits))
+    if deployment.goal != goal:
+        console.print(f"thresholds stay those for {deployment.goal}: others are chosen on the detector's own val split")
+    scores = _in_labels(deployment.thresholds, new_labels, len(hits), 1.0)
+    borrowed = [name in deployment.borrowed for name in detector.class_names]
+    return thresholds_at(hits, deployment.goal, scores, ~_in_labels(borrowed, new_labels, len(hits), True))
+
+
+def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
+    """Write it into the detector's checkpoint, with the goal, if it was chosen on the data that the detector is for."""
     for line in deployment.lines():
         console.print(line)
-    if Path(source).suffix not in (".yaml", ".yml"):
-        path = checkpoint.find(Path(source))
-        checkpoint.save(path, {**checkpoint.load(path), "deployment": deployment.state()})
-        console.print(f"thresholds chosen on val, for {goal}, kept in {path}")
-    return replace(detector, deployment=deployment)
+    if Path(source).suffix in (".yaml", ".yml"):
+        return
+    path = checkpoint.find(Path(source))
+    state = checkpoint.load(path)
+    config = detector.config.model_dump()
+    same = all(config[section] == state["config"][section] for section in ("data", "model"))
+    if not same:
+        console.print(f"thresholds chosen for {deployment.goal}, not kept: data or model are not {path}'s own")
+        return
+    state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
+    checkpoint.save(path, {**state, "deployment": deployment.state()})
+    console.print(f"thresholds chosen on val, for {deployment.goal}, kept in {path}")
 
 
-def _analyse(detector: Detector, detections: Detections, data: CocoData, new_labels: np.ndarray) -> Analysis:
-    """With what the detector's checkpoint says, in the labels of the data."""
-    counts = thresholds = None
-    known, labels = new_labels >= 0, new_labels[new_labels >= 0]
-    if detector.class_counts is not None:
-        counts = np.zeros(len(data.class_names), np.int64)
-        counts[labels] = np.array(detector.class_counts)[known]
-    if detector.deployment:
-        thresholds = np.ones(len(data.class_names))
-        thresholds[labels] = detector.deployment.thresholds[known]
-    goal = Goal(**detector.config.eval.threshold.model_dump())
-    analysis = analyse(match(detections, data), train_counts=counts, goal=goal, scores=thresholds)
-    for name in set(detector.deployment.borrowed if detector.deployment else ()) & analysis.metrics["per_class"].keys():
-        analysis.metrics["per_class"][name]["own"] = False
-    if detector.config.eval.backend == "pycocotools":
-        reference = pycocotools_metrics(detections, data)
-        for name, row in reference.pop("per_class").items():
-            analysis.metrics["per_class"][name] |= row
-        analysis.metrics |= reference
-    return analysis
+def _in_labels(values, new_labels: np.ndarray, num_classes: int, missing) -> np.ndarray | None:
+    """Values of the detector's classes as those of the dataset's, `missing` for a class that the detector lacks."""
+    if values is None:
+        return None
+    known = new_labels >= 0
+    there = np.full(num_classes, missing)
+    there[new_labels[known]] = np.asarray(values)[known]
+    return there
+
+
+def _put_in(metrics: dict, reference: dict) -> None:
+    for name, row in reference.pop("per_class").items():
+        metrics["per_class"][name] |= row
+    metrics |= reference
 
 
 def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:

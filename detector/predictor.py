@@ -13,6 +13,7 @@ from PIL import Image
 
 from detector.data.image import read_image
 from detector.evaluation.draw import draw_boxes
+from detector.evaluation.thresholds import UNCHOSEN
 from detector.inference import Detector, load
 from detector.utils.errors import InputError
 from detector.utils.logging import console, progress_bar
@@ -40,9 +41,6 @@ def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
         for image, below in matches:
             found.setdefault(image, below)
     return list(found.items())
-
-
-UNCHOSEN = 0.3  # the score to report from, where a checkpoint has no thresholds
 
 
 def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshold: float | None, device: str) -> None:

@@ -13,7 +13,7 @@ from detector.evaluation.draw import plot_curves
 from detector.evaluation.matching import match
 from detector.evaluation.report import write_report
 from detector.evaluation.tables import tables
-from detector.evaluation.thresholds import Goal
+from detector.evaluation.thresholds import Goal, choose_thresholds
 from detector.evaluator import detect_split, draw_samples, write_evaluation, write_metrics
 from detector.facts import facts
 from detector.models.build import build_postprocess
@@ -36,7 +36,7 @@ def evaluate_epoch(run: Run, training: Training) -> None:
     if value > progress.best:
         progress.best, progress.best_epoch = value, progress.epoch
         matching = match(detections, run.val)
-        deployment = Deployment.choose(matching, hits_by_class(matching), _goal(run))
+        deployment = Deployment.of(matching, choose_thresholds(hits_by_class(matching), _goal(run)), _goal(run))
         run.save(directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
         write_evaluation(directory.evaluation, detections, run.val, metrics, samples)
     progress.evaluated = progress.epoch
@@ -54,14 +54,15 @@ def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
     if stopped_early:
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
     found = Detections.from_results(json.loads((directory.evaluation / "detections.json").read_text()), run.val)
-    counts = run.train.class_counts()
-    analysis = analyse(match(found, run.val), train_counts=counts, goal=_goal(run))
+    counts, matching = run.train.class_counts(), match(found, run.val)
+    hits = hits_by_class(matching)
+    analysis = analyse(matching, hits, choose_thresholds(hits, _goal(run)), counts)
     write_metrics(directory.evaluation, analysis.metrics)
     log.say(tables(analysis.metrics))
     write_report(
         directory.report,
         metrics=analysis.metrics,
-        matching=analysis.matching,
+        matching=matching,
         data=run.val,
         facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
         curves=[json.loads(line) for line in directory.metrics.read_text().splitlines()],

@@ -74,7 +74,8 @@ def write_config(advice: Advice, path: Path) -> None:
     Raises InputError where the file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = f"# What tools/doctor.py advises for {advice.config.data.dataset}: each line with its reason from the data."
+    dataset = _one_line(advice.config.data.dataset)
+    head = f"# What tools/doctor.py advises for {dataset}: each line with its reason from the data."
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write("\n".join([head, *config_lines(advice)]) + "\n")
@@ -87,14 +88,21 @@ def _yaml(tree: dict, parent: str, depth: int, reasons: dict[str, str]) -> list[
     for key, value in tree.items():
         path = f"{parent}{key}"
         if path in reasons:
-            lines.append(f"{indent}{key}: {_flow(value)} # {reasons[path]}")
+            lines.append(f"{indent}{key}: {_flow(value)} # {_one_line(reasons[path])}")
             continue
         lines.append(f"{indent}{key}: # {SECTIONS[path]}")
         if isinstance(value, list):
-            lines += [f"{indent}  - {_flow(entry)} # {reasons[f'{path}[{i}]']}" for i, entry in enumerate(value)]
+            lines += [
+                f"{indent}  - {_flow(entry)} # {_one_line(reasons[f'{path}[{i}]'])}" for i, entry in enumerate(value)
+            ]
         else:
             lines += _yaml(value, f"{path}.", depth + 1, reasons)
     return lines
+
+
+def _one_line(text: str) -> str:
+    """Class names are in it, and may hold what ends a comment."""
+    return " ".join(text.split())
 
 
 def _flow(value: Any) -> str:

@@ -8,13 +8,20 @@ import numpy as np
 
 from detector.data.class_groups import GROUPS, class_groups
 from detector.data.coco import CocoData
-from detector.evaluation.average_precision import ClassHits, coco_figures, hits_by_class, mean_of, precision_at_recalls
-from detector.evaluation.bootstrap import FEW, draw_images, images_with_objects, interval, resampled_ap
+from detector.evaluation.average_precision import ClassHits, coco_figures, mean_of, precision_at_recalls
+from detector.evaluation.bootstrap import (
+    FEW,
+    draw_images,
+    images_with_objects,
+    interval,
+    mean_over_classes,
+    resampled_ap,
+)
 from detector.evaluation.calibration import calibration_bins, d_ece, fit_calibration
 from detector.evaluation.confusion import confusion_matrix
 from detector.evaluation.errors import Errors, error_costs, find_errors
 from detector.evaluation.matching import Matching
-from detector.evaluation.thresholds import Goal, Threshold, choose_thresholds, thresholds_at
+from detector.evaluation.thresholds import Threshold
 
 
 @dataclass
@@ -27,25 +34,19 @@ class Analysis:
 
 
 def analyse(
-    matching: Matching,
-    *,
-    train_counts: np.ndarray | None,
-    goal: Goal,
-    scores: np.ndarray | None = None,
+    matching: Matching, hits: list[ClassHits], thresholds: list[Threshold], train_counts: np.ndarray | None
 ) -> Analysis:
     """COCO's figures with intervals, groups, errors, thresholds, curves, confusion and calibration.
 
-    train_counts: (K,) boxes of each class in training, by which classes are head, medium or tail; None = unknown, by
-    the objects here. scores: (K,) thresholds the detector is used with; None = chosen here, for `goal`.
+    hits: of the matching. thresholds: what the detector is used with. train_counts: (K,) boxes of each class in
+    training, by which classes are head, medium or tail; None = unknown, by the objects here.
     """
     data = matching.data
-    hits = hits_by_class(matching)
     errors = find_errors(matching)
     metrics = coco_figures(hits, data.class_names)
     resampled = resampled_ap(hits, draw_images(len(data)))
     groups = class_groups(data.class_counts() if train_counts is None else train_counts)
     costs = error_costs(matching, errors)
-    thresholds = choose_thresholds(hits, goal) if scores is None else thresholds_at(hits, goal, scores)
     for k, row in enumerate(metrics["per_class"].values()):
         row |= {
             "num_train": None if train_counts is None else int(train_counts[k]),
@@ -89,12 +90,9 @@ def _mean_costs(costs: dict[str, np.ndarray], labels) -> dict[str, float]:
 
 def _interval(value: float, resampled: np.ndarray, hits: list[ClassHits]) -> list[float] | None:
     """Of a mean over classes, from (K, draws)."""
-    there = [k for k, h in enumerate(hits) if h.num_objects[0] > 0]
-    if not there:
+    if all(h.num_objects[0] < FEW for h in hits):
         return None
-    defined = ~np.isnan(resampled[there])
-    mean = np.where(defined, resampled[there], 0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
-    return interval(value, np.where(defined.any(axis=0), mean, np.nan), images_with_objects(hits))
+    return interval(value, mean_over_classes(resampled), images_with_objects(hits))
 
 
 def _group(group: str, groups: list[str], metrics: dict, resampled: np.ndarray, hits: list[ClassHits], costs) -> dict:

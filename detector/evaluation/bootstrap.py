@@ -7,6 +7,10 @@ Should Know About the Bootstrap, 2015, "expanded percentile").
 In the resamples AP is the plain area under precision and recall. COCO's takes the best precision from each point on;
 of many noisy ones that is too high, by up to half the spread where images are few, and more so in a resample: intervals
 of it were seen to miss the true AP in one case of six rather than of twenty. With many images the two are the same.
+
+Limits, seen in simulations (tests/evaluation/test_bootstrap.py): of a detector that finds nearly all, the intervals are
+a little too high and hold the truth in 86 to 92 of 100 samples; of a class of which one or two objects are found, they
+are too low and hold it in 68.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from detector.evaluation.matching import IOUS
 
 DRAWS = 1000
 CONFIDENCE = 0.95
+LEAST = 5  # images with objects; fewer do not show how images differ
 FEW = 10  # objects; a class with fewer is not to be concluded from
 BLOCK = 1 << 22  # numbers at a time
 
@@ -67,14 +72,22 @@ def _resampled_class(hits: ClassHits, counts: np.ndarray) -> np.ndarray:
     return np.where(num_objects > 0, area / np.maximum(num_objects, 1), np.nan)
 
 
+def mean_over_classes(draws: np.ndarray) -> np.ndarray:
+    """(draws,) mean of (K, draws) over the classes that a resample has objects of, NaN without any."""
+    defined = ~np.isnan(draws)
+    total = np.where(defined, draws, 0).sum(axis=0)
+    return np.where(defined.any(axis=0), total / np.maximum(defined.sum(axis=0), 1), np.nan)
+
+
 def interval(value: float, resampled: np.ndarray, images: float) -> list[float] | None:
-    """[low, high] that holds the true value with CONFIDENCE; None where the resamples cannot say.
+    """[low, high] that holds the true value with CONFIDENCE; None where the resamples cannot say: of too few
+    images, or all alike.
 
     value: the figure as it is reported, which the interval also holds. resampled (draws,): in each resample, NaN where
     it is not defined. images: see images_with_objects.
     """
     valid = resampled[~np.isnan(resampled)]
-    if images < 2 or len(valid) < len(resampled) / 2:
+    if images < LEAST or len(valid) < len(resampled) / 2 or np.ptp(valid) == 0:
         return None
     reach = np.sqrt(images / (images - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, images - 1)
     low, high = np.percentile(valid, 100 * stats.norm.cdf([-reach, reach])).tolist()

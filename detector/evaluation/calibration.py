@@ -63,7 +63,7 @@ def _isotonic(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
     """Knots of the map: the mean score of each level of the regression, and its precision."""
     if not len(scores):
         return np.array([0.0, 1.0]), np.array([0.0, 1.0])
-    order = np.argsort(scores, kind="stable")
+    order = np.lexsort((~right, scores))  # of equal scores the right ones first, so that they become one level
     fitted = isotonic_regression(right[order].astype(np.float64))
     blocks = fitted.blocks
     sizes = np.diff(blocks)

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from detector.evaluation.average_precision import ClassHits
 from detector.evaluation.bootstrap import FEW
 from detector.evaluation.calibration import Calibration, fit_calibration
 from detector.evaluation.matching import Matching
-from detector.evaluation.thresholds import Goal, choose_thresholds
+from detector.evaluation.thresholds import UNCHOSEN, Goal, Threshold
 from detector.utils.names import shortened
 
 
@@ -27,13 +26,13 @@ class Deployment:
     calibration: Calibration
 
     @classmethod
-    def choose(cls, matching: Matching, hits: Sequence[ClassHits], goal: Goal) -> Deployment:
-        names = matching.data.class_names
-        chosen = choose_thresholds(hits, goal)
+    def of(cls, matching: Matching, thresholds: Sequence[Threshold], goal: Goal) -> Deployment:
+        """With `thresholds` that were chosen for the goal, and a calibration, both from one matching."""
+        named = list(zip(matching.data.class_names, thresholds, strict=True))
         return cls(
-            np.array([t.score for t in chosen]),
-            [name for name, t in zip(names, chosen, strict=True) if not t.own],
-            [name for name, t in zip(names, chosen, strict=True) if not t.reached],
+            np.array([t.score for t in thresholds]),
+            [name for name, t in named if not t.own],
+            [name for name, t in named if not t.reached],
             goal,
             fit_calibration(matching),
         )
@@ -48,7 +47,8 @@ class Deployment:
             )
         if self.unreached:
             lines.append(
-                f"thresholds: no score gives {shortened(self.unreached)} {self.goal} on val; the nearest is used"
+                f"thresholds: no score is known to give {shortened(self.unreached)} {self.goal}: the nearest is used, "
+                f"or {UNCHOSEN} where nothing right was found on val"
             )
         return lines
 

@@ -15,7 +15,7 @@ count. Each is measured alone, on everything else as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,19 +39,18 @@ class Errors:
 
 @dataclass
 class _Scored:
-    """Detections that count, for AP50: labels, scores, true (m,), and num_objects (K,)."""
+    """Detections that count, for AP50: labels, scores and true (m,)."""
 
     labels: np.ndarray
     scores: np.ndarray
     true: np.ndarray
-    num_objects: np.ndarray
 
-    def ap(self) -> np.ndarray:
-        """(K,) AP50; NaN without objects."""
+    def ap(self, num_objects: np.ndarray) -> np.ndarray:
+        """(K,) AP50 among num_objects (K,); NaN without objects."""
         order = np.lexsort((-self.scores, self.labels))
-        first = np.searchsorted(self.labels[order], np.arange(len(self.num_objects) + 1))
-        values = np.empty(len(self.num_objects))
-        for k, count in enumerate(self.num_objects.tolist()):
+        first = np.searchsorted(self.labels[order], np.arange(len(num_objects) + 1))
+        values = np.empty(len(num_objects))
+        for k, count in enumerate(num_objects.tolist()):
             true = self.true[order[first[k] : first[k + 1]]]
             values[k] = average_precision(np.cumsum(true), np.arange(1, len(true) + 1), count)
         return values
@@ -99,24 +98,24 @@ def error_costs(matching: Matching, errors: Errors) -> dict[str, np.ndarray]:
         matching.detections.labels[counted],
         matching.detections.scores[counted],
         matching.object_of[counted] >= 0,
-        data.class_counts(),
     )
+    counts = data.class_counts()
     kind, target = errors.kind[counted], errors.target[counted]
     rescued = _surest_of_unfound(target, now.scores, matching.found_by)
-    before = now.ap()
+    before = now.ap(counts)
     costs = {}
     for k, name in enumerate(KINDS):
         keep = (kind != k) | rescued
         right = rescued & (kind == k)
         labels = np.where(right, data.labels[target], now.labels)
-        fixed = _Scored(labels[keep], now.scores[keep], (now.true | right)[keep], now.num_objects)
-        costs[name] = fixed.ap() - before
+        fixed = _Scored(labels[keep], now.scores[keep], (now.true | right)[keep])
+        costs[name] = fixed.ap(counts) - before
     missed = np.bincount(data.labels[errors.missed], minlength=len(before))
     found = np.bincount(now.labels[now.true], minlength=len(before))
-    only_right = replace(now, labels=now.labels[now.true], scores=now.scores[now.true], true=now.true[now.true])
-    costs["missed"] = _without_objects(now, now.num_objects - missed) - before
-    costs["false_positive"] = only_right.ap() - before
-    costs["false_negative"] = _without_objects(now, found) - before
+    only_right = _Scored(now.labels[now.true], now.scores[now.true], now.true[now.true])
+    for name, left in (("missed", counts - missed), ("false_negative", found)):
+        costs[name] = np.where((left == 0) & (counts > 0), 1.0, now.ap(left)) - before
+    costs["false_positive"] = only_right.ap(counts) - before
     return costs
 
 
@@ -128,9 +127,3 @@ def _surest_of_unfound(target: np.ndarray, scores: np.ndarray, found_by: np.ndar
     _, first = np.unique(target[order], return_index=True)
     rescued[order[first]] = True
     return rescued
-
-
-def _without_objects(now: _Scored, left: np.ndarray) -> np.ndarray:
-    """(K,) AP50 with fewer objects; 1 where none is left of a class that had some."""
-    values = replace(now, num_objects=left).ap()
-    return np.where((left == 0) & (now.num_objects > 0), 1.0, values)

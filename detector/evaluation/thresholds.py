@@ -10,6 +10,8 @@ import numpy as np
 from detector.evaluation.average_precision import ClassHits
 from detector.evaluation.bootstrap import FEW
 
+UNCHOSEN = 0.3  # the score to report from where nothing speaks for another
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -35,33 +37,35 @@ class Goal:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score, and what it gives on the data it was chosen on (IoU 0.5)."""
+    """A score, and what it gives on the data at hand (IoU 0.5)."""
 
     score: float
     precision: float
     recall: float
     f_score: float
     own: bool  # chosen from the class's own objects, not from those of all classes
-    reached: bool  # the goal's target
+    reached: bool  # the goal, as far as the data it was chosen on can tell
 
 
 def choose_thresholds(hits: Sequence[ClassHits], goal: Goal) -> list[Threshold]:
-    """One for each class. One with fewer than FEW objects takes the score that suits all classes together."""
+    """One for each class. One with fewer than FEW objects takes the score that suits all classes together; where even
+    those are fewer, or nothing right was found, it is UNCHOSEN."""
     curves = [_curve(h) for h in hits]
     together = tuple(np.concatenate(column) for column in zip(*((c[0], c[1]) for c in curves), strict=True))
-    pooled = _choose(*together, sum(c[2] for c in curves), goal)[0] if curves else 0.0
-    thresholds = []
-    for scores, true, count in curves:
-        own = count >= FEW
-        score, reached = _choose(scores, true, count, goal) if own else (pooled, True)
-        thresholds.append(_at(score, scores, true, count, goal, own, reached))
-    return thresholds
+    count = sum(c[2] for c in curves)
+    pooled = _choose(*together, count, goal) if count >= FEW else (UNCHOSEN, False)
+    choices = [(*_choose(*curve, goal), True) if curve[2] >= FEW else (*pooled, False) for curve in curves]
+    return [
+        _at(score, *curve, goal, own, reached) for curve, (score, reached, own) in zip(curves, choices, strict=True)
+    ]
 
 
-def thresholds_at(hits: Sequence[ClassHits], goal: Goal, scores: Sequence[float]) -> list[Threshold]:
-    """What given `scores` (K,) reach on other data than they were chosen on."""
+def thresholds_at(
+    hits: Sequence[ClassHits], goal: Goal, scores: Sequence[float], own: Sequence[bool]
+) -> list[Threshold]:
+    """What given `scores` (K,) reach on other data than they were chosen on. own: as in Threshold."""
     curves = [_curve(h) for h in hits]
-    return [_at(s, *curve, goal, own=True, reached=True) for s, curve in zip(scores, curves, strict=True)]
+    return [_at(s, *c, goal, o, reached=True) for s, c, o in zip(scores, curves, own, strict=True)]
 
 
 def _curve(hits: ClassHits) -> tuple[np.ndarray, np.ndarray, int]:
@@ -72,9 +76,9 @@ def _curve(hits: ClassHits) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _choose(scores: np.ndarray, true: np.ndarray, count: int, goal: Goal) -> tuple[float, bool]:
-    """The score, halfway to the first detection left out, and whether it reaches the goal's target."""
-    if not len(scores) or count == 0:
-        return 0.5, False
+    """The score, halfway to the first detection left out, and whether it reaches the goal."""
+    if count == 0 or not true.any():
+        return UNCHOSEN, False
     order = np.argsort(-scores, kind="stable")
     scores, found = scores[order], np.cumsum(true[order])
     precision, recall = found / np.arange(1, len(found) + 1), found / count

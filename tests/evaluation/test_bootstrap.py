@@ -7,14 +7,15 @@ import pytest
 
 from detector.data.coco import CocoData
 from detector.evaluation.average_precision import coco_figures, hits_by_class
-from detector.evaluation.bootstrap import draw_images, images_with_objects, interval, resampled_ap
+from detector.evaluation.bootstrap import draw_images, images_with_objects, interval, mean_over_classes, resampled_ap
 from detector.evaluation.detections import Detections
 from detector.evaluation.matching import match
 
 
-def world(images: int, seed: int):
-    """Images with about 2, 0.7 and 0.2 objects of three classes, 85 % of them found more or less exactly, and false
-    detections; some images are harder than others. Objects stand 100 px apart, false detections below them."""
+def world(images: int, seed: int, share: float, logit: float):
+    """Images with about 2, 0.7 and 0.2 objects of three classes, a `share` of them found more or less exactly with a
+    mean `logit`, and false detections, of -0.7; some images are harder than others. Objects stand 100 px apart, false
+    detections below them."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(np.array([2.0, 0.7, 0.2]) * rng.gamma(2, 0.5, (images, 3)))
     of_image = counts.sum(axis=1)
@@ -29,8 +30,8 @@ def world(images: int, seed: int):
         boxes, boxes[:, 2] * boxes[:, 3], labels, np.zeros(len(labels), bool), np.arange(len(labels)),
     )  # fmt: skip
     hardness = rng.normal(0, 0.5, images)
-    found = rng.random(len(labels)) < 0.85
-    logits = rng.normal(0.7, 1, len(labels)) - hardness[image]
+    found = rng.random(len(labels)) < share
+    logits = rng.normal(logit, 1, len(labels)) - hardness[image]
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + 50], axis=1) + rng.normal(0, 4, boxes.shape)
     false_image = np.repeat(np.arange(images), rng.poisson(3 * np.exp(hardness)))
     images_found = np.concatenate([image[found], false_image])
@@ -47,22 +48,31 @@ def world(images: int, seed: int):
 
 
 def test_intervals_hold_the_truth_in_93_to_97_of_100_samples():
-    _, truth = world(100_000, seed=10**6)
-    held, classes = [], "abc"
-    for seed in range(400):
-        hits, figures = world(100, seed)
-        resampled = resampled_ap(hits, draw_images(100, draws=300, seed=seed)).mean(axis=1)
-        cases = [("AP", truth["AP"], figures["AP"], np.nanmean(resampled, axis=0), hits)]
+    share = shares_held(images=100, samples=400, share=0.85, logit=0.7)
+    assert all(0.93 <= held <= 0.97 for held in share.values()), share
+
+
+def test_intervals_of_a_far_better_detector_are_a_little_too_high():
+    share = shares_held(images=100, samples=200, share=0.98, logit=3)
+    assert all(0.84 <= held <= 0.97 for held in share.values()), share
+
+
+def shares_held(images: int, samples: int, **detector) -> dict[str, float]:
+    """How many of the intervals of AP, and of each class, hold the true value."""
+    _, truth = world(100_000, seed=10**6, **detector)
+    held: dict[str, list[bool]] = {}
+    for seed in range(samples):
+        hits, figures = world(images, seed, **detector)
+        draws = resampled_ap(hits, draw_images(images, draws=300, seed=seed)).mean(axis=1)
+        cases = [("AP", truth["AP"], figures["AP"], mean_over_classes(draws), hits)]
         cases += [
-            (name, truth["per_class"][name]["AP"], figures["per_class"][name]["AP"], resampled[k], [hits[k]])
-            for k, name in enumerate(classes)
+            (name, truth["per_class"][name]["AP"], figures["per_class"][name]["AP"], draws[k], [hits[k]])
+            for k, name in enumerate("abc")
         ]
-        for name, true_value, value, draws, own in cases:
-            low, high = interval(value, draws, images_with_objects(own))
-            held.append((name, low <= true_value <= high))
-    for figure in ("AP", *classes):
-        share = np.mean([held_it for name, held_it in held if name == figure])
-        assert 0.93 <= share <= 0.97, (figure, share)
+        for name, true_value, value, own_draws, own in cases:
+            low, high = interval(value, own_draws, images_with_objects(own))
+            held.setdefault(name, []).append(low <= true_value <= high)
+    return {name: float(np.mean(cases)) for name, cases in held.items()}
 
 
 def test_every_image_once_gives_the_area_under_precision_and_recall(scene):
@@ -83,6 +93,8 @@ def test_the_same_images_for_every_detector():
     assert (counts.sum(axis=1) == 7).all() and len(np.unique(counts, axis=0)) == 5
 
 
-def test_one_image_says_nothing():
-    assert interval(0.5, np.full(100, 0.5), images=1) is None
-    assert interval(-1, np.full(100, np.nan), images=5) is None
+def test_too_few_images_or_all_alike_say_nothing():
+    draws = np.linspace(0.4, 0.6, 100)
+    assert interval(0.5, draws, images=4) is None and interval(0.5, draws, images=5) is not None
+    assert interval(0.0, np.zeros(100), images=12) is None
+    assert interval(-1, np.full(100, np.nan), images=50) is None

@@ -50,6 +50,14 @@ def test_a_class_rarely_right_takes_the_map_of_all(overconfident):
     assert 0.2 < b[9] < 0.6 and np.abs(a - b).max() < 0.1
 
 
+def test_equal_scores_are_one_level(scene):
+    objects = [(i, "a", 0, 0, 50, 50) for i in range(24)]
+    found = [(i, "a", 0.5, *((0, 0, 50, 50) if i % 2 else (500, 500, 50, 50))) for i in range(24)]
+    data, detections = scene(["a"], objects, found)
+    calibration = fit_calibration(match(detections, data))
+    assert calibration(np.array([0.5], np.float32), np.zeros(1, int)).tolist() == [0.5]
+
+
 def test_nothing_to_learn_from_leaves_scores_as_they_are(scene):
     data, detections = scene(["a"], [(0, "a", 0, 0, 9, 9)], [])
     calibration = Calibration.from_state(fit_calibration(match(detections, data)).state())

@@ -73,6 +73,19 @@ def test_of_several_near_one_object_only_the_surest_is_put_right(scene):
     assert error_costs(matching, errors)["localisation"].tolist() == [1]
 
 
+def test_a_wrong_place_comes_before_a_wrong_class(scene):
+    # it lies on b, and overlaps a, its own class, by 0.4
+    data, found = scene(["a", "b"], [A, (0, "b", 0, 0, 100, 40)], [(0, "a", 0.9, *HALF_OF_A)])
+    assert [KINDS[k] for k in find_errors(match(found, data)).kind] == ["localisation"]
+
+
+def test_what_is_found_is_not_put_right_again(scene):
+    data, found = scene(["a"], [A], [(0, "a", 0.9, *ON_A), (0, "a", 0.95, *HALF_OF_A)])
+    matching = match(found, data)
+    costs = error_costs(matching, find_errors(matching))
+    assert costs["localisation"].tolist() == [0.5]  # the wrong one is gone: precision 1/2 becomes 1
+
+
 def test_crowds_are_neither_missed_nor_errors(scene):
     data, found = scene(["a"], [(*A, True), (0, "a", 500, 0, 50, 50)], [(0, "a", 0.9, 10, 10, 20, 20)])
     matching = match(found, data)

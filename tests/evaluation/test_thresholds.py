@@ -51,7 +51,20 @@ def test_a_class_of_few_objects_takes_the_score_of_all(scene):
     common, rare = choose_thresholds(hits, Goal())
     assert common.own and not rare.own and rare.score == common.score == pytest.approx(0.6)
     assert (rare.precision, rare.recall, rare.f_score) == (0, 0, 0)
-    assert [t.recall for t in thresholds_at(hits, Goal(), [0.95, 0.1])] == [0, 1]
+    there = thresholds_at(hits, Goal(), [0.95, 0.1], [True, False])
+    assert [(t.recall, t.own) for t in there] == [(0, True), (1, False)]
+
+
+def test_what_all_classes_cannot_reach_a_borrower_does_not_either(scene):
+    data, detections = scene(["a", "rare"], *images_of("a", [0.5] * 10, [0.6] * 10))
+    _, rare = choose_thresholds(hits_by_class(match(detections, data)), Goal("precision", target=0.9))
+    assert not rare.own and not rare.reached
+
+
+def test_too_few_objects_of_all_classes_together(scene):
+    data, detections = scene(["a"], *images_of("a", [0.01] * 3, []))
+    (chosen,) = choose_thresholds(hits_by_class(match(detections, data)), Goal())
+    assert (chosen.score, chosen.own, chosen.reached) == (0.3, False, False)
 
 
 def test_scores_that_are_equal_come_in_together(scene):
@@ -60,17 +73,19 @@ def test_scores_that_are_equal_come_in_together(scene):
     assert not chosen.reached and chosen.precision == 0.5
 
 
-def test_nothing_found(scene):
-    data, detections = scene(["a"], [(i, "a", *HERE) for i in range(10)], [])
+@pytest.mark.parametrize("found", [[], [(0, "a", 0.9, *AWAY)]])
+def test_nothing_right_found(scene, found):
+    data, detections = scene(["a"], [(i, "a", *HERE) for i in range(10)], found)
     (chosen,) = choose_thresholds(hits_by_class(match(detections, data)), Goal())
-    assert (chosen.score, chosen.recall) == (0.5, 0)
+    assert (chosen.score, chosen.recall, chosen.reached) == (0.3, 0, False)
 
 
 def test_a_deployment_survives_its_checkpoint(ten):
     goal = Goal("recall", target=0.95)
-    deployment = Deployment.choose(ten, hits_by_class(ten), goal)
+    deployment = Deployment.of(ten, choose_thresholds(hits_by_class(ten), goal), goal)
     again = Deployment.from_state(deployment.state())
     assert again.goal == goal and again.thresholds.tolist() == deployment.thresholds.tolist()
     scores, labels = np.array([0.05, 0.5, 0.99], np.float32), np.zeros(3, int)
     assert again.calibration(scores, labels).tolist() == deployment.calibration(scores, labels).tolist()
-    assert deployment.lines() == ["thresholds: no score gives a a recall of 0.95 on val; the nearest is used"]
+    (line,) = deployment.lines()
+    assert line.startswith("thresholds: no score is known to give a a recall of 0.95")
