@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--write-config", type=Path, metavar="OUT.yaml", help="write the advice as a config to train")
     parser.add_argument("--html", type=Path, metavar="OUT.html", help="write a page with plots and pictures")
     parser.add_argument("--fix", type=Path, metavar="OUT.json", help="write a repaired copy of the annotations")
-    parser.add_argument("--split", help="split to repair (default: train)")
+    parser.add_argument("--split", help="split to repair (default: train, or the only one)")
     args = parser.parse_intermixed_args()
     if args.overrides and not args.config:
         parser.error(f"{args.overrides[0]!r} overrides a setting of --config, and there is none")
@@ -41,7 +41,7 @@ def main() -> None:
         write_html(examination, args.html)
         console.print(f"{args.html}: the page")
     if args.fix:
-        changes = write_fixed(examination.descriptor, args.split or "train", args.fix)
+        changes = write_fixed(examination.descriptor, args.split, args.fix)
         console.print("\n".join([f"{args.fix}: the repaired copy, {len(changes)} changes", *changes]))
     if args.write_config:
         write_advice(examination, args.write_config)

@@ -122,10 +122,13 @@ def write_html(examination: Examination, path: Path) -> None:
     )
 
 
-def write_fixed(descriptor: Descriptor, split: str, path: Path) -> list[str]:
-    """Write a repaired copy of a split's annotation file; what was changed, as lines. Raises InputError."""
+def write_fixed(descriptor: Descriptor, split: str | None, path: Path) -> list[str]:
+    """Write a repaired copy of a split's annotation file; what was changed, as lines. Raises InputError.
+
+    split: None = the one whose classes are told.
+    """
     check_new(path)
-    return fix(_split(descriptor, split), path)
+    return fix(_split(descriptor, split or described_split(descriptor)), path)
 
 
 def check_new(path: Path) -> None:

@@ -47,10 +47,22 @@ def examine(descriptor: Descriptor, *, files: bool = True) -> list[Finding]:
             if not absent:
                 more, seen[name] = check_images(table, split.images)
                 findings += more
+    findings += _missing_splits(descriptor)
     findings += compare_splits(tables, descriptor.classes)
     findings += same_files({name: tables[name] for name in tables if name not in seen}, descriptor.splits)
     findings += check_leaks(tables, seen)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _missing_splits(descriptor: Descriptor) -> list[Finding]:
+    """train or val that a descriptor does not name; a bare annotation file need not have them."""
+    if descriptor.path in [split.annotations for split in descriptor.splits.values()]:
+        return []
+    missing = [name for name in ("train", "val") if name not in descriptor.splits]
+    advice = "a training needs both: what to learn from, and other images to choose the best weights on"
+    return found(
+        "error", "no-split", " and ".join(missing), missing, f"{descriptor.path} does not name them", advice, None
+    )
 
 
 def _no_images(descriptor: Descriptor, table: Table, split: Split) -> list[Finding]:

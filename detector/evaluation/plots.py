@@ -123,6 +123,6 @@ def _class_scores(lines: list[dict], rare_first: Sequence[str]) -> Markup:
         else:
             axes.plot(*zip(*points, strict=True), color=GREY, linewidth=0.8, alpha=0.6)
     axes.set(ylim=(0, 1))
-    if names:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", ncols=2)
     return svg(figure, "scores", "Mean score of each class on its own objects against epochs")

@@ -65,7 +65,7 @@ def thresholds_at(
 ) -> list[Threshold]:
     """What given `scores` (K,) reach on other data than they were chosen on. own: as in Threshold."""
     curves = [_curve(h) for h in hits]
-    return [_at(s, *c, goal, o, reached=True) for s, c, o in zip(scores, curves, own, strict=True)]
+    return [_at(s, *c, goal, bool(o), reached=True) for s, c, o in zip(scores, curves, own, strict=True)]
 
 
 def _curve(hits: ClassHits) -> tuple[np.ndarray, np.ndarray, int]:

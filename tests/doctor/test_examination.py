@@ -111,3 +111,11 @@ def test_bccd_has_two_boxes_of_zero_size_and_gets_the_recipe_of_its_own_config(s
     }
     assert differing == {"data.dataset", "loss.alpha"}
     assert mine["loss"]["alpha"] == "effective_number"
+
+
+def test_a_descriptor_without_val_is_not_sound(tiny_dataset, tmp_path, succeeds, fails):
+    only = tmp_path / "only.yaml"
+    only.write_text(tiny_dataset.read_text().splitlines()[0] + "\n")
+    out = succeeds("doctor", only)
+    assert "error: val:" in out and "(no-split)" in out and "verdict: not sound" in out
+    assert "no split `val`" in fails("doctor", only, "--write-config", tmp_path / "c.yaml")

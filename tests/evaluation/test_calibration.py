@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from detector.evaluation.analysis import analyse
+from detector.evaluation.average_precision import hits_by_class
 from detector.evaluation.calibration import Calibration, calibration_bins, d_ece, fit_calibration
 from detector.evaluation.matching import match
+from detector.evaluation.thresholds import Goal, choose_thresholds
 
 
 def test_d_ece_by_hand():
@@ -62,3 +65,14 @@ def test_nothing_to_learn_from_leaves_scores_as_they_are(scene):
     data, detections = scene(["a"], [(0, "a", 0, 0, 9, 9)], [])
     calibration = Calibration.from_state(fit_calibration(match(detections, data)).state())
     assert calibration(np.array([0.25, 0.75], np.float32), np.zeros(2, int)).tolist() == [0.25, 0.75]
+
+
+def test_the_report_s_calibration_is_measured_on_images_it_has_not_seen(scene):
+    # what even images teach is wrong for odd ones: honest figures show that
+    objects = [(i, "a", 0, 0, 50, 50) for i in range(60)]
+    found = [(i, "a", 0.5, *((0, 0, 50, 50) if i % 2 else (500, 500, 50, 50))) for i in range(60)]
+    data, detections = scene(["a"], objects, found)
+    matching = match(detections, data)
+    hits = hits_by_class(matching)
+    metrics = analyse(matching, hits, choose_thresholds(hits, Goal()), None).metrics
+    assert metrics["calibration"]["d_ece"] == 0 and metrics["calibration"]["d_ece_calibrated"] == 1

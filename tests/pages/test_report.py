@@ -10,10 +10,11 @@ from PIL import Image
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split
 from detector.evaluation.analysis import analyse
+from detector.evaluation.average_precision import hits_by_class
 from detector.evaluation.detections import Detections
 from detector.evaluation.matching import match
 from detector.evaluation.report import write_report
-from detector.evaluation.thresholds import Goal
+from detector.evaluation.thresholds import Goal, choose_thresholds
 
 NASTY = "<script>window.broken = 1</script></svg><img src=x onerror='window.broken = 1'> $x$ {{ 7 * 7 }}"
 FACTS = {"title": f"Evaluation of {NASTY}", "rows": [("trained on", NASTY), ("image size", "64")]}
@@ -50,7 +51,12 @@ def evaluated(folder: Path, names: list[str], images: int = 12):
     found = {"images": np.array(found["images"]), "boxes": np.array(found["boxes"], np.float32),
              "scores": np.array(found["scores"], np.float32), "labels": np.array(found["labels"])}  # fmt: skip
     counts = np.arange(len(names))[::-1] * 5
-    return analyse(match(Detections(**found), data), train_counts=counts, goal=Goal()), data
+    return analysed(match(Detections(**found), data), counts), data
+
+
+def analysed(matching, train_counts):
+    hits = hits_by_class(matching)
+    return analyse(matching, hits, choose_thresholds(hits, Goal()), train_counts)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +144,7 @@ def test_report_of_nothing_found_and_nothing_labelled(tmp_path, visit):
         "categories": [{"id": 1, "name": "cat"}],
     }))  # fmt: skip
     data = read_coco(Split(tmp_path, tmp_path / "val.json"))
-    analysis = analyse(match(Detections.concatenate([]), data), train_counts=None, goal=Goal())
+    analysis = analysed(match(Detections.concatenate([]), data), None)
     path = tmp_path / "new" / "report.html"
     write_report(path, metrics=analysis.metrics, matching=analysis.matching, data=data, facts=FACTS, curves=[])
     page = visit(path)
