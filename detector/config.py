@@ -246,6 +246,12 @@ class TrainConfig(Section):
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     metric: Name = "AP"
     """What the best checkpoint is best in: AP, AP50, AP75, APs, APm, APl, AR100, ..., or a class (its AP)."""
+    save_every: PositiveInt | None = None
+    """Steps between checkpoints in mid-epoch, which change nothing; null = only when an epoch ends."""
+    keep: Annotated[int, Field(ge=0)] = 1
+    """Earlier checkpoints kept beside last.pt (last.1.pt, ...); the newest that is not damaged is resumed from."""
+    deterministic: bool = False
+    """The same bits from every training on this machine, slower on a GPU; on a CPU they always are."""
     patience: PositiveInt | None = None
     """Stop when `metric` was not exceeded for this many epochs; null = never."""
 

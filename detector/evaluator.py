@@ -29,6 +29,7 @@ from detector.evaluation.tables import tables
 from detector.evaluation.thresholds import Goal
 from detector.facts import facts
 from detector.utils.errors import InputError
+from detector.utils.lock import locked
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
 
@@ -141,7 +142,8 @@ def _with_thresholds(detector: Detector, source: str, detections: Detections, da
         console.print(line)
     if Path(source).suffix not in (".yaml", ".yml"):
         path = checkpoint.find(Path(source))
-        checkpoint.save(path, {**checkpoint.load(path), "deployment": deployment.state()})
+        with locked(run_directory_of(path, detector.config)):  # a training may be writing that very file
+            checkpoint.save(path, {**checkpoint.load(path), "deployment": deployment.state()})
         console.print(f"thresholds chosen on val, for {goal}, kept in {path}")
     return replace(detector, deployment=deployment)
 

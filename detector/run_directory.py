@@ -10,14 +10,15 @@ from detector import checkpoint, imbalance
 from detector.config import Config, dump, validate
 from detector.data.coco import CocoData
 from detector.utils.errors import InputError
-from detector.utils.logging import RunLog
+from detector.utils.logging import RunLog, console
 
 # What --resume may change: everything else would make it another training, half of the one and half of the other.
 RESUMABLE = (
     "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
-    "train.eval_every",
+    "train.eval_every", "train.save_every", "train.keep",
 )  # fmt: skip
-RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html")
+# In this order they are removed: nobody can go on with half a run.
+RUN_FILES = ("checkpoints", "config.yaml", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html")
 
 
 class RunDirectory:
@@ -35,17 +36,23 @@ class RunDirectory:
 
     def check_free(self) -> None:
         """Raises InputError if there is a run already."""
-        if any((self.path / name).exists() for name in ("config.yaml", "checkpoints")):
+        if (self.path / "config.yaml").exists() or any((self.path / "checkpoints").glob("*.pt")):
             raise InputError(f"{self.path}: holds a run already; say --resume, --overwrite or output_dir=another")
 
     def checkpoint_to_resume(self, config: Config) -> dict:
-        """The last checkpoint. Raises InputError where there is none, or `config` is not that of its training.
+        """The last checkpoint that is not damaged; those that are, are said.
+
+        Raises InputError where there is none, or `config` is not that of its training.
 
         Where `config` says `train.batch_size: auto` or `imbalance: auto`, it gets what was chosen when the run began.
         """
-        if not self.last.exists():
+        if not checkpoint.history(self.last):
             raise InputError(f"{self.path}: no run to go on with (no {self.last}); start it without --resume")
-        last = checkpoint.load(self.last)
+        last, file, problems = checkpoint.load_newest(self.last)
+        for problem in problems:
+            console.print(f"warning: {problem}")
+        if file != self.last:
+            console.print(f"warning: going on from the newest checkpoint that is not damaged, {file}")
         if "optimizer" not in last:
             raise InputError(f"{self.path}: its last checkpoint holds only weights; a training cannot go on from it")
         begun = validate(last["config"], str(self.last))
@@ -61,7 +68,7 @@ class RunDirectory:
         return last
 
     def open_log(self, config: Config, resume_at: tuple[int, int] | None) -> RunLog:
-        """Write the configuration and open the logs; a new run takes the place of an old one, file by file.
+        """Open the logs; a new run takes the place of an old one, file by file.
 
         resume_at: as RunLog has it.
         """
@@ -69,8 +76,13 @@ class RunDirectory:
             for path in (self.path / name for name in RUN_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "config.yaml").write_text(dump(config))
         return RunLog(self.path, resume_at)
+
+    def write_config(self, config: Config) -> None:
+        """Write config.yaml, which says that there is a run: after its first checkpoint."""
+        partial = self.path / "config.partial"
+        partial.write_text(dump(config))
+        partial.replace(self.path / "config.yaml")
 
 
 def check_same_data(last: dict, train: CocoData, directory: Path) -> None:

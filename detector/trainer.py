@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,9 +28,10 @@ from detector.run_directory import RunDirectory, check_same_data
 from detector.training_data import build_loader, read_training_data
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
+from detector.utils.lock import locked
 from detector.utils.logging import progress_bar
 from detector.utils.names import shortened
-from detector.utils.seed import seed_everything
+from detector.utils.seed import seed_everything, set_deterministic
 from detector.utils.signals import StopRequest
 from detector.validation import conclude, evaluate_epoch
 
@@ -37,14 +39,22 @@ from detector.validation import conclude, evaluate_epoch
 def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int:
     """Train as `config` says, into `config.output_dir`.
 
-    Returns 0, or 128 + the number of the signal that stopped it (after saving). Raises InputError.
+    Returns 0, or 128 + the number of the signal that stopped it (after saving). Raises InputError, also where another
+    process works in that directory.
     """
-    directory, settings = RunDirectory(config), config.train
+    directory = RunDirectory(config)
+    with locked(directory.path):
+        return _fit(config, directory, resume, overwrite)
+
+
+def _fit(config: Config, directory: RunDirectory, resume: bool, overwrite: bool) -> int:
+    settings = config.train
     last = directory.checkpoint_to_resume(config) if resume else None
     if not resume and not overwrite:
         directory.check_free()
     device = resolve_device(config.device)
     precision, autocast = resolve_precision(settings.precision, device)
+    set_deterministic(settings.deterministic)
     train, val = read_training_data(config)
     if last:
         check_same_data(last, train, directory.path)
@@ -74,13 +84,16 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         training.load(last, source=str(directory.path))
     progress = training.progress
     log = directory.open_log(config, (progress.step, progress.evaluated) if last else None)
-    run = Run(config, directory, train, val, device, autocast, frozen, log)
-    run.save(directory.last, training.state())  # from now on there is a run
-    _introduce(run, training, notes, precision, total_steps)
-    stopped_by = _run_epochs(run, training, loader)
-    if not stopped_by:
-        conclude(run, progress, _ran_out_of_patience(progress, settings))
-    log.close()
+    with closing(Run(config, directory, train, val, device, autocast, frozen, log)) as run:
+        if not last:
+            run.save(directory.last, training.state())  # from now on there is a run
+            if not run.settle():
+                raise InputError(f"{directory.path}: not even the first checkpoint could be saved; see above")
+        directory.write_config(config)
+        _introduce(run, training, notes, precision, total_steps)
+        stopped_by = _run_epochs(run, training, loader)
+        if not stopped_by:
+            conclude(run, progress, _ran_out_of_patience(progress, settings))
     return 128 + stopped_by if stopped_by else 0
 
 
@@ -164,8 +177,9 @@ def _run_epochs(run: Run, training: Training, loader: Loader) -> int | None:
             _train_epoch(run, training, loader, stop)
             # before evaluating: if that fails or is stopped, the state is there
             run.save(run.directory.last, training.state())
+            saved = "saved" if not stop.signum or run.settle() else "not saved"
         if stop.signum:
-            run.log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
+            run.log.say(f"stopped by signal {stop.signum} at step {progress.step}; {saved}, continue with --resume")
             return stop.signum
     return None
 
@@ -218,8 +232,11 @@ def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest
             if progress.step % settings.log_every == 0 or progress.batch == len(loader):
                 record |= training.criterion.classification.figures()
                 log.numbers("train", progress.step, progress.epoch + 1, record)
-            if stop.signum and progress.batch < len(loader):
-                return
+            if progress.batch < len(loader):
+                if stop.signum:
+                    return
+                if settings.save_every and progress.step % settings.save_every == 0:
+                    run.save(run.directory.last, training.state())
     progress.epoch, progress.batch = progress.epoch + 1, 0
     log.say(
         f"{name}: loss {record['loss']:.3f} (cls {record['loss_cls']:.3f}, box {record['loss_box']:.3f}), "

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import ctypes
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -49,6 +50,10 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(_fail(str(problem)))
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as problem:
         sys.exit(_fail(f"{problem.filename}: {problem.strerror}"))
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        sys.exit(_fail(f"{problem.filename or 'writing'}: {problem.strerror}"))
     except KeyboardInterrupt:
         sys.exit(130)
 
