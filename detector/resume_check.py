@@ -24,7 +24,9 @@ from detector.utils.cli import run
 
 OF_CLOCKS = ("images_per_second",)  # figures that no two trainings share
 OF_THE_TRIAL = ("output_dir", "train.save_every", "train.keep")  # settings that may differ
-SAVING = 0.3  # share of the kills that come while a checkpoint is being written
+# When a training is killed, and how often so: while it writes a checkpoint; after a time from its start, which may be
+# in its preparations or an evaluation; a moment after a step.
+KINDS = {"saving": 0.3, "time": 0.3, "step": 0.4}
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["detector.resume_check"])
@@ -64,22 +66,29 @@ def train_whole(config: Path, log: Path) -> float:
 
 
 def train_interrupted(
-    config: Path, log: Path, *, kills: int, seconds: float, rng: random.Random, signum: int | None = None
+    config: Path, log: Path, *, kills: int, steps: int, seconds: float, rng: random.Random, signum: int | None = None
 ) -> Trial:
     """Train, ended by SIGKILL (or `signum`) at `kills` random moments, fewer where it is done before, and resumed each
     time, to the end.
 
-    seconds: about how long the training takes. Raises RuntimeError if a training failed by itself.
+    steps: of the training, each of which must be logged. seconds: about how long it takes.
+    Raises RuntimeError if a training failed by itself.
     """
     directory, trial = Path(load_config(config).output_dir), Trial()
     while True:
         resume = bool(checkpoint.history(directory / "checkpoints" / "last.pt"))
         process = train(config, resume, log)
-        saving = rng.random() < SAVING
-        moment = _while_saving(directory, rng) if saving else _in_time(rng.uniform(0, seconds * min(1, 2 / kills)))
+        kind = rng.choices(list(KINDS), KINDS.values())[0]
+        if kind == "saving":
+            moment = _while_saving(directory, rng)
+        elif kind == "time":
+            moment = _in_time(rng.uniform(0, seconds / kills))
+        else:
+            before = _last_step(directory) if resume else 0
+            moment = _at_step(directory, rng.randint(before, max(before, steps - 1)), rng.uniform(0, seconds / steps))
         if trial.kills < kills and _wait(process, moment):
             process.kill() if signum is None else os.kill(process.pid, signum)
-            trial.kills, trial.while_saving = trial.kills + 1, trial.while_saving + saving
+            trial.kills, trial.while_saving = trial.kills + 1, trial.while_saving + (kind == "saving")
             process.join()
             trial.steps += (_last_step(directory),)
             trial.exit_codes += (process.exitcode,)
@@ -145,7 +154,7 @@ def _wait(process: multiprocessing.Process, moment: Callable[[], bool]) -> bool:
     while process.exitcode is None:
         if moment():
             return True
-        time.sleep(0.002)
+        time.sleep(0.003)
     return False
 
 
@@ -154,9 +163,22 @@ def _in_time(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= end
 
 
+def _at_step(directory: Path, step: int, seconds: float) -> Callable[[], bool]:
+    """So long after the record of that step."""
+    later = None
+
+    def moment() -> bool:
+        nonlocal later
+        if later is None and _last_step(directory) >= step:
+            later = _in_time(seconds)
+        return later is not None and later()
+
+    return moment
+
+
 def _while_saving(directory: Path, rng: random.Random) -> Callable[[], bool]:
     """During the n-th writing of a checkpoint, for a random n."""
-    left, was, now = rng.randrange(4), False, False
+    left, was, now = rng.randrange(3), False, False
 
     def moment() -> bool:
         nonlocal left, was, now

@@ -32,7 +32,7 @@ def verify(config: Config, directory: Path, *, steps: int, kills: int, seed: int
     seconds = train_whole(write_config(small, directory / "whole.yaml"), log)
     console.print(f"  without interruption: {seconds:.0f} s")
     often = write_config(small, directory / "parts.yaml", train__save_every=max(1, count // 5))
-    trial = train_interrupted(often, log, kills=kills, seconds=seconds, rng=rng)
+    trial = train_interrupted(often, log, kills=kills, steps=count, seconds=seconds, rng=rng)
     where = ", ".join(map(str, trial.steps)) or "none"
     console.print(f"  killed {trial.kills} times, {trial.while_saving} while saving; at steps: {where}")
     found = differences(directory / "whole", directory / "parts")

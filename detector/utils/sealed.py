@@ -73,12 +73,13 @@ def check_seal(path: Path) -> None:
     if size == 0:
         raise InputError(f"{path}: damaged: it is empty")
     with path.open("rb") as file:
-        if file.read(2) != END_OF_ARCHIVE[:2]:
-            return
+        is_archive = file.read(2) == END_OF_ARCHIVE[:2]
         file.seek(max(0, size - END_SIZE - 65535))
         tail = file.read()
         end = tail.rfind(END_OF_ARCHIVE)
         comment = tail[end + END_SIZE :]
+        if not is_archive and not (len(comment) == COMMENT and comment.startswith(MARK)):
+            return
         if end < 0 or int.from_bytes(tail[end + END_SIZE - 2 : end + END_SIZE], "little") != len(comment):
             raise InputError(f"{path}: damaged: it was cut short")
         if len(comment) == COMMENT and MARK + _digest(file, size - COMMENT - 2) != comment:
