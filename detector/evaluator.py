@@ -142,9 +142,12 @@ def _with_thresholds(detector: Detector, source: str, detections: Detections, da
         console.print(line)
     if Path(source).suffix not in (".yaml", ".yml"):
         path = checkpoint.find(Path(source))
-        with locked(run_directory_of(path, detector.config)):  # a training may be writing that very file
-            checkpoint.save(path, {**checkpoint.load(path), "deployment": deployment.state()})
-        console.print(f"thresholds chosen on val, for {goal}, kept in {path}")
+        try:
+            with locked(run_directory_of(path, detector.config)):  # a training may be writing that very file
+                checkpoint.save(path, {**checkpoint.load(path), "deployment": deployment.state()})
+            console.print(f"thresholds chosen on val, for {goal}, kept in {path}")
+        except InputError as problem:
+            console.print(f"thresholds chosen on val, for {goal}, are for this time only: {problem}")
     return replace(detector, deployment=deployment)
 
 

@@ -49,8 +49,9 @@ class RunDirectory:
         if not checkpoint.history(self.last):
             raise InputError(f"{self.path}: no run to go on with (no {self.last}); start it without --resume")
         last, file, problems = checkpoint.load_newest(self.last)
-        for problem in problems:
+        for damaged, problem in zip(checkpoint.history(self.last), problems, strict=False):
             console.print(f"warning: {problem}")
+            damaged.replace(damaged.with_suffix(".damaged"))  # or it would be kept in the place of a good one
         if file != self.last:
             console.print(f"warning: going on from the newest checkpoint that is not damaged, {file}")
         if "optimizer" not in last:

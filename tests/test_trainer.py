@@ -155,6 +155,9 @@ def test_the_checkpoint_before_is_gone_on_from_where_the_last_is_damaged(train, 
     assert "last.pt: damaged: it was cut short" in said
     assert re.search(r"going on from the newest checkpoint that is not damaged, \S+/last\.1\.pt", said)
     assert "at step 2" in (parts / "log.txt").read_text()
+    assert sorted(path.name for path in (parts / "checkpoints").iterdir()) == [
+        "best.pt", "last.1.pt", "last.damaged", "last.pt",
+    ]  # fmt: skip
     assert differences(whole, parts) == []
 
 
