@@ -32,6 +32,10 @@ class Progress:
     best: float = -math.inf  # value of `train.metric`
     best_epoch: int = 0
     split: int = 1  # parts that a batch must be computed in, for want of memory
+    bad_steps: int = 0  # skipped, as their loss or gradient was not finite
+    bad_in_a_row: int = 0  # of these, without a good one since
+    replaced: int = 0  # images that could not be used, and gave their place to another
+    recent_losses: list[float] = field(default_factory=list)  # of good steps, by which a jump is known (watch.py)
 
 
 STATEFUL = ("criterion", "optimizer", "schedule", "scaler")

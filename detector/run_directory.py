@@ -15,10 +15,12 @@ from detector.utils.logging import RunLog, console
 # What --resume may change: everything else would make it another training, half of the one and half of the other.
 RESUMABLE = (
     "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
-    "train.eval_every", "train.save_every", "train.keep",
+    "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
 )  # fmt: skip
 # In this order they are removed: nobody can go on with half a run.
-RUN_FILES = ("checkpoints", "config.yaml", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html")
+RUN_FILES = (
+    "checkpoints", "config.yaml", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html", "bad_batch.pt",
+)  # fmt: skip
 
 
 class RunDirectory:
@@ -30,6 +32,7 @@ class RunDirectory:
         self.best = self.path / "checkpoints" / "best.pt"
         self.metrics = self.path / "metrics.jsonl"
         self.evaluation = self.path / "eval" / "val"
+        self.bad_batch = self.path / "bad_batch.pt"
         self.report = self.path / "report.html"
         self.curves = self.path / "eval" / "curves.png"
         self.class_curves = self.path / "eval" / "classes.png"
