@@ -130,9 +130,9 @@ def test_resuming_between_bad_steps_changes_nothing(train, bad_box):
     options = ["train.batch_size=1", "train.max_bad_steps=4", "train.ema=0.9"]
     whole = train("whole", *options)
     parts = train("parts", *options, "train.max_hours=1e-9")  # at once, but every start does a step
-    for _ in range(4):
+    for _ in range(2):
         train("parts", *options, "train.max_hours=1e-9", resume=True)
-    assert (parts / "log.txt").read_text().count("are over at step") == 5
+    assert (parts / "log.txt").read_text().count("are over at step") == 3
     train("parts", *options, resume=True)
     assert last(parts)["progress"] == last(whole)["progress"]
     assert_same_weights(last(whole), last(parts))
