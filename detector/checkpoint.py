@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,47 +18,126 @@ from detector.models.layouts import Weights, check_complete, published, recognis
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
+from detector.utils.logging import console
+from detector.utils.sealed import check_seal, write_sealed
 from detector.utils.signals import StopRequest
 
-FORMAT = 2  # raised when the contents change meaning; `_upgraded` reads the older ones
+FORMAT = 3  # raised when the contents change meaning; `_upgraded` reads the older ones
 # Of every checkpoint. Those of a training also have class_counts (boxes of each class) and, since format 2, deployment
-# (evaluation/deployment.py; None before an evaluation); `last` has all that a training needs to go on.
+# (evaluation/deployment.py; None before an evaluation); `last` has all that a training needs to go on, since format 3
+# also `random` (utils/seed.py). Files have a digest since format 3 (utils/sealed.py).
 CONTENTS = ("format", "model", "config", "class_names", "category_ids")
 
 
-def save(path: Path, state: dict) -> None:
+def save(path: Path, state: dict, keep: int = 0) -> None:
     """Write to a temporary file beside `path`, flush it to the disk, rename: a reader sees the old file or the new.
 
-    Ctrl-C and SIGTERM wait until that is done.
+    keep: files that were at `path` before and stay, see `history`. Raises OSError (a full disk, say); then what was
+    there still is. In the main thread, Ctrl-C and SIGTERM wait until it is done.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    if threading.current_thread() is not threading.main_thread():
+        return _save(path, state, keep)
     with StopRequest() as stop:
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        _save(path, state, keep)
     if stop.signum:
         signal.raise_signal(stop.signum)
 
 
+def _save(path: Path, state: dict, keep: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        write_sealed(partial, {"format": FORMAT, **state})
+        for older, newer in pairwise([_numbered(path, n) for n in range(keep, -1, -1)]):
+            if newer.exists():
+                newer.replace(older)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)  # on a full disk, of all places
+        raise
+    _flush_names(path.parent)
+
+
+class Writer:
+    """Saves checkpoints in a thread, one after the other; the caller only waits for the copy to the CPU's memory."""
+
+    def __init__(self):
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future | None = None
+
+    def start(self, path: Path, state: dict, keep: int = 0, before: Callable[[], None] = lambda: None) -> None:
+        """`save` a copy of `state` after calling `before`, in the thread; `finish` the one before first."""
+        assert self._last is None
+
+        def work(state: dict) -> None:
+            before()
+            save(path, state, keep)
+
+        self._last = self._thread.submit(work, _copied(state))
+
+    def finish(self) -> None:
+        """Wait for what is being saved; raises what went wrong with it, OSError where the disk is full."""
+        last, self._last = self._last, None
+        if last:
+            last.result()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+
+def _copied(value):
+    """The same with tensors of its own on the CPU; what is no tensor, dict, list or tuple is as it was."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(each) for key, each in value.items()}
+    return type(value)(map(_copied, value)) if isinstance(value, (list, tuple)) else value
+
+
 def load(path: Path) -> dict:
-    """A checkpoint's contents, tensors on the CPU; no code in it is run. Raises InputError."""
-    state = read_torch_file(path)
-    if not _is_checkpoint(state):
-        raise InputError(f"{path}: not a checkpoint of this project (it has not all of {', '.join(CONTENTS)})")
-    return _upgraded(state, path)
+    """A checkpoint's contents, tensors on the CPU; no code in it is run. Raises InputError, also for a damaged one."""
+    return _checked(_read(path), path)
+
+
+def load_newest(path: Path) -> tuple[dict, Path, list[InputError]]:
+    """The contents of the newest file of `history(path)` that is not damaged, which that is, and what is wrong with
+    those newer than it. Raises InputError if all are damaged.
+    """
+    problems = []
+    for candidate in history(path):
+        try:
+            contents = _read(candidate)
+        except InputError as problem:
+            problems.append(problem)
+        else:
+            return _checked(contents, candidate), candidate, problems
+    raise problems[0]
+
+
+def history(path: Path) -> list[Path]:
+    """`path` and the files before it, last.1.pt and so on, that exist; the newest first."""
+    older = [file for file in path.parent.glob(f"{path.stem}.*{path.suffix}") if file.suffixes[0][1:].isdigit()]
+    return [file for file in (path, *sorted(older, key=lambda file: int(file.suffixes[0][1:]))) if file.exists()]
 
 
 def find(source: Path) -> Path:
-    """The checkpoint file of a run directory (best, else last) or the file itself. Raises InputError."""
+    """The checkpoint file of a run directory (best, else last; the first that is not damaged) or the file itself.
+
+    Says which it leaves out. Raises InputError.
+    """
     if not source.is_dir():
         return source
-    for name in ("best.pt", "last.pt"):
-        if (source / "checkpoints" / name).exists():
-            return source / "checkpoints" / name
-    raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; is it a run directory?")
+    files = [file for name in ("best.pt", "last.pt") for file in history(source / "checkpoints" / name)]
+    if not files:
+        raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; is it a run directory?")
+    for file in files:
+        try:
+            check_seal(file)
+        except InputError as problem:
+            console.print(f"warning: {problem}; the next best is used")
+        else:
+            return file
+    return files[0]  # reading it says what is wrong
 
 
 def read_detector(source: str) -> Weights:
@@ -64,6 +147,8 @@ def read_detector(source: str) -> Weights:
     path = find(Path(source))
     if not path.is_file() and not is_file_name(source):
         return published(source)
+    if path.is_file():
+        check_seal(path)
     contents = read_file(path)
     if not _is_checkpoint(contents):
         return recognised(as_state_dict(contents, path), str(path))
@@ -85,6 +170,18 @@ def start_from(
     return transfer(model, read_detector(source), class_names, class_map)
 
 
+def _read(path: Path) -> object:
+    if path.is_file():
+        check_seal(path)
+    return read_torch_file(path)
+
+
+def _checked(state: object, path: Path) -> dict:
+    if not _is_checkpoint(state):
+        raise InputError(f"{path}: not a checkpoint of this project (it has not all of {', '.join(CONTENTS)})")
+    return _upgraded(state, path)
+
+
 def _is_checkpoint(state: object) -> bool:
     return isinstance(state, dict) and set(CONTENTS) <= state.keys() and isinstance(state["config"], dict)
 
@@ -93,4 +190,22 @@ def _upgraded(state: dict, path: Path) -> dict:
     """A checkpoint of an older format as one of this. Raises InputError for an unknown format."""
     if state["format"] not in range(1, FORMAT + 1):
         raise InputError(f"{path}: format {state['format']!r} is not one that this version reads (1 to {FORMAT})")
+    if state["format"] < 2:
+        state = {"class_counts": None, "deployment": None, **state}
+    if state["format"] < 3 and "optimizer" in state:
+        state = {"random": None, **state}
     return state | {"format": FORMAT}
+
+
+def _numbered(path: Path, n: int) -> Path:
+    return path.with_suffix(f".{n}{path.suffix}") if n else path
+
+
+def _flush_names(directory: Path) -> None:
+    """So that a renaming outlasts a loss of power, where the system can say so of a directory."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -57,6 +57,9 @@ class DataConfig(Section):
     """Loader processes; 0 loads in the training process. The batches are the same for any number."""
     bad_annotations: Literal["error", "drop"] = "error"
     """A box of zero size, NaN, or outside its image: stop and name it, or drop and count."""
+    bad_images: Literal["error", "replace"] = "error"
+    """A training image that is missing or broken: save, stop and name it, or take another in its place, counted and
+    listed in metrics.jsonl. (A val image always stops: without it the figures would be others.)"""
     sampling: Literal["uniform", "repeat_factor", "instance_repeat_factor", "class_aware"] = "uniform"
     """How often an image is drawn: once an epoch; more with a class that few images have (LVIS's repeat factor), or
     that few images and objects have (IRFS); or so that every class is drawn as often. An epoch stays as long."""
@@ -246,8 +249,18 @@ class TrainConfig(Section):
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     metric: Name = "AP"
     """What the best checkpoint is best in: AP, AP50, AP75, APs, APm, APl, AR100, ..., or a class (its AP)."""
+    save_every: PositiveInt | None = None
+    """Steps between checkpoints in mid-epoch, which change nothing; null = only when an epoch ends."""
+    keep: Annotated[int, Field(ge=0)] = 1
+    """Earlier checkpoints kept beside last.pt (last.1.pt, ...); the newest that is not damaged is resumed from."""
+    deterministic: bool = False
+    """The same bits from every training on this machine, slower on a GPU; on a CPU they always are."""
     patience: PositiveInt | None = None
     """Stop when `metric` was not exceeded for this many epochs; null = never."""
+    max_hours: Positive | None = None
+    """Save and stop after so many hours since the start, or since --resume; null = never."""
+    max_bad_steps: PositiveInt = 10
+    """A step whose loss or gradient is not finite is skipped; save and stop after so many in a row."""
 
 
 class PasteConfig(Section):

@@ -29,6 +29,7 @@ from detector.evaluation.tables import tables
 from detector.evaluation.thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
 from detector.facts import facts
 from detector.utils.errors import InputError
+from detector.utils.lock import locked
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
 
@@ -162,14 +163,16 @@ def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
     if Path(source).suffix in (".yaml", ".yml"):
         return
     path = checkpoint.find(Path(source))
-    state = checkpoint.load(path)
-    config = detector.config.model_dump()
-    same = all(config[section] == state["config"][section] for section in ("data", "model"))
-    if not same:
-        console.print(f"thresholds chosen for {deployment.goal}, not kept: data or model are not {path}'s own")
+    try:
+        with locked(run_directory_of(path, detector.config)):  # a training may be writing that very file
+            state, config = checkpoint.load(path), detector.config.model_dump()
+            if any(config[section] != state["config"][section] for section in ("data", "model")):
+                raise InputError(f"data or model are not {path}'s own")
+            state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
+            checkpoint.save(path, {**state, "deployment": deployment.state()})
+    except InputError as problem:
+        console.print(f"thresholds chosen for {deployment.goal} are for this time only: {problem}")
         return
-    state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
-    checkpoint.save(path, {**state, "deployment": deployment.state()})
     console.print(f"thresholds chosen on val, for {deployment.goal}, kept in {path}")
 
 

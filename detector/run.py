@@ -18,6 +18,7 @@ from detector.models.retinanet import RetinaNet
 from detector.run_directory import RunDirectory
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog
+from detector.utils.seed import random_state, set_random_state
 
 
 @dataclass
@@ -31,6 +32,10 @@ class Progress:
     best: float = -math.inf  # value of `train.metric`
     best_epoch: int = 0
     split: int = 1  # parts that a batch must be computed in, for want of memory
+    bad_steps: int = 0  # skipped, as their loss or gradient was not finite
+    bad_in_a_row: int = 0  # of these, without a good one since
+    replaced: int = 0  # images that could not be used, and gave their place to another
+    recent_losses: list[float] = field(default_factory=list)  # of good steps, by which a jump is known (watch.py)
 
 
 STATEFUL = ("criterion", "optimizer", "schedule", "scaler")
@@ -49,6 +54,10 @@ class Training:
     progress: Progress = field(default_factory=Progress)
 
     @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
     def detector(self) -> RetinaNet:
         """The model that is evaluated and used: the average, where there is one."""
         return self.ema.module if self.ema else self.model
@@ -57,7 +66,8 @@ class Training:
         parts = {key: getattr(self, key).state_dict() for key in STATEFUL}
         if self.ema:
             parts |= {"unaveraged": self.model.state_dict(), "averaged": int(self.ema.n_averaged)}
-        return {"model": self.detector.state_dict(), **parts, "progress": asdict(self.progress)}
+        drawn = {"random": random_state(self.device)}
+        return {"model": self.detector.state_dict(), **parts, "progress": asdict(self.progress), **drawn}
 
     def load(self, state: dict, source: str) -> None:
         load_strictly(self.detector, state["model"], source=source)
@@ -68,6 +78,8 @@ class Training:
             for key in STATEFUL:
                 getattr(self, key).load_state_dict(state[key])
             self.progress = Progress(**state["progress"])
+            if state["random"]:
+                set_random_state(state["random"], self.device)
         except (KeyError, RuntimeError, TypeError):
             raise InputError(f"{source}: begun by another version; start a new run, model.weights={source}") from None
 
@@ -84,8 +96,10 @@ class Run:
     autocast: torch.dtype | None
     frozen: list[str]  # parts, as in `train.freeze`
     log: RunLog
+    writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
 
     def save(self, path: Path, state: dict) -> None:
+        """In the background, see `checkpoint.Writer`; a failure is said when the next is saved, or by `settle`."""
         data = {
             "class_names": self.train.class_names,
             "category_ids": self.train.category_ids.tolist(),
@@ -93,4 +107,23 @@ class Run:
             "num_images": len(self.train),
             "deployment": None,  # unless `state` has one
         }
-        checkpoint.save(path, {"config": self.config.model_dump(), **data, **state})
+        self.settle()
+        keep = self.config.train.keep if path == self.directory.last else 0
+        self.writer.start(path, {"config": self.config.model_dump(), **data, **state}, keep, before=self.log.flush)
+
+    def settle(self) -> bool:
+        """Wait for what is being saved; False, and a warning, where it could not be (on a full disk, say)."""
+        try:
+            self.writer.finish()
+        except OSError as problem:
+            self.log.say(f"warning: a checkpoint could not be saved ({problem.strerror}); the one before is kept")
+            return False
+        return True
+
+    def close(self) -> None:
+        """Wait for what is being saved, and close the logs."""
+        try:
+            self.settle()
+        finally:
+            self.writer.close()
+            self.log.close()

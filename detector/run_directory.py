@@ -10,14 +10,17 @@ from detector import checkpoint, imbalance
 from detector.config import Config, dump, validate
 from detector.data.coco import CocoData
 from detector.utils.errors import InputError
-from detector.utils.logging import RunLog
+from detector.utils.logging import RunLog, console
 
 # What --resume may change: everything else would make it another training, half of the one and half of the other.
 RESUMABLE = (
     "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
-    "train.eval_every",
+    "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
 )  # fmt: skip
-RUN_FILES = ("config.yaml", "checkpoints", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html")
+# In this order they are removed: nobody can go on with half a run.
+RUN_FILES = (
+    "checkpoints", "config.yaml", "metrics.jsonl", "log.txt", "tensorboard", "eval", "report.html", "bad_batch.pt",
+)  # fmt: skip
 
 
 class RunDirectory:
@@ -29,23 +32,31 @@ class RunDirectory:
         self.best = self.path / "checkpoints" / "best.pt"
         self.metrics = self.path / "metrics.jsonl"
         self.evaluation = self.path / "eval" / "val"
+        self.bad_batch = self.path / "bad_batch.pt"
         self.report = self.path / "report.html"
         self.curves = self.path / "eval" / "curves.png"
         self.class_curves = self.path / "eval" / "classes.png"
 
     def check_free(self) -> None:
         """Raises InputError if there is a run already."""
-        if any((self.path / name).exists() for name in ("config.yaml", "checkpoints")):
+        if (self.path / "config.yaml").exists() or any((self.path / "checkpoints").glob("*.pt")):
             raise InputError(f"{self.path}: holds a run already; say --resume, --overwrite or output_dir=another")
 
     def checkpoint_to_resume(self, config: Config) -> dict:
-        """The last checkpoint. Raises InputError where there is none, or `config` is not that of its training.
+        """The last checkpoint that is not damaged; those that are, are said.
+
+        Raises InputError where there is none, or `config` is not that of its training.
 
         Where `config` says `train.batch_size: auto` or `imbalance: auto`, it gets what was chosen when the run began.
         """
-        if not self.last.exists():
+        if not checkpoint.history(self.last):
             raise InputError(f"{self.path}: no run to go on with (no {self.last}); start it without --resume")
-        last = checkpoint.load(self.last)
+        last, file, problems = checkpoint.load_newest(self.last)
+        for damaged, problem in zip(checkpoint.history(self.last), problems, strict=False):
+            console.print(f"warning: {problem}")
+            damaged.replace(damaged.with_suffix(".damaged"))  # or it would be kept in the place of a good one
+        if file != self.last:
+            console.print(f"warning: going on from the newest checkpoint that is not damaged, {file}")
         if "optimizer" not in last:
             raise InputError(f"{self.path}: its last checkpoint holds only weights; a training cannot go on from it")
         begun = validate(last["config"], str(self.last))
@@ -61,7 +72,7 @@ class RunDirectory:
         return last
 
     def open_log(self, config: Config, resume_at: tuple[int, int] | None) -> RunLog:
-        """Write the configuration and open the logs; a new run takes the place of an old one, file by file.
+        """Open the logs; a new run takes the place of an old one, file by file.
 
         resume_at: as RunLog has it.
         """
@@ -69,8 +80,13 @@ class RunDirectory:
             for path in (self.path / name for name in RUN_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "config.yaml").write_text(dump(config))
         return RunLog(self.path, resume_at)
+
+    def write_config(self, config: Config) -> None:
+        """Write config.yaml, which says that there is a run: after its first checkpoint."""
+        partial = self.path / "config.partial"
+        partial.write_text(dump(config))
+        partial.replace(self.path / "config.yaml")
 
 
 def check_same_data(last: dict, train: CocoData, directory: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -26,25 +28,36 @@ from detector.run import Progress, Run, Training
 from detector.run_directory import RunDirectory, check_same_data
 from detector.training_data import build_loader, read_training_data
 from detector.utils.device import resolve_device, resolve_precision
-from detector.utils.errors import InputError
-from detector.utils.logging import progress_bar
+from detector.utils.errors import InputError, RunError
+from detector.utils.lock import locked
+from detector.utils.logging import RunLog, progress_bar
 from detector.utils.names import shortened
-from detector.utils.seed import seed_everything
+from detector.utils.seed import seed_everything, set_deterministic
 from detector.utils.signals import StopRequest
 from detector.validation import conclude, evaluate_epoch
+from detector.watch import Deadline, Watch
 
 
 def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int:
     """Train as `config` says, into `config.output_dir`.
 
-    Returns 0, or 128 + the number of the signal that stopped it (after saving). Raises InputError.
+    Returns 0 when it is done or its time is over, or 128 + the number of the signal that stopped it (after saving).
+    Raises InputError, also where another process works in that directory, and RunError, after saving if it had begun.
     """
-    directory, settings = RunDirectory(config), config.train
+    deadline = Deadline(config.train.max_hours, time.monotonic())
+    directory = RunDirectory(config)
+    with locked(directory.path):
+        return _fit(config, directory, resume, overwrite, deadline)
+
+
+def _fit(config: Config, directory: RunDirectory, resume: bool, overwrite: bool, deadline: Deadline) -> int:
+    settings = config.train
     last = directory.checkpoint_to_resume(config) if resume else None
     if not resume and not overwrite:
         directory.check_free()
     device = resolve_device(config.device)
     precision, autocast = resolve_precision(settings.precision, device)
+    set_deterministic(settings.deterministic)
     train, val = read_training_data(config)
     if last:
         check_same_data(last, train, directory.path)
@@ -74,14 +87,17 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         training.load(last, source=str(directory.path))
     progress = training.progress
     log = directory.open_log(config, (progress.step, progress.evaluated) if last else None)
-    run = Run(config, directory, train, val, device, autocast, frozen, log)
-    run.save(directory.last, training.state())  # from now on there is a run
-    _introduce(run, training, notes, precision, total_steps)
-    stopped_by = _run_epochs(run, training, loader)
-    if not stopped_by:
-        conclude(run, progress, _ran_out_of_patience(progress, settings))
-    log.close()
-    return 128 + stopped_by if stopped_by else 0
+    with closing(Run(config, directory, train, val, device, autocast, frozen, log)) as run:
+        if not last:
+            run.save(directory.last, training.state())  # from now on there is a run
+            if not run.settle():
+                raise InputError(f"{directory.path}: not even the first checkpoint could be saved; see above")
+        directory.write_config(config)
+        _introduce(run, training, notes, precision, total_steps)
+        exit_code = _run_epochs(run, training, loader, deadline)
+        if exit_code is None:
+            conclude(run, progress, _ran_out_of_patience(progress, settings))
+    return exit_code or 0
 
 
 def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], transfer: Transfer | None) -> list[str]:
@@ -151,23 +167,41 @@ def _introduce(run: Run, training: Training, notes: list[str], precision: str, t
         log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
 
 
-def _run_epochs(run: Run, training: Training, loader: Loader) -> int | None:
-    """Train and evaluate until the end; the number of the signal that stopped it before, or None."""
-    progress, settings = training.progress, run.config.train
+def _run_epochs(run: Run, training: Training, loader: Loader, deadline: Deadline) -> int | None:
+    """Train and evaluate until the end (None), or until a signal or the time stops it (the exit code)."""
+    progress, settings, log = training.progress, run.config.train, run.log
     while not _is_finished(progress, settings):
         if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
-            evaluate_epoch(run, training)
+            evaluate_epoch(run, training)  # a signal ends it at once: it can be done again
             run.save(run.directory.last, training.state())
-            continue
-        freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
-        with StopRequest() as stop:
-            _train_epoch(run, training, loader, stop)
-            # before evaluating: if that fails or is stopped, the state is there
-            run.save(run.directory.last, training.state())
-        if stop.signum:
-            run.log.say(f"stopped by signal {stop.signum} at step {progress.step}; saved, continue with --resume")
-            return stop.signum
+        else:
+            freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
+            with StopRequest() as stop:
+                try:
+                    _train_epoch(run, training, loader, stop, deadline)
+                except (InputError, RunError) as problem:
+                    saved = f"{_save(run, training, wait=True)} at step {progress.step}; go on with --resume"
+                    raise type(problem)(f"{problem} ({saved})") from None
+                # before evaluating: if that fails or is stopped, the state is there
+                saved = _save(run, training, wait=bool(stop.signum or stop.save))
+            if stop.save:  # that came with the epoch's last step
+                log.say(f"{saved} at step {progress.step}, as SIGUSR1 asks")
+            if stop.signum:
+                log.say(f"stopped by signal {stop.signum} at step {progress.step}; {saved}, continue with --resume")
+                return 128 + stop.signum
+        if deadline.is_over() and not _is_finished(progress, settings):
+            log.say(
+                f"train.max_hours: {settings.max_hours:g} h are over at step {progress.step}; continue with --resume "
+                "(and another train.max_hours, if you like)"
+            )
+            return 0
     return None
+
+
+def _save(run: Run, training: Training, wait: bool) -> str:
+    """Save the last checkpoint: "saved", or "not saved" where it turns out, if it is to `wait`, to be impossible."""
+    run.save(run.directory.last, training.state())
+    return "saved" if not wait or run.settle() else "not saved"
 
 
 def _is_finished(progress: Progress, settings: TrainConfig) -> bool:
@@ -182,13 +216,54 @@ def _is_evaluated(epoch: int, settings: TrainConfig) -> bool:
     return epoch % settings.eval_every == 0 or epoch >= settings.epochs
 
 
-def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest) -> None:
-    """From where the progress stands to the end of its epoch, or to the step at which `stop` asks to end."""
+def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest, deadline: Deadline) -> None:
+    """From where the progress stands to the end of its epoch, or to the step at which `stop` or the time asks to end.
+
+    Raises InputError for an image that cannot be used, RunError where a loader process dies or too many steps are bad:
+    then, too, the state is that of a whole step.
+    """
     progress, settings, log = training.progress, run.config.train, run.log
+    name = f"epoch {progress.epoch + 1}/{settings.epochs}"
+    watch, summary = Watch(run, training), None
+    with progress_bar() as bar:
+        task = bar.add_task(name, total=len(loader), completed=progress.batch, note="")
+        start, images = time.perf_counter(), 0
+        for record in _steps(run, training, loader):
+            progress.step += 1
+            progress.batch = record.pop("batches")
+            _note_split(record.pop("split"), training.model, progress, run)
+            images += record.pop("images")
+            if watch.is_good(record):
+                if training.ema:
+                    training.ema.update_parameters(training.model)
+                record["images_per_second"] = images / (time.perf_counter() - start)
+                bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")
+                if progress.step % settings.log_every == 0 or progress.batch == len(loader):
+                    record |= training.criterion.classification.figures()
+                    log.numbers("train", progress.step, progress.epoch + 1, record)
+                summary = record
+            if progress.batch < len(loader):
+                if stop.signum or deadline.is_over():
+                    return
+                if stop.save:
+                    stop.save = False
+                    log.say(f"{_save(run, training, wait=True)} at step {progress.step}, as SIGUSR1 asks")
+                elif settings.save_every and progress.step % settings.save_every == 0:
+                    run.save(run.directory.last, training.state())
+    progress.epoch, progress.batch = progress.epoch + 1, 0
+    _say_epoch(name, summary, time.perf_counter() - start, log)
+    for line in watch.summary():
+        log.say(f"  {line}")
+    _log_classes(run, training)
+
+
+def _steps(run: Run, training: Training, loader: Loader) -> Iterator[dict]:
+    """Trains on the rest of the epoch; a record after every step."""
+    progress, settings = training.progress, run.config.train
     loader.set_position(progress.epoch, progress.batch)
     if progress.batch == 0:
         training.criterion.statistics.reset()
-    steps = train_one_epoch(
+    return train_one_epoch(
         training.model,
         training.criterion,
         loader,
@@ -202,30 +277,17 @@ def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest
         clip_norm=settings.clip_norm,
         split=progress.split,
     )
-    name = f"epoch {progress.epoch + 1}/{settings.epochs}"
-    with progress_bar() as bar:
-        task = bar.add_task(name, total=len(loader), completed=progress.batch, note="")
-        start, images = time.perf_counter(), 0
-        for record in steps:
-            if training.ema:
-                training.ema.update_parameters(training.model)
-            progress.step += 1
-            progress.batch = record.pop("batches")
-            _note_split(record.pop("split"), training.model, progress, run)
-            images += record.pop("images")
-            record["images_per_second"] = images / (time.perf_counter() - start)
-            bar.update(task, completed=progress.batch, note=f"loss {record['loss']:.3f}")
-            if progress.step % settings.log_every == 0 or progress.batch == len(loader):
-                record |= training.criterion.classification.figures()
-                log.numbers("train", progress.step, progress.epoch + 1, record)
-            if stop.signum and progress.batch < len(loader):
-                return
-    progress.epoch, progress.batch = progress.epoch + 1, 0
+
+
+def _say_epoch(name: str, last: dict | None, seconds: float, log: RunLog) -> None:
+    """last: record of the epoch's last good step, None if it had none."""
+    if last is None:
+        log.say(f"{name}: no step was taken, {seconds:.0f} s")
+        return
     log.say(
-        f"{name}: loss {record['loss']:.3f} (cls {record['loss_cls']:.3f}, box {record['loss_box']:.3f}), "
-        f"lr {record['lr']:.2g}, {record['images_per_second']:.1f} images/s, {time.perf_counter() - start:.0f} s"
+        f"{name}: loss {last['loss']:.3f} (cls {last['loss_cls']:.3f}, box {last['loss_box']:.3f}), "
+        f"lr {last['lr']:.2g}, {last['images_per_second']:.1f} images/s, {seconds:.0f} s"
     )
-    _log_classes(run, training)
 
 
 def _log_classes(run: Run, training: Training) -> None:

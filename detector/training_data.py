@@ -18,7 +18,7 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
     train_split, val_split = descriptor.split("train"), descriptor.split("val")
     train = read_coco(train_split, descriptor.classes, config.data.bad_annotations)
     val = read_coco(val_split, train.class_names, config.data.bad_annotations)
-    for data in (train, val):
+    for data in (train, val) if config.data.bad_images == "error" else (val,):
         check_images_exist(data)
     if train.class_counts().sum() == 0:
         raise InputError(f"{train_split.annotations}: no object in the whole training set; nothing can be learnt")
@@ -43,5 +43,6 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
         seed=config.seed,
         weights=weights,
         mixer=mixer,
+        replace_bad=config.data.bad_images == "replace",
     )
     return loader, [*lines, *mixer.lines()]

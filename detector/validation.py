@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from detector.evaluation.analysis import analyse
 from detector.evaluation.average_precision import hits_by_class
@@ -33,19 +35,36 @@ def evaluate_epoch(run: Run, training: Training) -> None:
     before = "" if progress.epoch else "before the first step: "
     log.say(f"  {before}val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
     value = value_of(metrics, run.config.train.metric)
-    if value > progress.best:
+    if value > progress.best and _keep_best(run, training, detections, metrics, samples):
         progress.best, progress.best_epoch = value, progress.epoch
-        matching = match(detections, run.val)
-        deployment = Deployment.of(matching, choose_thresholds(hits_by_class(matching), _goal(run)), _goal(run))
-        run.save(directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
-        write_evaluation(directory.evaluation, detections, run.val, metrics, samples)
     progress.evaluated = progress.epoch
-    plot_curves(directory.metrics, directory.curves)
-    plot_classes(directory.metrics, directory.class_curves)
+    with _unless_full(run, "the curves"):
+        plot_curves(directory.metrics, directory.curves)
+        plot_classes(directory.metrics, directory.class_curves)
 
 
 def _goal(run: Run) -> Goal:
     return Goal(**run.config.eval.threshold.model_dump())
+
+
+def _keep_best(run: Run, training: Training, detections: Detections, metrics: dict, samples) -> bool:
+    """Whether it could be saved: where not, what was the best before still is."""
+    matching = match(detections, run.val)
+    deployment = Deployment.of(matching, choose_thresholds(hits_by_class(matching), _goal(run)), _goal(run))
+    run.save(run.directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
+    if not run.settle():
+        return False
+    with _unless_full(run, "the figures of the best checkpoint"):
+        write_evaluation(run.directory.evaluation, detections, run.val, metrics, samples)
+    return True
+
+
+@contextmanager
+def _unless_full(run: Run, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        run.log.say(f"warning: {what} could not be written: {problem.strerror}")
 
 
 def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
@@ -53,20 +72,25 @@ def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
     settings, directory, log = run.config.train, run.directory, run.log
     if stopped_early:
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
-    found = Detections.from_results(json.loads((directory.evaluation / "detections.json").read_text()), run.val)
+    try:
+        found = Detections.from_results(json.loads((directory.evaluation / "detections.json").read_text()), run.val)
+    except (FileNotFoundError, json.JSONDecodeError):  # they could not be written
+        log.say(f"done, but the best checkpoint's figures are missing; tools/eval.py {directory.path} makes them anew")
+        return
     counts, matching = run.train.class_counts(), match(found, run.val)
     hits = hits_by_class(matching)
     analysis = analyse(matching, hits, choose_thresholds(hits, _goal(run)), counts)
-    write_metrics(directory.evaluation, analysis.metrics)
     log.say(tables(analysis.metrics))
-    write_report(
-        directory.report,
-        metrics=analysis.metrics,
-        matching=matching,
-        data=run.val,
-        facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
-        curves=[json.loads(line) for line in directory.metrics.read_text().splitlines()],
-    )
+    with _unless_full(run, "the report"):
+        write_metrics(directory.evaluation, analysis.metrics)
+        write_report(
+            directory.report,
+            metrics=analysis.metrics,
+            matching=matching,
+            data=run.val,
+            facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
+            curves=[json.loads(line) for line in directory.metrics.read_text().splitlines()],
+        )
     log.say(
         f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"
     )

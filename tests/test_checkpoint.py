@@ -1,6 +1,10 @@
-"""What `model.weights` may name, and what a training that starts from it gets."""
+"""What `model.weights` may name and what a training that starts from it gets; checkpoint files and their faults."""
 
+import resource
 import signal
+import threading
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,20 +91,20 @@ def test_a_damaged_checkpoint(change, message, trained, tmp_path):
 
 
 def test_signals_wait_for_a_checkpoint_to_be_written(tmp_path, monkeypatch):
-    def save(contents, file):
-        file.write(b"half")
+    def save(state, file):
         signal.raise_signal(signal.SIGINT)
-        file.write(b" and half")
+        real(state, file)
 
+    real = torch.save
     monkeypatch.setattr(torch, "save", save)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(tmp_path / "w.pt", {})
+            checkpoint.save(tmp_path / "w.pt", {"answer": 42})
     finally:
         signal.signal(signal.SIGINT, before)
     assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
-    assert (tmp_path / "w.pt").read_bytes() == b"half and half"
+    assert torch.load(tmp_path / "w.pt", weights_only=True)["answer"] == 42
 
 
 def test_a_config_of_weights_without_a_detector(tiny_config, tmp_path):
@@ -118,3 +122,98 @@ def test_a_config_of_weights_with_unknown_names(trained, tiny_config, tmp_path):
     assert all(torch.equal(tensor, state[name]) for name, tensor in trained.state_dict().items())
     with pytest.raises(InputError, match="another architecture"):
         load(tiny_config, overrides=[*overrides, "model.fpn.channels=24"])
+
+
+CONTENTS = {"model": {}, "config": {"model": {}}, "class_names": ["a"], "category_ids": [1]}
+
+
+def saved(path, **more) -> Path:
+    checkpoint.save(path, {**CONTENTS, **more}, keep=2)
+    return path
+
+
+def test_any_damage_is_noticed(tmp_path):
+    file = saved(tmp_path / "last.pt", model={"weight": torch.arange(20.0)})
+    whole = file.read_bytes()
+    assert torch.load(file, weights_only=True)["model"]["weight"][19] == 19  # by torch alone
+    assert zipfile.ZipFile(file).comment.startswith(b"sha256:") and zipfile.ZipFile(file).testzip() is None
+    for offset in range(0, len(whole), 3):
+        file.write_bytes(whole[:offset])
+        with pytest.raises(InputError, match=r"last\.pt: (damaged|not readable as weights: damaged)"):
+            checkpoint.load(file)
+        file.write_bytes(whole[:offset] + bytes([whole[offset] ^ 16]) + whole[offset + 1 :])
+        with pytest.raises(InputError, match=r"last\.pt: (damaged|not readable as weights: damaged)"):
+            checkpoint.load(file)
+    torch.save({"format": 3, **CONTENTS}, file)  # edited and saved by torch alone: it has no digest
+    assert checkpoint.load(file)["class_names"] == ["a"]
+
+
+def test_the_newest_that_is_not_damaged_is_used(tmp_path, capsys):
+    last = tmp_path / "checkpoints" / "last.pt"
+    for number in range(5):
+        saved(last, category_ids=[number])
+    assert [file.name for file in checkpoint.history(last)] == ["last.pt", "last.1.pt", "last.2.pt"]
+    assert [checkpoint.load(file)["category_ids"] for file in checkpoint.history(last)] == [[4], [3], [2]]
+    for file in (last, last.with_name("last.1.pt")):
+        file.write_bytes(file.read_bytes()[:-100])
+    state, file, problems = checkpoint.load_newest(last)
+    assert (state["category_ids"], file.name) == ([2], "last.2.pt")
+    assert [str(problem).split("/")[-1] for problem in problems] == [
+        f"{name}: damaged: it was cut short" for name in ("last.pt", "last.1.pt")
+    ]
+    assert checkpoint.find(tmp_path).name == "last.2.pt"
+    assert "last.pt: damaged: it was cut short; the next best is used" in capsys.readouterr().out
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"last\.pt: damaged"):
+        checkpoint.load_newest(last)
+    saved(last.with_name("best.pt"))
+    assert checkpoint.find(tmp_path).name == "best.pt"
+
+
+def test_a_full_disk_keeps_what_is_there(tmp_path):
+    file = saved(tmp_path / "last.pt")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (10, 1000, 100_000, 399_999):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                saved(file, model={"weight": torch.zeros(100_000)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]  # the room is free again
+        assert checkpoint.load(file)["model"] == {}
+
+
+def test_saving_in_the_background_is_of_the_moment_it_began(tmp_path):
+    weight, may_go_on = torch.zeros(3, 4, 5, 6).to(memory_format=torch.channels_last), threading.Event()
+    writer = checkpoint.Writer()
+    writer.start(tmp_path / "last.pt", {**CONTENTS, "model": {"weight": weight}}, before=may_go_on.wait)
+    weight += 1
+    assert not (tmp_path / "last.pt").exists()
+    may_go_on.set()
+    writer.finish()
+    found = checkpoint.load(tmp_path / "last.pt")["model"]["weight"]
+    assert found.sum() == 0 and found.stride() == weight.stride()
+    (tmp_path / "file").touch()
+    writer.start(tmp_path / "file" / "last.pt", CONTENTS)
+    with pytest.raises(OSError, match="file"):
+        writer.finish()
+    writer.finish()  # said once
+    writer.start(tmp_path / "other.pt", CONTENTS)
+    writer.close()
+    assert (tmp_path / "other.pt").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_older_formats_are_read(number, trained, tmp_path):
+    """As they were written: format 1 knew neither of class counts nor of thresholds; neither had digests."""
+    state = checkpoint.load(tmp_path / "run/checkpoints/best.pt")
+    later = {"class_counts": [5, 7], "deployment": None, "num_images": 6} if number == 2 else {}
+    old = {key: state[key] for key in checkpoint.CONTENTS} | later | {"format": number}
+    torch.save(old, tmp_path / "old.pt")
+    found = checkpoint.load(tmp_path / "old.pt")
+    assert found["format"] == checkpoint.FORMAT and found["class_counts"] == later.get("class_counts")
+    assert found["deployment"] is None and "random" not in found
+    assert load(str(tmp_path / "old.pt"), device="cpu").class_names == state["class_names"]
+    torch.save({**old, "optimizer": {}}, tmp_path / "last.pt")
+    assert checkpoint.load(tmp_path / "last.pt")["random"] is None

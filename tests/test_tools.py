@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import detector
+from detector.config import load_config
 from detector.evaluation.average_precision import SUMMARY
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +109,49 @@ def test_stopped_by_a_signal_and_resumed_is_the_uninterrupted_run(succeeds, tiny
         a, b = ([{k: v for k, v in line.items() if k not in forget} for line in lines(tmp_path / d, kind)]
                 for d in ("whole", "parts"))  # fmt: skip
         assert a == b
+
+
+def start_endless(tiny_config, *options) -> tuple[subprocess.Popen, Path]:
+    """A training in a process group of its own that only a signal ends, after its third step; and its directory."""
+    run = Path(load_config(tiny_config).output_dir)
+    command = [sys.executable, ROOT / "tools/train.py", tiny_config, "train.epochs=1000000", *options]
+    process = subprocess.Popen(
+        [str(c) for c in command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not ((run / "metrics.jsonl").exists() and len(lines(run, "train")) >= 3):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process, run
+
+
+def test_a_notice_to_save_then_a_worker_that_is_killed(tiny_config):
+    process, run = start_endless(tiny_config, "data.workers=2", "train.eval_every=1000000")
+    while "saved at step" not in (run / "log.txt").read_text():  # between two epochs, all is saved anyway
+        assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, signal.SIGUSR1)  # schedulers signal the whole group
+        time.sleep(0.2)
+    worker = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[-1]
+    os.kill(int(worker), signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "stopped" not in out
+    assert err.startswith(f"error: a loader process (pid {worker}) was killed by SIGKILL, which the system does when")
+    assert err.count("\n") == 1 and "go on with --resume" in err
+    step = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["step"]
+    assert step == lines(run, "train")[-1]["step"]
+
+
+def test_ctrl_c_twice_whatever_is_being_done(tiny_config):
+    process, run = start_endless(tiny_config, "data.workers=1")
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["step"] >= 0
 
 
 def test_show_config(succeeds):

@@ -1,16 +1,24 @@
 """Trainings that stop and go on: the moving average, unfreezing and early stopping end as if never interrupted."""
 
+import errno
+import fcntl
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import dropout
 
 from detector import checkpoint
 from detector.config import load_config
 from detector.evaluation.average_precision import SUMMARY
+from detector.models.build import build_model
+from detector.resume_check import differences
 from detector.trainer import fit
 from detector.utils.errors import InputError
+from detector.utils.logging import RunLog
 
 
 @pytest.fixture
@@ -27,6 +35,8 @@ def train(tiny_config, tmp_path):
 
 class StopAfter:
     """In place of StopRequest: asks to stop when it was looked at so many times; training looks after each step."""
+
+    save = False
 
     def __init__(self, looks: int):
         self.looks = looks
@@ -96,6 +106,101 @@ def test_stops_change_nothing(train, monkeypatch, overrides):
     best = [checkpoint.load(run / "checkpoints" / "best.pt")["model"] for run in (whole, parts)]
     assert_equal(*best)
     assert_equal(records(whole, "classes"), records(parts, "classes"))
+
+
+class Killed(RuntimeError):
+    pass
+
+
+@pytest.fixture
+def killed_at(train, monkeypatch):
+    """Trains, and stops dead before the record of a step is written."""
+
+    def killed_at(step: int, *overrides: str) -> Path:
+        def numbers(self, kind, at, *rest):
+            if at == step:
+                raise Killed
+            real(self, kind, at, *rest)
+
+        real = RunLog.numbers
+        with monkeypatch.context() as context:
+            context.setattr(RunLog, "numbers", numbers)
+            with pytest.raises(Killed):
+                train("parts", *overrides)
+        return train("parts", *overrides, resume=True)
+
+    return killed_at
+
+
+def test_checkpoints_in_mid_epoch_are_gone_on_from(train, killed_at, monkeypatch):
+    """Also by a network that draws at random."""
+
+    def build(*args, **kwargs):
+        model = build_model(*args, **kwargs)
+        model.backbone.register_forward_hook(lambda module, _, found: [dropout(x, 0.1, module.training) for x in found])
+        return model
+
+    monkeypatch.setattr("detector.trainer.build_model", build)
+    options = ["train.epochs=1", "train.batch_size=1"]
+    whole, parts = train("whole", *options), killed_at(6, *options, "train.save_every=2")
+    assert "resumed after 0 epochs and 4 batches, at step 4" in (parts / "log.txt").read_text()
+    assert differences(whole, parts) == []
+
+
+def test_the_checkpoint_before_is_gone_on_from_where_the_last_is_damaged(train, killed_at, monkeypatch, capsys):
+    options = ["train.epochs=1", "train.batch_size=1"]
+    whole = train("whole", *options)
+    with monkeypatch.context() as context:
+        context.setattr(checkpoint, "load_newest", damage_and(checkpoint.load_newest))
+        parts = killed_at(6, *options, "train.save_every=2")
+    said = capsys.readouterr().out
+    assert "last.pt: damaged: it was cut short" in said
+    assert re.search(r"going on from the newest checkpoint that is not damaged, \S+/last\.1\.pt", said)
+    assert "at step 2" in (parts / "log.txt").read_text()
+    assert sorted(path.name for path in (parts / "checkpoints").iterdir()) == [
+        "best.pt", "last.1.pt", "last.damaged", "last.pt",
+    ]  # fmt: skip
+    assert differences(whole, parts) == []
+
+
+def damage_and(read):
+    def damaged(path: Path):
+        os.truncate(path, 1000)
+        return read(path)
+
+    return damaged
+
+
+def test_a_disk_that_is_full_for_a_while(train, monkeypatch):
+    """The first best checkpoint is lost; what is kept as the best is so by what is on the disk."""
+
+    def write(path: Path, contents: dict) -> None:
+        if path.name == "best.partial" and not failed:
+            failed.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, contents)
+
+    failed, real = [], checkpoint.write_sealed
+    monkeypatch.setattr(checkpoint, "write_sealed", write)
+    run = train("run")
+    text = (run / "log.txt").read_text()
+    assert "a checkpoint could not be saved (No space left on device); the one before is kept" in text
+    assert last(run)["progress"]["best_epoch"] == 2 and len(records(run, "eval")) == 2 and "done" in text
+
+
+def test_a_run_directory_in_use_is_refused(train, tmp_path, monkeypatch):
+    run = train("run", "train.epochs=1")
+    (run / ".lock").write_text("123 elsewhere\n")
+    with monkeypatch.context() as context:
+        context.setattr(fcntl, "lockf", busy)
+        for options in ({"resume": True}, {}):
+            with pytest.raises(InputError, match="run: process 123 on elsewhere is working in it"):
+                train("run", **options)
+    train("run", "train.epochs=1", resume=True)  # a lock that nobody holds is none
+
+
+def busy(*args):
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
 def test_patience_stops_and_a_greater_one_goes_on(train):

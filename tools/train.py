@@ -2,6 +2,7 @@
 
     python tools/train.py CONFIG [dotted.path=value ...] [--resume | --overwrite]
     python tools/train.py --show-config [reference | schema]
+    python tools/train.py --replay runs/my/bad_batch.pt
 
 The run goes to `output_dir`, runs/<CONFIG's stem> unless the config says otherwise.
 """
@@ -22,6 +23,9 @@ def main() -> int | None:
         "--show-config", nargs="?", const="reference", choices=["reference", "schema"],
         help="print every setting with its meaning and default (YAML), or the JSON Schema for editors",
     )  # fmt: skip
+    parser.add_argument(
+        "--replay", metavar="FILE", help="do the step that a training left here again: what is not finite?"
+    )
     args = parser.parse_intermixed_args()
     if args.show_config == "schema":
         print(json.dumps(Config.model_json_schema(), indent=2))
@@ -29,6 +33,10 @@ def main() -> int | None:
     if args.show_config:
         print(reference(), end="")
         return 0
+    if args.replay:
+        from detector.replay import replay
+
+        return replay(args.replay)
     if args.config is None:
         parser.error("name a CONFIG, e.g. configs/quickstart.yaml")
     if args.resume and args.overwrite:

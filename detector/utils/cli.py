@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import ctypes
 import difflib
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
 
-from detector.utils.errors import InputError
+from detector.utils.errors import InputError, RunError
 
 # Before torch is loaded: OpenMP threads that wait should soon sleep. By default they spin for milliseconds, and where
 # anything else needs the cores (the loader's workers, say) each parallel operation waits for the scheduler: on 2 cores,
@@ -38,8 +39,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 / 143 stopped by Ctrl-C / SIGTERM, and
-    1 with a traceback otherwise."""
+    1 otherwise (one line for a RunError, else a traceback)."""
     _unwind_on_sigterm()
+    if hasattr(signal, "SIGUSR1"):  # a request to save; where there is nothing to save, no reason to die, its default
+        signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a class name that the terminal cannot show is no reason to stop
@@ -47,8 +50,15 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(main() or 0)
     except InputError as problem:
         sys.exit(_fail(str(problem)))
+    except RunError as problem:
+        _fail(str(problem))
+        sys.exit(1)
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as problem:
         sys.exit(_fail(f"{problem.filename}: {problem.strerror}"))
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        sys.exit(_fail(f"{problem.filename or 'writing'}: {problem.strerror}"))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -24,7 +30,8 @@ def progress_bar() -> Progress:
 
 
 class RunLog:
-    """Opens the log files of a run directory.
+    """Opens the log files of a run directory. Where they cannot be written, on a full disk, that is said once, and the
+    training goes on; lines are written later, if they can be.
 
     resume_at: (steps, evaluated epochs) that are done, to go on after these and forget what came later.
     """
@@ -33,26 +40,30 @@ class RunLog:
         self._metrics_path = directory / "metrics.jsonl"
         if resume_at:
             self._forget_after(*resume_at)
+            forget_events(directory / "tensorboard", set(map(_event_key, self._records())))
         self._metrics = self._metrics_path.open("a")
         self._text = (directory / "log.txt").open("a", encoding="utf-8")
+        self._failed: set[str] = set()
         purge = resume_at[0] + 1 if resume_at else None
-        self._tensorboard = SummaryWriter(directory / "tensorboard", purge_step=purge)
+        self._tensorboard = None
+        with self._unless_full("TensorBoard"):
+            self._tensorboard = SummaryWriter(directory / "tensorboard", purge_step=purge)
 
     def say(self, text: str, to_console: bool = True) -> None:
         """A sentence for people."""
         if to_console:
             console.print(text)
-        self._text.write(text + "\n")
-        self._text.flush()
+        with self._unless_full("log.txt"):
+            self._text.write(text + "\n")
+            self._text.flush()
 
     def numbers(self, kind: str, step: int, epoch: int, values: dict) -> None:
         """One line of metrics.jsonl; the figures among `values` also go to TensorBoard as `kind/name`."""
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
-        self._metrics.flush()
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        with self._unless_full("metrics.jsonl"):
+            self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
+            self._metrics.flush()
+        self._scalars(kind, values, step)
 
     def per_class(self, step: int, epoch: int, summary: dict) -> None:
         """One line of metrics.jsonl, of kind `classes`, and to TensorBoard `classes/<figure>/<class name>`.
@@ -61,28 +72,84 @@ class RunLog:
         """
         self.numbers("classes", step, epoch, summary)
         for name, figures in summary["per_class"].items():
-            for figure, value in figures.items():
-                if value is not None:
-                    self._tensorboard.add_scalar(f"classes/{figure}/{name}", value, step)
+            self._scalars("classes", {f"{figure}/{name}": value for figure, value in figures.items()}, step)
 
     def picture(self, name: str, step: int, image: np.ndarray) -> None:
-        """An (H, W, 3) uint8 RGB picture, to TensorBoard."""
-        self._tensorboard.add_image(name, image, step, dataformats="HWC")
+        """An (H, W, 3) uint8 RGB picture of an evaluation, to TensorBoard as `eval/name`."""
+        if tensorboard := self._tensorboard:
+            with self._unless_full("TensorBoard"):
+                tensorboard.add_image(f"eval/{name}", image, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """To the disk, so that a checkpoint that is written next comes after what it says was logged."""
+        for name, file in (("metrics.jsonl", self._metrics), ("log.txt", self._text)):
+            with self._unless_full(name):
+                os.fsync(file.fileno())  # what was written is with the system already
+        if tensorboard := self._tensorboard:
+            with self._unless_full("TensorBoard"):
+                tensorboard.flush()
 
     def close(self) -> None:
-        self._metrics.close()
-        self._text.close()
-        self._tensorboard.close()
+        for name, file in (
+            ("metrics.jsonl", self._metrics),
+            ("log.txt", self._text),
+            ("TensorBoard", self._tensorboard),
+        ):
+            if file:
+                with self._unless_full(name):
+                    file.close()
+
+    def _scalars(self, kind: str, values: dict, step: int) -> None:
+        if tensorboard := self._tensorboard:  # `flush`, in another thread, may find that it cannot be written
+            with self._unless_full("TensorBoard"):
+                for name, value in values.items():
+                    if isinstance(value, (int, float)):
+                        tensorboard.add_scalar(f"{kind}/{name}", value, step)
+
+    @contextmanager
+    def _unless_full(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            if name == "TensorBoard":
+                self._tensorboard = None  # its thread has ended
+            if name not in self._failed:
+                self._failed.add(name)
+                console.print(f"warning: {name} cannot be written: {problem.strerror}; training goes on")
+
+    def _records(self) -> list[dict]:
+        return [json.loads(line) for line in self._metrics_path.read_text().splitlines()]
 
     def _forget_after(self, step: int, evaluated: int) -> None:
         """What came after the checkpoint will be done again: its lines would stand twice."""
-        if not self._metrics_path.exists():
-            return
-        lines = self._metrics_path.read_text().splitlines(keepends=True)
+        lines = self._metrics_path.read_text().splitlines(keepends=True) if self._metrics_path.exists() else []
         whole = [line for line in lines if line.endswith("}\n")]  # the last may have been cut short
         kept = []
         for line in whole:
             record = json.loads(line)
             if record["epoch"] <= evaluated if record["kind"] == "eval" else record["step"] <= step:
                 kept.append(line)
-        self._metrics_path.write_text("".join(kept))
+        partial = self._metrics_path.with_suffix(".partial")
+        partial.write_text("".join(kept))
+        partial.replace(self._metrics_path)
+
+
+def _event_key(record: dict) -> tuple[str, int]:
+    return record["kind"], record["step"]
+
+
+def forget_events(directory: Path, kept: set[tuple[str, int]]) -> None:
+    """Of TensorBoard's files in `directory`, keep only what is of (kind, step) in `kept`, where a tag is `kind/name`.
+
+    (Its own way, a purge_step, cannot tell what was logged before a checkpoint from what came after it at its step.)
+    """
+    for file in sorted(directory.glob("events.out.tfevents.*")):
+        partial = file.with_name(f"partial.{file.name}")
+        with partial.open("wb") as out:
+            records = RecordWriter(out)
+            for raw in RawEventFileLoader(str(file)).Load():  # ends where a record was cut short
+                event = Event.FromString(raw)
+                tags = [value.tag for value in event.summary.value]
+                if all("/" not in tag or (tag.split("/")[0], event.step) in kept for tag in tags):
+                    records.write(raw)
+        partial.replace(file)

@@ -1,0 +1,19 @@
+import random
+
+import numpy as np
+import torch
+
+from detector.utils.seed import random_state, seed_everything, set_random_state
+
+
+def test_the_generators_go_on_where_they_were(tmp_path):
+    def draws() -> list[float]:
+        return [random.gauss(0, 1), np.random.normal(), torch.randn(()).item(), random.random(), np.random.rand()]
+
+    seed_everything(3)
+    draws()  # of a normal distribution there is a second number, which is kept
+    torch.save(random_state(torch.device("cpu")), tmp_path / "random.pt")
+    expected = draws()
+    assert draws() != expected
+    set_random_state(torch.load(tmp_path / "random.pt", weights_only=True), torch.device("cpu"))
+    assert draws() == expected

@@ -1,0 +1,71 @@
+"""Signals as requests; what a whole training does on them is in test_tools.py."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from detector.utils import signals
+from detector.utils.signals import StopRequest
+
+
+@pytest.fixture
+def left(monkeypatch) -> list[int]:
+    """Exit codes with which the process would have ended at once."""
+    codes = []
+    monkeypatch.setattr(signals, "leave", codes.append)
+    return codes
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_is_noted_and_handlers_come_back(left, signum):
+    before = signal.getsignal(signum)
+    with StopRequest() as stop:
+        assert (stop.signum, stop.save) == (None, False)
+        signal.raise_signal(signum)
+        assert (stop.signum, stop.save) == (signum, False)
+    assert signal.getsignal(signum) is before and left == []
+
+
+def test_a_notice_of_preemption_asks_to_save_and_not_to_stop():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGUSR1)
+    assert (stop.signum, stop.save) == (None, True)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_after_a_request_leaves_at_once(left, first):
+    with StopRequest():
+        signal.raise_signal(first)
+        with StopRequest() as inner:  # while it is being saved
+            signal.raise_signal(signal.SIGINT)
+        assert left == [130] and inner.signum is None
+        signal.raise_signal(signal.SIGINT)
+    assert left == [130, 130]
+
+
+def test_leaving_takes_the_workers_along_and_says_nothing():
+    code = (
+        "import multiprocessing, time; from detector.utils.signals import leave\n"
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]); child.start()\n"
+        "print(child.pid, flush=True); leave(130)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+    stat = Path(f"/proc/{int(done.stdout)}/stat")
+    end = time.monotonic() + 20
+    while stat.exists() and stat.read_text().split()[2] != "Z":  # killed, but not yet dead; a zombie is
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_signals_held_back_come_afterwards(left):
+    with StopRequest() as stop:
+        with signals.held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.signum is None
+        assert stop.signum == signal.SIGTERM
