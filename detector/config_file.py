@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from detector.utils.errors import InputError
+from detector.utils.names import quoted
 from detector.utils.yaml import read_yaml, read_yaml_file
 
 
@@ -19,7 +20,7 @@ def read_with_base(path: Path, child: Path | None = None) -> dict:
     if child is not None:
         raise InputError(f"{path}: `base: {base}` here too, below {child}; one base at most, so copy its lines")
     if not isinstance(base, str):
-        raise InputError(f"{path}: base: must be the name of one file, got {base!r}")
+        raise InputError(f"{path}: base: must be the name of one file, got {quoted(base)}")
     return _merge(read_with_base(path.parent / base, child=path), tree)
 
 

@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel
 
+from detector.utils.names import quoted
+
 
 def sentence(root: type[BaseModel], errors: list[dict]) -> str:
     """pydantic's errors on a `root` as one sentence: key path, what is wrong, nearest valid key or allowed values."""
-    error = _nearest_miss(root, errors)
+    error = _nearest_miss(root, errors[:100])  # the first place is what is told of; a file may have 10,000 wrong ones
     location = _location(root, error)
     dotted = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
@@ -26,7 +28,7 @@ def sentence(root: type[BaseModel], errors: list[dict]) -> str:
         return f"`{dotted}` is required"
     if error["type"] == "value_error":
         return f"`{dotted}`: {error['ctx']['error']}"
-    return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+    return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {quoted(error['input'])}"
 
 
 def reference_lines(section: type[BaseModel], depth: int) -> list[str]:

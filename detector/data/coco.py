@@ -16,7 +16,10 @@ import numpy as np
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Descriptor, Split, load_descriptor
 from detector.utils.errors import InputError
+from detector.utils.names import printable, quoted
 from detector.utils.nearest import did_you_mean
+
+MAX_CLASSES = 10_000  # with more, the scores of one image's anchors would be gigabytes, and so a matrix of confusions
 
 __all__ = ["CocoData", "Descriptor", "Split", "check_images_exist", "load_descriptor", "read_coco"]
 
@@ -151,7 +154,7 @@ def check_images_exist(data: CocoData) -> None:
     for i in range(len(data)):
         folder, name = os.path.split(data.file_name(i))
         if folder not in listings:
-            listings[folder] = _listing(data, i, folder)
+            listings[folder] = _listing(data, folder)
         if name not in listings[folder]:
             missing.append(i)
     if missing:
@@ -159,7 +162,7 @@ def check_images_exist(data: CocoData) -> None:
         folder, name = os.path.split(first)
         raise InputError(
             f"{data.images_dir}: {len(missing)} of the {len(data)} images of the annotation file are not there, "
-            f"the first is {first!r}; {nearest_image(name, listings[folder] or _listing(data, missing[0], ''))}"
+            f"the first is {printable(repr(first), 300)}; {nearest_image(name, listings[folder] or _listing(data, ''))}"
         )
 
 
@@ -169,15 +172,19 @@ def _select_classes(
     """Names and category ids of the K classes, in the order of the labels."""
     if not categories:
         raise InputError(f"{path}: the list of categories is empty")
+    count = len(categories if class_names is None else class_names)
+    if count > MAX_CLASSES:
+        raise InputError(f"{path}: {count} classes are too many; `classes:` of the dataset's YAML keeps {MAX_CLASSES}")
     if class_names is None:
         ids = sorted(categories)
         return [categories[id_] for id_ in ids], np.array(ids, np.int64)
+    first: dict[str, int] = {}
     id_of = {name: id_ for id_, name in categories.items()}
     for position, name in enumerate(class_names):
         if name not in id_of:
-            raise InputError(f"{path}: has no category {name!r}; {did_you_mean(name, id_of)}")
-        if name in class_names[:position]:
-            raise InputError(f"classes: {name!r} is listed twice")
+            raise InputError(f"{path}: has no category {quoted(name)}; {did_you_mean(name, id_of)}")
+        if first.setdefault(name, position) != position:
+            raise InputError(f"classes: {quoted(name)} is listed twice")
     return list(class_names), np.array([id_of[name] for name in class_names], np.int64)
 
 
@@ -226,18 +233,14 @@ def _describe_bad(columns: Columns, image: np.ndarray, bad: np.ndarray) -> str:
     name = name_at(columns.names, columns.name_offsets, i)
     count = f"{len(bad)} bad boxes, the first is" if len(bad) > 1 else "a bad box,"
     return (
-        f"{count} annotation {columns.annotation_ids[b]} (image {name}): [x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}] "
-        f"{what}; correct the file, or leave such boxes out with data.bad_annotations=drop"
+        f"{count} annotation {columns.annotation_ids[b]} (image {printable(name, 300)}): "
+        f"[x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}] {what}; correct the file, or leave such boxes out with "
+        "data.bad_annotations=drop"
     )
 
 
-def _listing(data: CocoData, i: int, folder: str) -> frozenset[str]:
+def _listing(data: CocoData, folder: str) -> frozenset[str]:
     """Names in a folder below `images_dir`; none when there is no such folder."""
-    if PurePath(folder).is_absolute() or ".." in PurePath(folder).parts:
-        raise InputError(
-            f"image {data.image_ids[i]}: file_name {data.file_name(i)!r} leaves the folder {data.images_dir}; "
-            "names must be relative to it"
-        )
     try:
         with os.scandir(data.images_dir / folder) as entries:
             return frozenset(entry.name for entry in entries)

@@ -15,10 +15,17 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+import torch
 
 from detector.utils.errors import InputError
+from detector.utils.memory import available_memory
+from detector.utils.names import quoted, wrong_name
 
 CHUNK = 1 << 16  # records alive as Python objects at a time
+MAX_ALMOST_JSON = 1 << 27  # bytes: what only Python's json module reads takes ten times as much memory
+
+# nothing, a root, a drive, or a step up
+_LEAVES = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -84,8 +91,17 @@ def name_at(names: bytes, offsets: np.ndarray, i: int) -> str:
     return names[offsets[i] : offsets[i + 1]].decode(errors="surrogatepass")
 
 
+def stays_inside(name: str) -> bool:
+    """Whether a file name is one below its folder; in Windows' spelling too, as the file may be used there.
+
+    An annotation file from elsewhere must not choose which files of this machine are opened.
+    """
+    return not _LEAVES.search(name)
+
+
 def read_columns(path: Path) -> Columns:
-    """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it.
+    """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it, an image
+    whose file_name leaves its folder (see `stays_inside`), or a category whose name cannot be used (`wrong_name`).
 
     An annotation without an id gets its position in the file, from 1. Annotation ids serve to name annotations in
     messages, no result refers to them: they may be 0 or repeated.
@@ -94,8 +110,12 @@ def read_columns(path: Path) -> Columns:
     categories = [row for rows in _decode(path, file.categories, CategoryRecord, "category") for row in rows]
     _no_duplicates(path, [c.id for c in categories], "category id")
     _no_duplicates(path, [c.name for c in categories], "category name")
+    for category in categories:
+        if wrong := wrong_name(category.name):
+            raise InputError(f"{path}: category {category.id}: its name {wrong}")
     images = image_columns(path, file.images)
     _no_duplicates(path, images["image_ids"], "image id")
+    _check_names(path, images)
     boxes = box_columns(path, file.annotations)
     return Columns(**images, **boxes, categories={c.id: c.name for c in categories})
 
@@ -150,22 +170,48 @@ def box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
 
 def _parse(path: Path) -> _RawFile | _ParsedFile:
     """The three lists of the file: undecoded JSON, or Python objects where the file is only almost JSON."""
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+    content = read_content(path)
     try:
         return msgspec.json.decode(content, type=_RawFile)
     except msgspec.ValidationError as problem:
         raise InputError(f"{path}: not a COCO annotation file, {sentence(problem)}") from None
     except (msgspec.DecodeError, RecursionError):
         pass
-    try:  # Python's json module also takes NaN and Infinity, which it writes, and a byte order mark
-        return msgspec.convert(json.loads(content), type=_ParsedFile)
+    try:
+        return msgspec.convert(read_almost_json(content), type=_ParsedFile)
     except msgspec.ValidationError as problem:
         raise InputError(f"{path}: not a COCO annotation file, {sentence(problem)}") from None
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         raise InputError(f"{path}: not valid JSON, {problem}") from None
+
+
+def read_content(path: Path) -> bytes:
+    """All of the file. Raises InputError where it cannot be read, or memory cannot hold it."""
+    try:
+        size, free = path.stat().st_size, available_memory(torch.device("cpu"))
+        if free is not None and size > free:
+            raise InputError(f"{path}: has {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free")
+        return path.read_bytes()
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def read_almost_json(content: bytes) -> Any:
+    """What Python's json module reads, which also takes NaN and Infinity, which it writes, and a byte order mark.
+
+    Raises ValueError where it is no JSON either, has numbers of thousands of digits, is nested thousands deep, or is
+    too large.
+    """
+    try:
+        if len(content) <= MAX_ALMOST_JSON:
+            return json.loads(content)
+        msgspec.json.decode(content, type=_RawFile)
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deep") from None
+    except msgspec.DecodeError as problem:
+        text = f"{problem}; a file with NaN or Infinity may have {MAX_ALMOST_JSON >> 20} MB at most"
+        raise ValueError(text) from None
+    raise AssertionError("only called for what msgspec does not read")
 
 
 def _decode(path: Path, records: list, struct: type, kind: str) -> Iterator[list]:
@@ -187,7 +233,7 @@ def _first_wrong(chunk: list, decode: Callable, kind: str, start: int) -> str:
             decode(record)
         except (msgspec.ValidationError, UnicodeError) as problem:
             id_ = id_of(record)
-            where = f"{kind} number {position} of the list" if id_ is None else f"{kind} {id_!r}"
+            where = f"{kind} number {position} of the list" if id_ is None else f"{kind} {quoted(id_)}"
             return f"{where}: {sentence(problem)}"
     raise AssertionError("only called when a record of the chunk is wrong")
 
@@ -209,14 +255,22 @@ def sentence(problem: Exception) -> str:
     return f"{field + ': ' if field else ''}{text[0].lower()}{text[1:]}"
 
 
+def _check_names(path: Path, images: dict[str, Any]) -> None:
+    for i, id_ in enumerate(images["image_ids"]):
+        name = name_at(images["names"], images["name_offsets"], i)
+        if not stays_inside(name):
+            raise InputError(
+                f"{path}: image {id_}: file_name {quoted(name)} leaves the folder of the images; names must be "
+                "relative to it, without `..`: let `images:` of the dataset's YAML name a folder above all of them"
+            )
+
+
 def _no_duplicates(path: Path, values: Any, what: str) -> None:
-    duplicate = _first_duplicate(np.asarray(values))
+    if isinstance(values, list):  # not an array: of texts it would give each the length of the longest
+        seen = set()
+        duplicate = next((v for v in values if v in seen or seen.add(v)), None)
+    else:
+        ordered = np.sort(values)
+        duplicate = next(iter(ordered[1:][ordered[1:] == ordered[:-1]].tolist()), None)
     if duplicate is not None:
-        raise InputError(f"{path}: {what} {duplicate!r} occurs twice; each must be unique")
-
-
-def _first_duplicate(values: np.ndarray) -> Any:
-    """The smallest value that occurs more than once, or None."""
-    ordered = np.sort(values)
-    repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
-    return ordered[repeated[0]].item() if len(repeated) else None
+        raise InputError(f"{path}: {what} {quoted(duplicate)} occurs twice; each must be unique")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.utils.errors import InputError
+from detector.utils.names import quoted
 from detector.utils.nearest import did_you_mean
 from detector.utils.yaml import read_yaml_file
 
@@ -66,16 +67,16 @@ def _classes(path: Path, classes: Any) -> list[str] | None:
     if classes is None or classes == "auto":
         return None
     if not isinstance(classes, list) or not classes:
-        raise InputError(f"{path}: classes: must be `auto` or a list of names, got {classes!r}")
+        raise InputError(f"{path}: classes: must be `auto` or a list of names, got {quoted(classes)}")
     for name in classes:
         if not isinstance(name, str):
-            raise InputError(f"{path}: classes: {name!r} is not text; quote it if it is a name: {str(name)!r}")
+            raise InputError(f"{path}: classes: {quoted(name)} is not text; quote it if it is a name")
     return classes
 
 
 def _split(path: Path, name: str, entry: Any) -> Split:
     if not isinstance(entry, dict):
-        raise InputError(f"{path}: {name}: expected {{images: folder, annotations: file}}, got {entry!r}")
+        raise InputError(f"{path}: {name}: expected {{images: folder, annotations: file}}, got {quoted(entry)}")
     wanted = ("images", "annotations")
     for key in entry:
         if key not in wanted:
@@ -83,6 +84,12 @@ def _split(path: Path, name: str, entry: Any) -> Split:
     for key in wanted:
         if not isinstance(entry.get(key), str):
             raise InputError(f"{path}: {name}: `{key}:` is missing or is not a path")
+        try:
+            (path.parent / entry[key]).stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass  # of a split that need not be on this machine
+        except (OSError, ValueError):  # too long, a zero byte, half a character
+            raise InputError(f"{path}: {name}: `{key}:` cannot be a path, got {quoted(entry[key])}") from None
     return Split(path.parent / entry["images"], path.parent / entry["annotations"])
 
 

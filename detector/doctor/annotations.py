@@ -10,6 +10,7 @@ from detector.doctor.boxes import check_boxes
 from detector.doctor.duplicates import check_duplicates
 from detector.doctor.finding import Example, Finding, found
 from detector.doctor.lenient import Table
+from detector.utils.names import shortened, wrong_name
 
 
 def check_annotations(table: Table, kept: list[str] | None = None) -> list[Finding]:
@@ -28,7 +29,7 @@ def repeated(values: np.ndarray) -> np.ndarray:
 def _repeated(table: Table) -> list[Finding]:
     columns = table.columns
     own_id = np.flatnonzero(~table.no_id)
-    names = np.array([hash(table.name(i)) for i in range(len(columns.image_ids))], np.int64)
+    names = np.array([hash(table.file_name(i)) for i in range(len(columns.image_ids))], np.int64)
     return [
         *found("error", "duplicate-image-id", table.split, repeated(columns.image_ids),
                "images whose id is another's already: {n}",
@@ -53,7 +54,10 @@ def _repeated_categories(table: Table) -> list[Finding]:
         return f"category {id_} ({name}): {others[0]} already"
 
     ids, names = ([row[k] for row in table.categories] for k in (0, 1))
+    unfit = [(id_, wrong) for id_, name in table.categories if (wrong := wrong_name(name))]
     return [
+        *found("error", "category-name", table.split, unfit, "categories whose name cannot be used: {n}",
+               "give it a short name on one line", lambda case: f"category {case[0]}: its name {case[1]}"),
         *found("error", "duplicate-category-id", table.split, _seen_before(ids),
                "categories whose id is another's already: {n}",
                "which of them a box means cannot be known: give each its own id", text),
@@ -95,8 +99,9 @@ def _kept(table: Table, kept: list[str] | None) -> tuple[Table, list[Finding]]:
     """The table without the annotations of classes that are not trained."""
     if kept is None:
         return table, []
-    names = [name for _, name in table.categories]
+    names = {name: id_ for id_, name in table.categories}
     absent = [name for name in kept if name not in names]
+    kept = set(kept)
     ids = _array({id_ for id_, name in table.categories if name in kept})
     keep = np.isin(table.columns.box_category_ids, ids)
     others = _array({id_ for id_, name in table.categories if name not in kept})
@@ -104,7 +109,7 @@ def _kept(table: Table, kept: list[str] | None) -> tuple[Table, list[Finding]]:
     return selected, [
         *found("error", "no-such-class", table.split, absent,
                "classes of the descriptor that the annotation file has not: {n}",
-               f"correct `classes:`; the file has: {', '.join(names[:20])}"),
+               f"correct `classes:`; the file has: {shortened(list(names), 20)}"),
         *found("note", "left-out", table.split, np.flatnonzero(np.isin(table.columns.box_category_ids, others)),
                "annotations of classes that `classes:` does not keep: {n}", "they are not trained, nor looked at here",
                table.box_example),

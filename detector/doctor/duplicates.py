@@ -24,8 +24,7 @@ def check_duplicates(table: Table) -> list[Finding]:
         classes = [names.get(labels[b].item(), str(labels[b])) for b in pair]
         what = f" {classes[0]}" if classes[0] == classes[1] else f" {classes[0]} and {classes[1]}"
         text = f"{first.text} and annotation {table.columns.annotation_ids[pair[1]]}: {second.text.split(': ')[-1]}"
-        return Example((text + what).encode(errors="backslashreplace").decode(), first.file_name,
-                       first.boxes + second.boxes)  # fmt: skip
+        return Example(text + what, first.file_name, first.boxes + second.boxes)
 
     return [
         *found("warning", "duplicate-box", table.split, _once(pairs[same]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from detector.utils.names import one_line
 
 Severity = Literal["error", "warning", "note"]  # training refuses or is spoilt; look at it; good to know
 
@@ -45,16 +47,12 @@ def found(
     """The finding of these cases, with the first of them as examples; none where there is no case.
 
     message: `{n}` in it becomes the number of cases.
-    example: what to call a case; None where the message has said it.
+    example: what to call a case; None where the message has said it. All that is said is made one line (`one_line`).
     """
     if len(cases) == 0:
         return []
     examples = [example(case) for case in cases[:EXAMPLES]] if example else []
-    examples = [Example(_printable(e)) if isinstance(e, str) else e for e in examples]
-    text = _printable(message.replace("{n}", str(len(cases))))
-    return [Finding(severity, check, split, len(cases), text, _printable(advice), examples)]
-
-
-def _printable(text: str) -> str:
-    """Names of a broken file may hold half a character (a lone surrogate), which no file or terminal takes."""
-    return text.encode(errors="backslashreplace").decode()
+    examples = [Example(e) if isinstance(e, str) else e for e in examples]
+    examples = [replace(e, text=one_line(e.text)) for e in examples]
+    text = one_line(message.replace("{n}", str(len(cases))))
+    return [Finding(severity, check, split, len(cases), text, one_line(advice), examples)]

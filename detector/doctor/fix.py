@@ -15,6 +15,7 @@ from detector.doctor.fix_images import mend_files
 from detector.doctor.fix_records import join_categories, join_images, mend_records
 from detector.doctor.lenient import read_lists
 from detector.utils.errors import InputError
+from detector.utils.names import one_line
 
 
 def fix(split: Split, out: Path) -> list[str]:
@@ -39,7 +40,7 @@ def fix(split: Split, out: Path) -> list[str]:
             raise InputError(f"{split.annotations}: nothing would be left of its {kind}; {said[-1] if said else ''}")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(tree))
-    said = [" ".join(line.encode(errors="backslashreplace").decode().split()) for line in said]
+    said = [one_line(line) for line in said]
     changes = out.with_name(out.name + ".changes.txt")
     changes.write_text("".join(line + "\n" for line in said), encoding="utf-8")
     return said

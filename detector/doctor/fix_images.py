@@ -6,8 +6,9 @@ import os
 from collections import defaultdict
 from pathlib import Path, PureWindowsPath
 
+from detector.data.coco_file import stays_inside
 from detector.data.descriptor import Split
-from detector.doctor.images import is_there, list_folders, look, look_at, stays_inside
+from detector.doctor.images import is_there, list_folders, look, look_at
 
 
 def mend_files(tree: dict, split: Split, said: list[str]) -> None:

@@ -6,9 +6,10 @@ from collections import Counter
 
 import msgspec
 
-from detector.data.coco_file import AnnotationRecord, CategoryRecord, ImageRecord, sentence
+from detector.data.coco_file import AnnotationRecord, CategoryRecord, ImageRecord, sentence, stays_inside
 from detector.data.descriptor import Split
-from detector.doctor.images import look, stays_inside
+from detector.doctor.images import look
+from detector.utils.names import wrong_name
 
 OPTIONAL = ("id", "area", "iscrowd")  # of an annotation
 
@@ -85,21 +86,22 @@ def _size_of_file(record: dict, split: Split, name: str, said: list[str]) -> boo
 
 def join_categories(tree: dict, said: list[str]) -> None:
     """One category for each name; two names of one id are left."""
-    kept: list[dict] = []
+    kept: dict[str, dict] = {}
+    names: dict[int, str] = {}  # of those that are kept, the first of each id
     new_id = {}
     for record in tree["categories"]:
         id_, name = record["id"], record["name"]
-        same_name = [other for other in kept if other["name"] == name]
-        if same_name:
-            new_id[id_] = same_name[0]["id"]
+        if name in kept:
+            new_id[id_] = kept[name]["id"]
             said.append(f"category {id_} ({name}): joined with category {new_id[id_]} of the same name")
             continue
-        for other in kept:
-            if other["id"] == id_:
-                said.append(f"category {id_} ({name}): left, though {other['name']} has this id too: give it its own")
-        kept.append(record)
-    tree["categories"] = kept
-    ambiguous = {record["id"] for record in kept}  # also the id of a category that stays
+        if names.setdefault(id_, name) != name:
+            said.append(f"category {id_} ({name}): left, though {names[id_]} has this id too: give it its own")
+        if wrong := wrong_name(name):
+            said.append(f"category {id_}: left, though its name {wrong}: give it another")
+        kept[name] = record
+    tree["categories"] = list(kept.values())
+    ambiguous = {record["id"] for record in tree["categories"]}  # also the id of a category that stays
     for record in tree["annotations"]:
         id_ = record["category_id"]
         if id_ in new_id and id_ not in ambiguous:

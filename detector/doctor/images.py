@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import imagehash
 import numpy as np
 from PIL import Image
 
 from detector.data.coco import nearest_image
-from detector.data.image import to_rgb, turned_upright
+from detector.data.coco_file import stays_inside
+from detector.data.image import check_file, open_image, orientation, to_rgb, turned_upright
 from detector.doctor.finding import Example, Finding, found
 from detector.doctor.lenient import Table
 from detector.utils.logging import progress_bar
 
 AT_A_TIME = 2048  # files under way: a task each for millions would be gigabytes
 SIDE = 16  # of the perceptual hash, in bits
+LARGE = 20_000_000  # pixels
 FLAT = 3.0  # grey levels (standard deviation) below which a picture shows nothing that a hash could tell apart
 
-ORIENTATION = 0x0112  # the EXIF tag
+
+_ONE_LARGE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Seen:
 def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, Seen]]:
     """Findings on the files of the table's images below `folder`, and what was seen of those that are there."""
     total = len(table.columns.image_ids)
-    names = [table.name(i) for i in range(total)]
+    names = [table.file_name(i) for i in range(total)]
     astray = [i for i in range(total) if not stays_inside(names[i])]
     there = [i for i, yes in enumerate(is_there(folder, names)) if yes]
     missing = sorted(set(range(total)) - set(astray) - set(there))
@@ -69,13 +74,6 @@ def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, S
         *_sizes(table, seen),
         *_turned(table, seen),
     ], seen  # fmt: skip
-
-
-def stays_inside(name: str) -> bool:
-    """Whether a file name is one below its folder; in Windows' spelling too, as the file may be used there."""
-    parts = PurePath(name).parts
-    windows_drive = len(name) > 1 and name[0].isalpha() and name[1] == ":"
-    return bool(name) and not PurePath(name).is_absolute() and ".." not in parts and not windows_drive
 
 
 def is_there(folder: Path, names: list[str]) -> list[bool]:
@@ -112,6 +110,7 @@ def look_at(paths: list[Path], split: str) -> Iterator[Seen]:
 def look(path: Path) -> Seen:
     """Read one file, once."""
     try:
+        check_file(path)
         content = path.read_bytes()
     except (OSError, ValueError) as problem:
         return Seen(problem=str(problem), problem_check="unreadable-image")
@@ -119,10 +118,10 @@ def look(path: Path) -> Seen:
     if not content:
         return Seen(digest, problem="zero bytes", problem_check="zero-bytes")
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            stored, orientation = (image.height, image.width), _orientation(image)
+        with open_image(io.BytesIO(content)) as image, _turn_of(image.width * image.height):
+            stored, turn = (image.height, image.width), orientation(image)
             image.load()
-            return Seen(digest, stored, orientation, _perceptual_hash(turned_upright(image)))
+            return Seen(digest, stored, turn, _perceptual_hash(turned_upright(image)))
     # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as problem:
         text = re.sub(r" <_io\.BytesIO[^>]*>", "", " ".join(str(problem).split()))
@@ -130,12 +129,9 @@ def look(path: Path) -> Seen:
         return Seen(digest, problem=text, problem_check=check)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data says nothing
-        return 1
-    return value if value in range(1, 9) else 1
+def _turn_of(pixels: int) -> contextlib.AbstractContextManager:
+    """Large images one after the other: a dozen at once, in as many threads, would be more than the memory."""
+    return _ONE_LARGE if pixels > LARGE else contextlib.nullcontext()
 
 
 def _perceptual_hash(image: Image.Image) -> bytes:
@@ -175,7 +171,8 @@ def _sizes(table: Table, seen: dict[int, Seen]) -> list[Finding]:
 
     def example(i: int) -> Example:
         (h, w), (height, width) = stated_size(table, i), seen[i].upright
-        return Example(f"{table.image_text(i)}: is {width}x{height}, stated {w}x{h} (width x height)", table.name(i))
+        text = f"{table.image_text(i)}: is {width}x{height}, stated {w}x{h} (width x height)"
+        return Example(text, table.file_name(i))
 
     return found(
         "error", "another-size", table.split, wrong, "images of another size than stated: {n}",
@@ -206,6 +203,6 @@ def _turned(table: Table, seen: dict[int, Seen]) -> list[Finding]:
         for finding in found(
             "warning" if check == "exif-unclear" else "note", check, table.split, cases,
             f"images that EXIF turns, and that {says[check][0]}: {{n}}", says[check][1],
-            lambda i: Example(f"{table.image_text(i)}: orientation {seen[i].orientation}", table.name(i)),
+            lambda i: Example(f"{table.image_text(i)}: orientation {seen[i].orientation}", table.file_name(i)),
         )
     ]  # fmt: skip

@@ -39,11 +39,12 @@ def _finding(tables: dict[str, Table], pairs: list[tuple[Place, Place]], check: 
     def example(pair: tuple[Place, Place]) -> Example:
         (split, i), (other, j) = pair
         return Example(
-            f"{split} {tables[split].image_text(i)} and {other} {tables[other].image_text(j)}", tables[split].name(i)
+            f"{split} {tables[split].image_text(i)} and {other} {tables[other].image_text(j)}",
+            tables[split].file_name(i),
         )
 
     # an image listed twice under one name is told of as such
-    name = tables[first].name
+    name = tables[first].file_name
     pairs = [(a, b) for a, b in pairs if first != second or name(a[1]) != name(b[1])]
     what = "the same picture" if check == "same-image" else "nearly the same picture (resized, saved again, next shot)"
     if first != second:

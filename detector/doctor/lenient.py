@@ -20,9 +20,13 @@ from detector.data.coco_file import (
     id_of,
     image_columns,
     name_at,
+    read_almost_json,
+    read_content,
     sentence,
 )
 from detector.doctor.finding import Example, Finding, found
+from detector.utils.errors import InputError
+from detector.utils.names import LONGEST_NAME, printable
 from detector.utils.nearest import did_you_mean
 
 KINDS = ("images", "annotations", "categories")
@@ -52,16 +56,19 @@ class Table:
     broken_categories: set[int]
     all_categories: bool  # whether every category record can be used
 
+    def file_name(self, i: int) -> str:
+        """Of image i, as the file has it."""
+        return name_at(self.columns.names, self.columns.name_offsets, i)
+
     def name(self, i: int) -> str:
-        """File name of image i, in text that can be printed."""
-        name = name_at(self.columns.names, self.columns.name_offsets, i)
-        return name.encode(errors="backslashreplace").decode()
+        """File name of image i, as it can be shown."""
+        return printable(self.file_name(i), LONGEST_NAME)
 
     def image_text(self, i: int) -> str:
         return f"image {self.columns.image_ids[i]} ({self.name(i)})"
 
     def image_example(self, i: int) -> Example:
-        return Example(self.image_text(i), self.name(i))
+        return Example(self.image_text(i), self.file_name(i))
 
     def box_text(self, b: int) -> str:
         x, y, w, h = self.columns.boxes[b].tolist()
@@ -71,7 +78,9 @@ class Table:
 
     def box_example(self, b: int) -> Example:
         i = self.image[b]
-        return Example(self.box_text(b), self.name(i) if i >= 0 else None, (tuple(self.columns.boxes[b].tolist()),))
+        return Example(
+            self.box_text(b), self.file_name(i) if i >= 0 else None, (tuple(self.columns.boxes[b].tolist()),)
+        )
 
     def select(self, keep: np.ndarray) -> Table:
         """The table with these annotations only; keep: (B,) bool."""
@@ -136,10 +145,10 @@ def positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
 def read_lists(path: Path, split: str) -> tuple[dict[str, list] | None, list[Finding]]:
     """The three lists of the file, undecoded where it is JSON in the strict sense."""
     try:
-        content = path.read_bytes()
-    except OSError as problem:
+        content = read_content(path)
+    except InputError as problem:
         near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.json")))
-        return None, _file_error("no-file", split, f"{path} cannot be read: {problem.strerror}", near)
+        return None, _file_error("no-file", split, str(problem), near)
     if not content.strip():
         return None, _file_error("empty-file", split, f"{path} is empty", "export the annotations again")
     raw = True
@@ -149,8 +158,8 @@ def read_lists(path: Path, split: str) -> tuple[dict[str, list] | None, list[Fin
     except (ValueError, RecursionError):  # DecodeError is a ValueError; json also takes NaN, Infinity and a BOM
         raw = False
         try:
-            tree = json.loads(content)
-        except (ValueError, RecursionError) as problem:
+            tree = read_almost_json(content)
+        except ValueError as problem:
             return None, _not_json(path, split, content, problem)
         if not isinstance(tree, dict):
             what = f"{path} holds a {type(tree).__name__} where COCO has an object"
@@ -242,7 +251,7 @@ def _wrong(split: str, kind: str, wrong: list, advice: str) -> list[Finding]:
     def text(case: tuple) -> str:
         position, record, problem, _ = case
         id_ = id_of(record)
-        where = f"{kind} number {position + 1} of the list" if id_ is None else f"{kind} {str(id_)[:80]}"
+        where = f"{kind} number {position + 1} of the list" if id_ is None else f"{kind} {printable(str(id_), 80)}"
         return f"{where}: {problem}"
 
     return [

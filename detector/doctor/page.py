@@ -14,6 +14,7 @@ from detector.doctor.finding import Example, Finding
 from detector.pages.pictures import Card, take
 from detector.pages.render import render, write
 from detector.utils.errors import InputError
+from detector.utils.names import LONGEST_NAME, printable
 
 if TYPE_CHECKING:
     from detector.doctor.advice import Advice
@@ -100,13 +101,14 @@ def _shown(finding: Finding, cards: list[Card]) -> tuple[Finding, list[str], lis
 def _example_card(example: Example, split: str) -> Card:
     boxes = [(_xyxy(box), BOX, WIDTH) for box in example.boxes]
     around = boxes[0][0] if len(boxes) == 1 and np.isfinite(boxes[0][0]).all() else None
-    return Card(PurePath(example.file_name).name, example.text, f"{split}:{example.file_name}", boxes, around)
+    title = printable(PurePath(example.file_name).name, LONGEST_NAME)
+    return Card(title, example.text, f"{split}:{example.file_name}", boxes, around)
 
 
 def _lost_card(lost: LostObject, split: str) -> Card:
     box = _xyxy(lost.box)
     title = f"{lost.class_name}, {lost.fed[0]:.0f} × {lost.fed[1]:.0f} px as fed"
-    text = f"best IoU {lost.best_iou:.2f}. {lost.file_name}, annotation {lost.annotation_id}"
+    text = f"best IoU {lost.best_iou:.2f}. {printable(lost.file_name, LONGEST_NAME)}, annotation {lost.annotation_id}"
     return Card(title, text, f"{split}:{lost.file_name}", [(box, BOX, WIDTH)], box)
 
 

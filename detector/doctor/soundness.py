@@ -72,7 +72,7 @@ def _no_images(descriptor: Descriptor, table: Table, split: Split) -> list[Findi
         message = f"there is no folder {split.images}: only the annotations were checked"
         advice = "correct `images:` of the descriptor, or check again where the images are"
         return found("error", "no-image-folder", table.split, [split], message, advice, None)
-    names = [table.name(i) for i in range(len(table.columns.image_ids))] if bare else []
+    names = [table.file_name(i) for i in range(len(table.columns.image_ids))] if bare else []
     if bare and not any(is_there(split.images, names)):
         message = f"no image of {table.split} is in {split.images}: only the annotations were checked"
         return found("note", "no-image-folder", table.split, [split], message, "give a dataset descriptor (YAML) that "

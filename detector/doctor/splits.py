@@ -33,8 +33,8 @@ def _categories(train: Table, other: Table, kept: list[str] | None) -> list[Find
     absent = [name for name in wanted if name not in other_ids]
     extra = [name for name in other_ids if name not in ids and (kept is None or name in kept)]
     moved = [name for name in wanted if other_ids.get(name, ids[name]) != ids[name]]
-    unlearnt = set(classes_without(train))
-    untrained = [name for name in other_ids if name in unlearnt and name not in classes_without(other)]
+    unlearnt, unmeasured = set(classes_without(train)), set(classes_without(other))
+    untrained = [name for name in other_ids if name in unlearnt and name not in unmeasured]
     return [
         *found("error", "category-missing", both, absent,
                f"classes of {train.split} that {other.split} does not list: {{n}}",
@@ -59,8 +59,8 @@ def same_files(tables: dict[str, Table], splits: dict[str, Split]) -> list[Findi
     for first, second in itertools.combinations(tables, 2):
         if splits[first].images.resolve() != splits[second].images.resolve():
             continue
-        names = {tables[second].name(i) for i in range(len(tables[second].columns.image_ids))}
-        shared = [i for i in range(len(tables[first].columns.image_ids)) if tables[first].name(i) in names]
+        names = {tables[second].file_name(i) for i in range(len(tables[second].columns.image_ids))}
+        shared = [i for i in range(len(tables[first].columns.image_ids)) if tables[first].file_name(i) in names]
         findings += found(
             "warning", "file-in-both", f"{first} and {second}", shared,
             f"image files that are in {first} and in {second}: {{n}}", LEAK, tables[first].image_example,

@@ -1,10 +1,14 @@
-"""Reading weights, from a local file or published by torchvision; every failure is an InputError."""
+"""Reading weights, from a local file or published by torchvision; every failure is an InputError.
+
+A file may come from anywhere: no code in it is run, and it takes no more memory than it is long.
+"""
 
 from __future__ import annotations
 
 import argparse
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from detector.utils.errors import InputError
+from detector.utils.names import quoted
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is meant as a file, too; reading it says why not
+TYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
 WRAPPERS = ("model", "state_dict")  # where trainers put the state dict, beside an epoch, an optimizer ...
 
 
@@ -25,6 +34,7 @@ def is_file_name(source: str) -> bool:
 
 def read_torch_file(path: str | Path) -> Any:
     """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
+    _check_zip(Path(path))
     try:
         # torchvision's reference scripts save their command line beside the weights: a Namespace, which is plain data
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -45,6 +55,20 @@ def read_torch_file(path: str | Path) -> Any:
         raise InputError(f"{path}: not readable as weights: damaged, cut short, or a file of another kind") from None
 
 
+def _check_zip(path: Path) -> None:
+    """Raise InputError for an archive that unpacks to more than it is long; torch.save does not compress."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return  # no archive: what torch.load says of it is said there
+    if unpacked > path.stat().st_size:
+        raise InputError(
+            f"{path}: {path.stat().st_size / 1e6:.1f} MB that unpack to {unpacked / 1e6:.1f} MB; refused, as "
+            "torch.save writes no such file"
+        )
+
+
 def read_file(path: str | Path) -> Any:
     """The contents of a .safetensors file, or of one that torch.save wrote. Raises InputError."""
     path = Path(path)
@@ -54,7 +78,7 @@ def read_file(path: str | Path) -> Any:
         return read_torch_file(path)
     try:
         return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as problem:
+    except Exception as problem:  # SafetensorError, and what tensors of impossible types or shapes raise
         raise InputError(f"{path}: not readable as weights ({first_line(problem)})") from None
 
 
@@ -67,6 +91,9 @@ def as_state_dict(contents: Any, source: str | Path) -> dict[str, Tensor]:
     state = next((inner for inner in [contents, *wrapped] if _is_state_dict(inner)), None)
     if state is None:
         raise InputError(f'{source}: not a state dict (parameter name → tensor), nor one under "model" or "state_dict"')
+    for name, tensor in state.items():
+        if not _is_whole(tensor):
+            raise InputError(f"{source}: tensor {quoted(name)} is no plain array with all of its values in the file")
     if all(name.startswith("module.") for name in state):
         return {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return dict(state)
@@ -121,6 +148,12 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, source: str) -
             f"{source}: another architecture than the configured one; {len(wrong)} tensors differ: {first_of(wrong)}"
         )
     module.load_state_dict(state, strict=False)  # strict, above, but for the counters
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether a tensor's values are all there: a view may repeat one value 10^12 times, a meta tensor has none."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in TYPES
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _is_state_dict(contents: Any) -> bool:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from detector.utils.errors import InputError, RunError
+from detector.utils.names import one_line
 
 # Before torch is loaded: OpenMP threads that wait should soon sleep. By default they spin for milliseconds, and where
 # anything else needs the cores (the loader's workers, say) each parallel operation waits for the scheduler: on 2 cores,
@@ -91,5 +92,5 @@ def keep_freed_memory() -> None:
 
 
 def _fail(message: str) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", one_line(message), file=sys.stderr)
     return 2

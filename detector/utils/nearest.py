@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What is compared: difflib's time grows with the square of the length, and takes a second for a few thousand names.
+LONGEST, MOST = 200, 5000
+
 
 def did_you_mean(name: object, candidates: Iterable[object], limit: int = 8) -> str:
     """The end of a sentence: `did you mean X?`, or `there is: A, B ...` (at most `limit`) when nothing is near."""
     names = [str(c) for c in candidates]
-    near = difflib.get_close_matches(str(name), names, n=1)
+    comparable = [n for n in names if len(n) <= LONGEST][:MOST]
+    near = difflib.get_close_matches(str(name)[:LONGEST], comparable, n=1)
     # difflib is case sensitive: `Dog` for `dog` has to be found too
     near = near or [n for n in names if n.lower() == str(name).lower()]
     if near:

@@ -1,0 +1,269 @@
+"""Broken input of three kinds, and what must come of it: an answer, or an InputError of one printable line.
+
+Each kind begins with a sound file and changes it, as raw bytes or along its structure, so that most cases get past the
+first check. tests/fuzz/ runs a few of them, benchmarks/fuzz.py 10,000 of each.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from PIL import Image
+
+from detector.config import dump, load_config
+from detector.data.coco import Split, check_images_exist, read_coco
+from detector.data.descriptor import load_descriptor
+from detector.data.image import read_image
+from detector.doctor.examination import examine_dataset
+from detector.doctor.fix import fix
+from detector.doctor.images import look
+from detector.doctor.soundness import examine
+from detector.utils.errors import InputError
+
+SOUND = {
+    "info": {"year": 2020},
+    "images": [
+        {"id": 1, "file_name": "a.png", "width": 64, "height": 48},
+        {"id": 2, "file_name": "sub/b.png", "width": 32, "height": 32},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0},
+        {"id": 2, "image_id": 2, "category_id": 5, "bbox": [0.5, 2, 9.5, 8], "segmentation": [[1, 2, 3, 4, 5, 6]]},
+    ],
+    "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog", "supercategory": "animal"}],
+}
+CONFIG = """\
+seed: 3
+data: &data {dataset: d.yaml, image_size: {short: 320, long: 512}, augment: [{name: HorizontalFlip, p: 0.5}]}
+model:
+  backbone: {name: resnet18, weights: null, norm: group}
+  anchors: {ratios: [0.5, 1, 2]}
+loss: {alpha: [0.25, 0.5], gamma: 2e0, classification: focal}
+train: {epochs: 12, lr: 1e-3, freeze: [backbone.stem], unfreeze: {backbone.layer3: 2}, milestones: [.6, .9]}
+"""
+DESCRIPTOR = """\
+classes: [cat, dog]
+train: &train {images: images, annotations: coco.json}
+val:
+  <<: *train
+"""
+# What has broken something, here or elsewhere.
+TEXTS = st.sampled_from(
+    ["", " ", "..", "../a.png", "/etc/passwd", "C:\\a", "a\0b", "\n", "a\nb", "\x1b[31m", "\ud800", "\u202e", "<b>&\"'",
+     "x" * 10_000, "é" * 300, "e\u0301" * 150, "🦊", "NaN", "1e999", "~", "a.png", "sub", "images", "cat", "*data",
+     "!!python/object/apply:os.system [true]", "!!bool x", "!!timestamp x", "!!set {a}", "null", "{}", "[", "- ",
+     "? [a]"]
+)  # fmt: skip
+NUMBERS = st.one_of(
+    st.sampled_from([0, -1, 2**31, 2**63, -(2**63), 2**64, 10**30, 10**400, 1e308, -1e308, 5e-324, -0.0, 1e-30]),
+    st.sampled_from([float("nan"), float("inf"), float("-inf")]),
+    st.integers(-100, 100),
+    st.floats(width=32),
+)
+LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.text(max_size=8))
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def places(tree: object, path: tuple = ()) -> list[tuple]:
+    """The path of every value in a tree of dicts and lists, but the tree itself."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [place for key, value in items for place in [(*path, key), *places(value, (*path, key))]]
+
+
+@st.composite
+def changed(draw, tree: object) -> object:
+    """The tree with one to three values replaced, removed, doubled, or under another key."""
+    tree = json.loads(json.dumps(tree))
+    for _ in range(draw(st.integers(1, 3))):
+        *parents, leaf = draw(st.sampled_from(places(tree) or [("x",)]))
+        holder = tree
+        for key in parents:
+            holder = holder[key]
+        what = draw(st.sampled_from(["replace", "replace", "remove", "double", "rename"]))
+        if what == "remove":
+            del holder[leaf]
+        elif what == "double" and isinstance(holder, list):
+            holder += holder[leaf : leaf + 1] * draw(st.sampled_from([1, 3, 500]))
+        elif what == "rename" and isinstance(holder, dict):
+            holder[draw(TEXTS | st.text(max_size=4))] = holder.pop(leaf)
+        else:
+            holder[leaf] = draw(VALUES)
+        if not isinstance(tree, dict) or not places(tree):
+            break
+    return tree
+
+
+@st.composite
+def mangled(draw, content: bytes, pieces: tuple[bytes, ...]) -> bytes:
+    """The bytes with one to four places overwritten, cut out, repeated, or with a piece put in."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        length = draw(st.sampled_from([1, 1, 2, 4, 16, 200]))
+        what = draw(st.sampled_from(["flip", "flip", "cut", "repeat", "insert", "end"]))
+        if what == "flip":
+            content[at : at + length] = draw(st.binary(min_size=1, max_size=min(length, 8)))
+        elif what == "cut":
+            del content[at : at + length]
+        elif what == "repeat":
+            content[at:at] = content[at : at + length] * draw(st.sampled_from([1, 2, 300]))
+        elif what == "insert":
+            content[at:at] = draw(st.sampled_from(pieces)) * draw(st.sampled_from([1, 1, 1, 200]))
+        else:
+            del content[at:]
+    return bytes(content)
+
+
+JSON_PIECES = (
+    b"[", b"]", b"{", b"}", b'"', b",", b":", b"\\u0000", b"\\ud800", b"1e999", b"NaN", b"-", b"9" * 400, b"\xff",
+    b"\0", b"\xef\xbb\xbf", b"[" * 5000, b'{"a":' * 2000, b"null", b"1.5",
+)  # fmt: skip
+YAML_PIECES = (
+    b"&a ", b"*a", b"<<: *data\n", b"? ", b"- ", b"!!python/name:os.system ", b"!!int ", b"!!set ", b"!!binary ", b": ",
+    b"\t", b"\n", b"'", b'"', b"|\n", b">", b"%YAML 9\n", b"---\n", b"...", b"#", b"[" * 300, b"{", b"}", b"1:1:1",
+    b"0x" + b"f" * 5000, b"2024-13-45", b"\xff", b"\x1b", b"\0", b"~", b".inf", b"seed: 1\n",
+)  # fmt: skip
+IMAGE_PIECES = (
+    b"\0", b"\xff", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\xc3\x50", b"\xff\xd8", b"IDAT", b"Exif\0\0MM\0*",
+    b"\xff\xe1",
+)  # fmt: skip
+
+
+def json_files() -> st.SearchStrategy[bytes]:
+    """Annotation files: changed along their structure, written as Python and as JSON proper do; and as bytes."""
+
+    def written(tree: object) -> bytes:
+        return json.dumps(tree, ensure_ascii=False).encode(errors="surrogatepass")
+
+    trees = changed(SOUND)
+    return st.one_of(
+        trees.map(lambda tree: json.dumps(tree).encode()),
+        trees.map(written),
+        mangled(written(SOUND), JSON_PIECES),
+        trees.flatmap(lambda tree: mangled(written(tree), JSON_PIECES)),
+        st.binary(max_size=64),
+    )
+
+
+def yaml_files() -> st.SearchStrategy[bytes]:
+    """Configurations and descriptors: as trees, as text with pieces of YAML put in, and as bytes."""
+    import yaml
+
+    def written(tree: object) -> bytes:
+        return yaml.safe_dump(tree, sort_keys=False).encode(errors="surrogatepass")
+
+    texts = [CONFIG.encode(), DESCRIPTOR.encode()]
+    trees = st.sampled_from(texts).flatmap(lambda text: changed(yaml.safe_load(text)))
+    return st.one_of(
+        trees.map(written),
+        st.sampled_from(texts).flatmap(lambda text: mangled(text, YAML_PIECES)),
+        trees.map(written).flatmap(lambda text: mangled(text, YAML_PIECES)),
+        st.text(max_size=60).map(lambda text: text.encode(errors="surrogatepass")),
+    )
+
+
+def sound_images() -> list[bytes]:
+    """Small files of every kind that is read: formats, modes, interlacing, compression, several frames."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 255, (9, 13, 3), dtype=np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65535, (9, 13), dtype=np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wanted = [
+        (rgb, "JPEG", {"exif": exif}), (rgb, "JPEG", {"progressive": True}), (rgb.convert("CMYK"), "JPEG", {}),
+        (rgb.convert("L"), "JPEG", {}), (rgb, "PNG", {"exif": exif}), 
+        (rgb.convert("P"), "PNG", {"transparency": b"\0\1"}),
+        (rgb.convert("1"), "PNG", {}), (deep, "PNG", {}), (rgb.convert("RGBA"), "PNG", {}),
+        (rgb.quantize(8), "GIF", {"save_all": True, "append_images": [rgb.quantize(8).rotate(90)] * 3}),
+        (rgb, "TIFF", {"compression": "tiff_lzw"}), (deep, "TIFF", {}), (rgb, "TIFF", {"exif": exif}),
+        (rgb, "TIFF", {"compression": "jpeg"}), (rgb, "TIFF", {"save_all": True, "append_images": [rgb]}),
+        (rgb, "WEBP", {}), (rgb, "WEBP", {"save_all": True, "append_images": [rgb.rotate(90)]}), (rgb, "BMP", {}),
+        (rgb.quantize(8), "BMP", {}), (rgb, "PPM", {}), (rgb, "JPEG2000", {}),
+    ]  # fmt: skip
+    files = []
+    for image, kind, options in wanted:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        files.append(buffer.getvalue())
+    return files
+
+
+def image_files() -> st.SearchStrategy[bytes]:
+    return st.one_of(
+        st.sampled_from(sound_images()).flatmap(lambda content: mangled(content, IMAGE_PIECES)),
+        st.sampled_from(sound_images()).flatmap(lambda content: st.binary(max_size=40).map(lambda b: content[:30] + b)),
+    )
+
+
+class Checks:
+    """What is tried with a file of each kind, in a folder with two sound images."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "images" / "sub").mkdir(parents=True)
+        for name, size in (("a.png", (64, 48)), ("sub/b.png", (32, 32))):
+            Image.new("RGB", size, (200, 30, 40)).save(folder / "images" / name)
+        (folder / "coco.json").write_text(json.dumps(SOUND))
+        (folder / "d.yaml").write_text("train: {images: images, annotations: broken.json}\n")
+
+    def json(self, content: bytes) -> None:
+        """Read strictly, and by the doctor, who refuses nothing; everything it says can be printed."""
+        path, split = self.folder / "broken.json", Split(self.folder / "images", self.folder / "broken.json")
+        path.write_bytes(content)
+        for bad in ("error", "drop"):
+            refusal(lambda bad=bad: check_images_exist(read_coco(split, None, bad)))
+        if len(content) % 16 == 0:  # a hundred times slower
+            check_lines(examine_dataset(str(self.folder / "d.yaml")).lines())
+            refusal(lambda: check_lines(fix(split, self.folder / "fixed.json")))
+        else:
+            check_lines(e.text for f in examine(load_descriptor(self.folder / "d.yaml")) for e in f.examples)
+
+    def yaml(self, content: bytes) -> None:
+        """Read as a configuration, which is written and read back, and as a descriptor whose files are looked for."""
+        path = self.folder / "broken.yaml"
+        path.write_bytes(content)
+        config = refusal(lambda: load_config(path))
+        if config is not None:
+            path.with_name("again.yaml").write_text(dump(config))
+            load_config(path.with_name("again.yaml"))
+        descriptor = refusal(lambda: load_descriptor(path))
+        for name in descriptor.splits if descriptor else ():
+            split = refusal(lambda name=name: descriptor.split(name))
+            if split is not None:
+                refusal(lambda split=split: read_coco(split, descriptor.classes))
+
+    def image(self, content: bytes) -> None:
+        """Read for training, with and without a stated size, and by the doctor."""
+        path = self.folder / "broken.png"
+        path.write_bytes(content)
+        for size in (None, (9, 13), (13, 9)):
+            pixels = refusal(lambda size=size: read_image(path, size))
+            if pixels is not None:
+                assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+                assert size in (None, pixels.shape[:2])
+        check_lines([look(path).problem])
+
+
+def refusal(attempt):
+    """What the attempt gives, or None where it is refused in one printable line."""
+    try:
+        return attempt()
+    except InputError as problem:
+        check_lines([str(problem)])
+        return None
+
+
+def check_lines(lines) -> None:
+    for line in lines:
+        assert len(line) < 3000, line[:200]
+        assert not any(ord(c) < 32 or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in line), ascii(line)
+
+
+KINDS = {"json": json_files, "yaml": yaml_files, "image": image_files}
