@@ -19,6 +19,7 @@ from detector.models.retinanet import RetinaNet
 from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
 from detector.utils.logging import console
+from detector.utils.names import wrong_name
 from detector.utils.sealed import check_seal, write_sealed
 from detector.utils.signals import StopRequest
 
@@ -152,7 +153,7 @@ def read_detector(source: str) -> Weights:
     contents = read_file(path)
     if not _is_checkpoint(contents):
         return recognised(as_state_dict(contents, path), str(path))
-    contents = _upgraded(contents, path)
+    contents = _checked(contents, path)
     names = contents["class_names"]
     ids = dict(zip(names, contents["category_ids"], strict=True))
     settings = contents["config"]["model"]
@@ -179,7 +180,17 @@ def _read(path: Path) -> object:
 def _checked(state: object, path: Path) -> dict:
     if not _is_checkpoint(state):
         raise InputError(f"{path}: not a checkpoint of this project (it has not all of {', '.join(CONTENTS)})")
-    return _upgraded(state, path)
+    state = _upgraded(state, path)
+    names, ids = state["class_names"], state["category_ids"]
+    if not (_is_list_of(str, names) and _is_list_of(int, ids) and len(names) == len(ids)) or any(
+        map(wrong_name, names)
+    ):
+        raise InputError(f"{path}: its class_names and category_ids are not names and as many whole numbers")
+    return state
+
+
+def _is_list_of(kind: type, values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
 def _is_checkpoint(state: object) -> bool:

@@ -17,7 +17,9 @@ from detector.config_file import apply_override, read_with_base
 from detector.config_help import reference_lines, sentence
 from detector.utils.errors import InputError
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+Width = Annotated[int, Field(ge=1, le=8192)]
+Depth = Annotated[int, Field(ge=0, le=64)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1, le=10_000)]
@@ -53,7 +55,7 @@ class DataConfig(Section):
     """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
     augment: Literal["none", "light", "strong"] | list[dict[str, Any]] = "light"
     """Training augmentation: a preset, or a list of albumentations transforms as [{name: HorizontalFlip, p: 0.5}]."""
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Loader processes; 0 loads in the training process. The batches are the same for any number."""
     bad_annotations: Literal["error", "drop"] = "error"
     """A box of zero size, NaN, or outside its image: stop and name it, or drop and count."""
@@ -88,16 +90,16 @@ class BackboneConfig(Section):
 
 
 class FPNConfig(Section):
-    channels: PositiveInt = 256
+    channels: Width = 256
     """Channels of every pyramid level P3..P7."""
     extra_levels: Literal["p5", "c5"] = "p5"
     """Where P6 (and from it P7) is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2)."""
 
 
 class HeadConfig(Section):
-    depth: Annotated[int, Field(ge=0)] = 4
+    depth: Depth = 4
     """3x3 convolutions in each tower before the prediction."""
-    width: PositiveInt = 256
+    width: Width = 256
     """Channels of the towers."""
     norm: Literal["none", "group"] = "none"
     """GroupNorm(32) after each tower convolution, or nothing."""
@@ -108,7 +110,7 @@ class HeadConfig(Section):
 class AnchorConfig(Section):
     base_size: Positive = 32
     """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
-    scales: PositiveInt = 3
+    scales: Annotated[int, Field(ge=1, le=32)] = 3
     """Sizes an octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
     ratios: Annotated[list[Positive], Field(min_length=1)] = [0.5, 1.0, 2.0]
     """Height / width of the anchors."""

@@ -79,6 +79,9 @@ def test_nothing_to_start_from(source, message, tmp_path, monkeypatch):
             "it has no head.*cls_logits.bias",
         ),
         (lambda state: state.update(format=99), "format 99"),
+        (lambda state: state.update(class_names=["dark", "\x1b[2J"]), "class_names and category_ids"),
+        (lambda state: state.update(class_names="ab"), "class_names and category_ids"),
+        (lambda state: state.update(category_ids=[3]), "class_names and category_ids"),
     ],
 )
 def test_a_damaged_checkpoint(change, message, trained, tmp_path):
