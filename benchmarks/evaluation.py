@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{len(data)} images, {len(data.boxes)} objects, {len(detections.scores)} detections, {CLASSES} classes")
     truth, results = data.to_coco_api(), coco_results(detections, data)
     evaluators = {
-        "detector": lambda: [coco_metrics(detections, data)[name] for name in SUMMARY],
+        "detector": lambda: ours(detections, data),
         "pycocotools": lambda: peer("pycocotools", truth, results),
         "faster-coco-eval": lambda: peer("faster_coco_eval", truth, results),
     }
@@ -46,11 +46,11 @@ def main() -> None:
             start = time.perf_counter()
             figures[name] = evaluate()
             seconds[name].append(time.perf_counter() - start)
-    ours = float(np.median(seconds["detector"]))
+    fastest = float(np.median(seconds["detector"]))
     for name in evaluators:
         off = np.abs(np.subtract(figures[name], figures["pycocotools"])).max()
         taken = ", ".join(f"{s:.1f}" for s in seconds[name])
-        ratio = np.median(seconds[name]) / ours
+        ratio = np.median(seconds[name]) / fastest
         print(f"{name:17} {taken} s: {ratio:5.1f} x the time; AP {figures[name][0]:.4f}, from pycocotools {off:.0e}")
     start = time.perf_counter()
     resampled_ap(hits_by_class(match(detections, data)), draw_images(len(data)))
@@ -98,6 +98,11 @@ def make_detections(rng: np.random.Generator, data: CocoData) -> Detections:
     scores[near] = rng.beta(2, 2, near.sum())
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     return Detections(images, boxes.astype(np.float32), scores.astype(np.float32), labels.astype(np.int64))
+
+
+def ours(detections: Detections, data: CocoData) -> list[float]:
+    metrics = coco_metrics(detections, data)
+    return [metrics[name] for name in SUMMARY]
 
 
 def peer(library: str, truth: dict, results: list[dict]) -> list[float]:
