@@ -137,7 +137,8 @@ def test_checkpoints_in_mid_epoch_are_gone_on_from(train, killed_at, monkeypatch
 
     def build(*args, **kwargs):
         model = build_model(*args, **kwargs)
-        model.backbone.register_forward_hook(lambda module, _, found: [dropout(x, 0.1, module.training) for x in found])
+        fpn = model.backbone["fpn"]
+        fpn.register_forward_hook(lambda _, __, maps: {k: dropout(x, 0.1, fpn.training) for k, x in maps.items()})
         return model
 
     monkeypatch.setattr("detector.trainer.build_model", build)
