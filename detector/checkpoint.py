@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from detector.models.files import as_state_dict, is_file_name, read_file, read_torch_file
+from detector.models.files import as_state_dict, is_file_name, is_parameter, read_file, read_torch_file
 from detector.models.layouts import Weights, check_complete, published, recognised
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import Transfer, transfer
@@ -53,6 +53,9 @@ def _save(path: Path, state: dict, keep: int) -> None:
             if newer.exists():
                 newer.replace(older)
         partial.replace(path)
+        for old in history(path):  # of a time when more were kept
+            if old != path and int(old.suffixes[0][1:]) > keep:
+                old.unlink()
     except OSError:
         partial.unlink(missing_ok=True)  # on a full disk, of all places
         raise
@@ -186,6 +189,11 @@ def _checked(state: object, path: Path) -> dict:
         map(wrong_name, names)
     ):
         raise InputError(f"{path}: its class_names and category_ids are not names and as many whole numbers")
+    if state.get("class_counts") is not None and not _is_list_of(int, state["class_counts"]):
+        raise InputError(f"{path}: its class_counts are not whole numbers")
+    model = state["model"]
+    if not isinstance(model, dict) or not all(is_parameter(*item) for item in model.items()):
+        raise InputError(f"{path}: its model is no state dict of plain tensors")
     return state
 
 

@@ -102,7 +102,10 @@ def _update(sums: Counter, optimizer: torch.optim.Optimizer, scaler: torch.amp.G
     scaler.unscale_(optimizer)
     torch._foreach_div_([p.grad for p in parameters if p.grad is not None], normaliser)
     grad_norm = nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf).item()  # CPU-GPU sync point
-    if not math.isfinite(grad_norm) and not scaler.is_enabled():  # a scaler skips the step itself, and scales less
+    # a scaler skips the step itself, and scales less; with nothing left to scale down, it is no matter of fp16's range
+    if not math.isfinite(grad_norm) and (not scaler.is_enabled() or scaler.get_scale() <= 1):
+        if scaler.is_enabled():
+            scaler.update(scaler.get_scale())  # forgets this step
         return {"bad": ["gradient"]}
     scaler.step(optimizer)
     scaler.update()

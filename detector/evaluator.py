@@ -32,6 +32,7 @@ from detector.utils.errors import InputError
 from detector.utils.lock import locked
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
+from detector.utils.records import read_records
 
 if TYPE_CHECKING:
     from detector.inference import Detector
@@ -130,7 +131,7 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
         matching=matching,
         data=data,
         facts=facts(config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"),
-        curves=[json.loads(line) for line in log.read_text().splitlines()] if log.exists() else None,
+        curves=read_records(log) or None,
     )
     console.print(f"{tables(analysis.metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
     return analysis.metrics

@@ -109,7 +109,7 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
     else:
         state = checkpoint.load(checkpoint.find(source))
         class_counts = state.get("class_counts")
-        deployment = Deployment.from_state(state["deployment"]) if state.get("deployment") else None
+        deployment = _deployment(state, source)
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
         # it was trained on a device of its own time and machine
         config = validate({**state["config"], "device": "auto"}, str(source), overrides)
@@ -119,6 +119,14 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
     model.to(place, memory_format=torch.channels_last).eval()
     postprocess = build_postprocess(config.model.postprocess)
     return Detector(model, list(classes), list(classes.values()), config, place, postprocess, class_counts, deployment)
+
+
+def _deployment(state: dict, source: Path) -> Deployment | None:
+    """Raises InputError where the checkpoint's is none."""
+    try:
+        return Deployment.from_state(state["deployment"]) if state.get("deployment") else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
 
 
 def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:

@@ -5,12 +5,12 @@ The figures are those of `detector.losses.class_statistics`.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detector.config import Config
+from detector.utils.records import read_records
 
 # A class is reported when its mean score on its own objects stays below LOW_SCORE while some class has got to LEARNT:
 # before that, in the first epochs, all scores are near the prior (0.01) and say nothing.
@@ -73,7 +73,7 @@ def plot_classes(metrics_file: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    lines = read_records(metrics_file)
     epochs = [line for line in lines if line["kind"] == "classes"]
     if not epochs:
         return

@@ -96,6 +96,8 @@ def _bad_gradients(model: nn.Module, losses: dict[str, Tensor]) -> list[str]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     bad = []
     for name, loss in losses.items():
+        if not loss.requires_grad:  # that half of the head is frozen
+            continue
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         if not all(bool(g.isfinite().all()) for g in gradients if g is not None):
             bad.append(f"gradient of {name}")

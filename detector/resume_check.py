@@ -21,6 +21,7 @@ from detector import checkpoint
 from detector.config import Config, dump, load_config
 from detector.trainer import fit
 from detector.utils.cli import run
+from detector.utils.records import read_records
 
 OF_CLOCKS = ("images_per_second",)  # figures that no two trainings share
 OF_THE_TRIAL = ("output_dir", "train.save_every", "train.keep")  # settings that may differ
@@ -195,14 +196,13 @@ def _check(exit_code: int, log: Path) -> None:
 
 
 def _records(run: Path) -> list[dict]:
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    lines = read_records(run / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key not in OF_CLOCKS} for line in lines]
 
 
 def _last_step(run: Path) -> int:
-    file = run / "metrics.jsonl"
-    lines = [line for line in file.read_text().splitlines() if line.endswith("}")] if file.exists() else []
-    return json.loads(lines[-1])["step"] if lines else 0
+    lines = read_records(run / "metrics.jsonl")
+    return lines[-1]["step"] if lines else 0
 
 
 def _comparable(state: dict) -> dict:

@@ -78,9 +78,11 @@ class Training:
             for key in STATEFUL:
                 getattr(self, key).load_state_dict(state[key])
             self.progress = Progress(**state["progress"])
+            if any(type(value) is not type(getattr(Progress(), key)) for key, value in vars(self.progress).items()):
+                raise TypeError
             if state["random"]:
                 set_random_state(state["random"], self.device)
-        except (KeyError, RuntimeError, TypeError):
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             raise InputError(f"{source}: begun by another version; start a new run, model.weights={source}") from None
 
 

@@ -21,6 +21,7 @@ from detector.facts import facts
 from detector.models.build import build_postprocess
 from detector.monitor import plot_classes
 from detector.run import Progress, Run, Training
+from detector.utils.records import read_records
 
 
 def evaluate_epoch(run: Run, training: Training) -> None:
@@ -89,7 +90,7 @@ def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
             matching=matching,
             data=run.val,
             facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
-            curves=[json.loads(line) for line in directory.metrics.read_text().splitlines()],
+            curves=read_records(directory.metrics),
         )
     log.say(
         f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"

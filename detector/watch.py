@@ -44,7 +44,8 @@ class Watch:
         """Whether the step of the engine's `record` was taken; to be called after every one, when the progress counts
         it. Takes from the record what only this needs.
 
-        Raises RunError when train.max_bad_steps in a row were bad; then the training is as before the first of them.
+        Raises RunError when train.max_bad_steps in a row were bad; then the training is as before the first of them, or
+        of those of this epoch.
         """
         bad, image_ids, replaced = (record.pop(key) for key in ("bad", "image_ids", "replaced"))
         if replaced:
@@ -92,6 +93,7 @@ class Watch:
     def _rewind(self) -> None:
         progress, schedule, rates = self.before
         vars(self.training.progress).update(vars(progress))
+        self.training.progress.bad_in_a_row = 0  # they may have begun in the epoch before
         self.training.schedule.load_state_dict(schedule)
         for group, rate in zip(self.training.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate

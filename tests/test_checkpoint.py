@@ -220,3 +220,21 @@ def test_older_formats_are_read(number, trained, tmp_path):
     assert load(str(tmp_path / "old.pt"), device="cpu").class_names == state["class_names"]
     torch.save({**old, "optimizer": {}}, tmp_path / "last.pt")
     assert checkpoint.load(tmp_path / "last.pt")["random"] is None
+
+
+def test_fewer_to_keep_leaves_no_older_ones(trained, tmp_path):
+    path = tmp_path / "last.pt"
+    state = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)
+    for _ in range(3):
+        checkpoint.save(path, state, keep=2)
+    assert [file.name for file in checkpoint.history(path)] == ["last.pt", "last.1.pt", "last.2.pt"]
+    checkpoint.save(path, state, keep=1)
+    assert [file.name for file in checkpoint.history(path)] == ["last.pt", "last.1.pt"]
+
+
+@pytest.mark.parametrize("change", [{"model": 5}, {"model": {"a": "x"}}, {"class_counts": "x"}, {"deployment": 7}])
+def test_contents_of_other_kinds(change, trained, tmp_path):
+    best = tmp_path / "run" / "checkpoints" / "best.pt"
+    torch.save({**torch.load(best, weights_only=True), **change}, best)
+    with pytest.raises(InputError, match=r"best\.pt"):
+        load(best, device="cpu")

@@ -40,7 +40,7 @@ def test_killed_runs_end_as_the_uninterrupted_one(config, tmp_path):
     lines = metrics.read_text().splitlines(keepends=True)
     metrics.write_text("".join([*lines, lines[-1]]))
     found = differences(tmp_path / "whole", tmp_path / "parts")
-    assert found[0] == "last.pt: .optimizer.state[3].exp_avg has other bits"
+    assert found[0] == "last.pt: .optimizer.state.3.exp_avg has other bits"
     assert len(found) == 2 and found[1].startswith("metrics.jsonl: ")
 
 

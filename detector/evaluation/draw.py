@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import colorsys
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from detector.utils.records import read_records
 
 TRUTH_COLOUR = (255, 255, 255)
 
@@ -72,7 +73,7 @@ def plot_curves(metrics_file: Path, picture: Path) -> None:
     """Losses, learning rate and AP against steps, from a run's metrics.jsonl, as a PNG."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    lines = read_records(metrics_file)
     train = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
     marker = "." if len(train) < 20 else None  # a few points make no line

@@ -32,6 +32,9 @@ def is_file_name(source: str) -> bool:
     return source.endswith(SUFFIXES) or "/" in source
 
 
+ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
+
+
 def read_torch_file(path: str | Path) -> Any:
     """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
     _check_zip(Path(path))
@@ -58,10 +61,15 @@ def read_torch_file(path: str | Path) -> Any:
 def _check_zip(path: Path) -> None:
     """Raise InputError for an archive that unpacks to more than it is long; torch.save does not compress."""
     try:
+        with path.open("rb") as file:
+            if file.read(len(ARCHIVE)) != ARCHIVE:
+                return  # what torch.load says of it is said there
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return  # no archive: what torch.load says of it is said there
+    except OSError:
+        return
+    except (ValueError, zipfile.BadZipFile, NotImplementedError):  # torch would read some of these
+        raise InputError(f"{path}: not readable as weights: damaged, or cut short") from None
     if unpacked > path.stat().st_size:
         raise InputError(
             f"{path}: {path.stat().st_size / 1e6:.1f} MB that unpack to {unpacked / 1e6:.1f} MB; refused, as "
@@ -154,6 +162,11 @@ def _is_whole(tensor: Tensor) -> bool:
     """Whether a tensor's values are all there: a view may repeat one value 10^12 times, a meta tensor has none."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in TYPES
     return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def is_parameter(name: object, value: object) -> bool:
+    """Whether it is an entry of a state dict, with all of its values in the file."""
+    return isinstance(name, str) and isinstance(value, Tensor) and _is_whole(value)
 
 
 def _is_state_dict(contents: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
+
+from detector.utils.records import LineFile, read_records
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -40,9 +41,10 @@ class RunLog:
         self._metrics_path = directory / "metrics.jsonl"
         if resume_at:
             self._forget_after(*resume_at)
-            forget_events(directory / "tensorboard", set(map(_event_key, self._records())))
-        self._metrics = self._metrics_path.open("a")
-        self._text = (directory / "log.txt").open("a", encoding="utf-8")
+            kept = read_records(self._metrics_path)
+            forget_events(directory / "tensorboard", {(record["kind"], record["step"]) for record in kept})
+        self._metrics = LineFile(self._metrics_path)
+        self._text = LineFile(directory / "log.txt")
         self._failed: set[str] = set()
         purge = resume_at[0] + 1 if resume_at else None
         self._tensorboard = None
@@ -54,15 +56,13 @@ class RunLog:
         if to_console:
             console.print(text)
         with self._unless_full("log.txt"):
-            self._text.write(text + "\n")
-            self._text.flush()
+            self._text.write(text)
 
     def numbers(self, kind: str, step: int, epoch: int, values: dict) -> None:
         """One line of metrics.jsonl; the figures among `values` also go to TensorBoard as `kind/name`."""
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         with self._unless_full("metrics.jsonl"):
-            self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
-            self._metrics.flush()
+            self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}))
         self._scalars(kind, values, step)
 
     def per_class(self, step: int, epoch: int, summary: dict) -> None:
@@ -84,7 +84,7 @@ class RunLog:
         """To the disk, so that a checkpoint that is written next comes after what it says was logged."""
         for name, file in (("metrics.jsonl", self._metrics), ("log.txt", self._text)):
             with self._unless_full(name):
-                os.fsync(file.fileno())  # what was written is with the system already
+                file.flush()
         if tensorboard := self._tensorboard:
             with self._unless_full("TensorBoard"):
                 tensorboard.flush()
@@ -117,25 +117,16 @@ class RunLog:
                 self._failed.add(name)
                 console.print(f"warning: {name} cannot be written: {problem.strerror}; training goes on")
 
-    def _records(self) -> list[dict]:
-        return [json.loads(line) for line in self._metrics_path.read_text().splitlines()]
-
     def _forget_after(self, step: int, evaluated: int) -> None:
         """What came after the checkpoint will be done again: its lines would stand twice."""
-        lines = self._metrics_path.read_text().splitlines(keepends=True) if self._metrics_path.exists() else []
-        whole = [line for line in lines if line.endswith("}\n")]  # the last may have been cut short
-        kept = []
-        for line in whole:
-            record = json.loads(line)
-            if record["epoch"] <= evaluated if record["kind"] == "eval" else record["step"] <= step:
-                kept.append(line)
+        kept = [
+            record
+            for record in read_records(self._metrics_path)
+            if (record["epoch"] <= evaluated if record["kind"] == "eval" else record["step"] <= step)
+        ]
         partial = self._metrics_path.with_suffix(".partial")
-        partial.write_text("".join(kept))
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         partial.replace(self._metrics_path)
-
-
-def _event_key(record: dict) -> tuple[str, int]:
-    return record["kind"], record["step"]
 
 
 def forget_events(directory: Path, kept: set[tuple[str, int]]) -> None:
@@ -144,7 +135,7 @@ def forget_events(directory: Path, kept: set[tuple[str, int]]) -> None:
     (Its own way, a purge_step, cannot tell what was logged before a checkpoint from what came after it at its step.)
     """
     for file in sorted(directory.glob("events.out.tfevents.*")):
-        partial = file.with_name(f"partial.{file.name}")
+        partial = directory / "rewriting.partial"  # TensorBoard reads whatever has tfevents in its name
         with partial.open("wb") as out:
             records = RecordWriter(out)
             for raw in RawEventFileLoader(str(file)).Load():  # ends where a record was cut short

@@ -59,7 +59,7 @@ def leave(code: int) -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Within it, what is HANDLED waits; processes that are forked there have it wait until they `let_through`."""
+    """Within it, what is HANDLED waits in this thread; processes forked there have it wait until they `let_through`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

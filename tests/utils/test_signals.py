@@ -1,6 +1,5 @@
 """Signals as requests; what a whole training does on them is in test_tools.py."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -66,6 +65,6 @@ def test_leaving_takes_the_workers_along_and_says_nothing():
 def test_signals_held_back_come_afterwards(left):
     with StopRequest() as stop:
         with signals.held_back():
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # to this thread, and no other
             assert stop.signum is None
         assert stop.signum == signal.SIGTERM

@@ -1,0 +1,44 @@
+"""Lines that a full disk cuts short are written whole later, and read back without what is torn."""
+
+import resource
+
+import pytest
+
+from detector.utils.records import LineFile, read_records
+
+
+@pytest.fixture
+def limit():
+    """limit(size): files of this process may have so many bytes; None = any number again."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int | None) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1]))
+
+    yield limit
+    limit(None)
+
+
+@pytest.mark.parametrize("length", [10, 20_000])
+def test_what_a_full_disk_did_not_take_is_written_later(tmp_path, limit, length):
+    path = tmp_path / "metrics.jsonl"
+    file = LineFile(path)
+    lines = [f'{{"n": {n}, "text": "{"x" * length}"}}' for n in range(4)]
+    file.write(lines[0])
+    limit(len(lines[0]) + 8)
+    for line in lines[1:3]:
+        with pytest.raises(OSError):
+            file.write(line)
+    assert [record["n"] for record in read_records(path)] == [0]
+    limit(None)
+    file.write(lines[3])
+    file.close()
+    assert [record["n"] for record in read_records(path)] == [0, 1, 2, 3]
+    assert path.read_text().splitlines() == lines
+
+
+def test_torn_lines_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": 2, "te{"n": 3}\n7\n\xff\n{"n": 4}\n{"n"')
+    assert [record["n"] for record in read_records(path)] == [1, 4]
+    assert read_records(tmp_path / "none") == []
