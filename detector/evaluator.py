@@ -115,26 +115,22 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     own_val = split == "val" and dataset is None and data.class_names == detector.class_names
     thresholds = _thresholds(detector, source, matching, hits, new_labels, own_val)
     counts = _in_labels(detector.class_counts, new_labels, len(data.class_names), 0)
-    analysis = analyse(matching, hits, thresholds, counts)
+    metrics = analyse(matching, hits, thresholds, counts)
     if config.eval.backend == "pycocotools":
-        _put_in(analysis.metrics, pycocotools_metrics(detections, data))
-    directory = (
-        run_directory_of(Path(source), config)
-        / "eval"
-        / (split if dataset is None else f"{split}-{Path(dataset).stem}")
-    )
-    write_evaluation(directory, detections, data, analysis.metrics, draw_samples(detections, data))
-    log = run_directory_of(Path(source), config) / "metrics.jsonl"
+        _put_in(metrics, pycocotools_metrics(detections, data))
+    run = run_directory_of(Path(source), config)
+    directory = run / "eval" / (split if dataset is None else f"{split}-{Path(dataset).stem}")
+    write_evaluation(directory, detections, data, metrics, draw_samples(detections, data))
     write_report(
         directory / "report.html",
-        metrics=analysis.metrics,
+        metrics=metrics,
         matching=matching,
         data=data,
         facts=facts(config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"),
-        curves=read_records(log) or None,
+        curves=read_records(run / "metrics.jsonl") or None,
     )
-    console.print(f"{tables(analysis.metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
-    return analysis.metrics
+    console.print(f"{tables(metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
+    return metrics
 
 
 def _thresholds(

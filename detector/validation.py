@@ -80,13 +80,13 @@ def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
         return
     counts, matching = run.train.class_counts(), match(found, run.val)
     hits = hits_by_class(matching)
-    analysis = analyse(matching, hits, choose_thresholds(hits, _goal(run)), counts)
-    log.say(tables(analysis.metrics))
+    metrics = analyse(matching, hits, choose_thresholds(hits, _goal(run)), counts)
+    log.say(tables(metrics))
     with _unless_full(run, "the report"):
-        write_metrics(directory.evaluation, analysis.metrics)
+        write_metrics(directory.evaluation, metrics)
         write_report(
             directory.report,
-            metrics=analysis.metrics,
+            metrics=metrics,
             matching=matching,
             data=run.val,
             facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
@@ -19,34 +19,24 @@ from detector.evaluation.bootstrap import (
 )
 from detector.evaluation.calibration import calibration_bins, d_ece, fit_calibration
 from detector.evaluation.confusion import confusion_matrix
-from detector.evaluation.errors import Errors, error_costs, find_errors
+from detector.evaluation.errors import error_costs, find_errors
 from detector.evaluation.matching import Matching
 from detector.evaluation.thresholds import Threshold
 
 
-@dataclass
-class Analysis:
-    """`metrics`: what metrics.json holds; the rest is what pictures are chosen from."""
-
-    metrics: dict
-    matching: Matching
-    errors: Errors
-
-
 def analyse(
     matching: Matching, hits: list[ClassHits], thresholds: list[Threshold], train_counts: np.ndarray | None
-) -> Analysis:
-    """COCO's figures with intervals, groups, errors, thresholds, curves, confusion and calibration.
+) -> dict:
+    """What metrics.json holds: COCO's figures, intervals, groups, errors, thresholds, curves, confusion, calibration.
 
     hits: of the matching. thresholds: what the detector is used with. train_counts: (K,) boxes of each class in
     training, by which classes are head, medium or tail; None = unknown, by the objects here.
     """
     data = matching.data
-    errors = find_errors(matching)
     metrics = coco_figures(hits, data.class_names)
     resampled = resampled_ap(hits, draw_images(len(data)))
     groups = class_groups(data.class_counts() if train_counts is None else train_counts)
-    costs = error_costs(matching, errors)
+    costs = error_costs(matching, find_errors(matching))
     for k, row in enumerate(metrics["per_class"].values()):
         row |= {
             "num_train": None if train_counts is None else int(train_counts[k]),
@@ -71,7 +61,7 @@ def analyse(
     metrics["pr_curves"] = {name: _pr_curve(hits[k]) for k, name in enumerate(data.class_names)}
     metrics["calibration"] = _calibration(matching)
     metrics["images"], metrics["objects"] = len(data), int(data.class_counts().sum())
-    return Analysis(metrics, matching, errors)
+    return metrics
 
 
 def _objects_of(data: CocoData, label: int) -> np.ndarray:

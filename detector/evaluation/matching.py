@@ -64,14 +64,14 @@ def match(detections: Detections, data: CocoData) -> Matching:
     object it overlaps most of those not taken, objects that count before those that do not; crowds are never used up.
     """
     pairs = _pairs(detections, data)
-    rank = _rank_in_image_and_class(detections)
+    rank = _rank(-detections.scores, detections.labels, detections.images)
     same = detections.labels[pairs.detections] == data.labels[pairs.objects]
     near = same & (pairs.iou >= IOUS[0]) & (rank[pairs.detections] < MOST)
     left_out = np.stack([data.iscrowd | (data.areas < low) | (data.areas > high) for low, high in AREAS.values()])
     candidates, owner = np.unique(pairs.detections[near], return_inverse=True)
-    objects = _greedy(
-        owner, pairs.objects[near], pairs.iou[near], _rounds(candidates, rank, detections), left_out, data
-    )
+    # which of its image and class each candidate is: those of one round are independent
+    rounds = _rank(rank[candidates], detections.labels[candidates], detections.images[candidates])
+    objects = _greedy(owner, pairs.objects[near], pairs.iou[near], rounds, left_out, data)
     return Matching(data, detections, pairs, rank, candidates, objects, left_out)
 
 
@@ -111,28 +111,15 @@ def _iou(found: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarra
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
-def _rank_in_image_and_class(detections: Detections) -> np.ndarray:
-    order = np.lexsort((-detections.scores, detections.labels, detections.images))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = _place_in_run(detections.images[order], detections.labels[order])
-    return rank
-
-
-def _place_in_run(*keys: np.ndarray) -> np.ndarray:
-    """0, 1, 2 ... within each run of equal keys."""
-    count = len(keys[0])
+def _rank(key: np.ndarray, labels: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """(n,) int64: 0, 1, 2 ... by ascending `key` among the detections of the same image and class."""
+    order = np.lexsort((key, labels, images))
+    count = len(order)
     starts = np.ones(count, bool)
-    starts[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    return np.arange(count) - np.maximum.accumulate(np.where(starts, np.arange(count), 0))
-
-
-def _rounds(candidates: np.ndarray, rank: np.ndarray, detections: Detections) -> np.ndarray:
-    """(C,) int64: which of its image and class each candidate is, by score. Those of a round are independent."""
-    images, labels = detections.images[candidates], detections.labels[candidates]
-    order = np.lexsort((rank[candidates], labels, images))
-    rounds = np.empty(len(order), np.int64)
-    rounds[order] = _place_in_run(images[order], labels[order])
-    return rounds
+    starts[1:] = (np.diff(images[order]) != 0) | (np.diff(labels[order]) != 0)
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count) - np.maximum.accumulate(np.where(starts, np.arange(count), 0))
+    return rank
 
 
 def _greedy(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from detector.data.class_groups import GROUPS
 from detector.pages.render import figure, is_known
+from detector.utils.names import shortened
 
 FOUND, HARDLY = 0.5, 0.1  # AP50: from here on a class is found; below this it is not
-NAMED = 10  # classes named in a sentence
 KINDS = {
     "classification": "taken for another class",
     "localisation": "in the wrong place",
@@ -31,11 +31,14 @@ def verdict(metrics: dict) -> list[tuple[str, str]]:
     hardly = [name for name in by_ap if sure[name]["AP50"] < HARDLY]
     sentences = [
         ("", _overall(metrics)),
-        ("good", found and f"Found (AP50 of {FOUND:g} or more): {listed(found)}."),
+        ("good", found and f"Found (AP50 of {FOUND:g} or more): {shortened(found)}."),
         ("warn", partly and f"Found in part (AP50 of {HARDLY:g} to {FOUND:g}), the worst first: {_why(partly, sure)}."),
         ("bad", hardly and f"Not found, or hardly (AP50 below {HARDLY:g}): {_why(hardly, sure)}."),
-        ("warn", few and f"Nothing can be concluded of {listed(few)}: fewer than 10 objects here. Label more of them."),
-        ("warn", none and f"Not one object here of {listed(none)}: their figures are missing from all means."),
+        (
+            "warn",
+            few and f"Nothing can be concluded of {shortened(few)}: fewer than 10 objects here. Label more of them.",
+        ),
+        ("warn", none and f"Not one object here of {shortened(none)}: their figures are missing from all means."),
         ("", _thresholds(classes)),
         ("", _costs(metrics["errors"])),
     ]
@@ -49,19 +52,13 @@ def worst_error(row: dict) -> str:
     return KINDS[kind] if kind is not None and errors[kind] > 0 else ""
 
 
-def listed(names: Sequence[str], most: int = NAMED) -> str:
-    """`a`, `b` and 3 more."""
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
 def _why(names: Sequence[str], rows: dict[str, dict]) -> str:
     """Each class with the kind of error that costs it most."""
     texts = []
     for name in names:
         worst = worst_error(rows[name])
         texts.append(f"{name} ({worst})" if worst else name)
-    return listed(texts)
+    return shortened(texts)
 
 
 def _overall(metrics: dict) -> str:
@@ -84,7 +81,7 @@ def _thresholds(classes: dict[str, dict]) -> str:
         text = f"Deploy with each class's own threshold, {low:.2f} to {high:.2f}: the table of classes has them."
     few = [name for name in chosen if not classes[name]["own"]]
     why = "there were too few objects to choose from, so that theirs is the one that suits all classes together"
-    return f"{text} Of {listed(few)} {why}." if few else text
+    return f"{text} Of {shortened(few)} {why}." if few else text
 
 
 def _costs(errors: dict) -> str:

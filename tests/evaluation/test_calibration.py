@@ -74,5 +74,5 @@ def test_the_report_s_calibration_is_measured_on_images_it_has_not_seen(scene):
     data, detections = scene(["a"], objects, found)
     matching = match(detections, data)
     hits = hits_by_class(matching)
-    metrics = analyse(matching, hits, choose_thresholds(hits, Goal()), None).metrics
+    metrics = analyse(matching, hits, choose_thresholds(hits, Goal()), None)
     assert metrics["calibration"]["d_ece"] == 0 and metrics["calibration"]["d_ece_calibrated"] == 1

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from detector.evaluation.verdict import listed, verdict, worst_error
+from detector.evaluation.verdict import verdict, worst_error
+from detector.utils.names import shortened
 
 NO_ERRORS = dict.fromkeys(("classification", "localisation", "both", "duplicate", "background", "missed"), 0.0)
 CAT = {"AP": 0.6, "AP50": 0.8, "num_gt": 50, "conclusive": True, "threshold": 0.4, "own": True, "errors": NO_ERRORS}
@@ -79,4 +80,4 @@ def test_worst_error_of_none():
 
 
 def test_many_names_are_cut_short():
-    assert listed([f"c{i}" for i in range(13)]) == "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 3 more"
+    assert shortened([f"c{i}" for i in range(13)]) == "c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 3 more"

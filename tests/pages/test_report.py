@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,7 +57,8 @@ def evaluated(folder: Path, names: list[str], images: int = 12):
 
 def analysed(matching, train_counts):
     hits = hits_by_class(matching)
-    return analyse(matching, hits, choose_thresholds(hits, Goal()), train_counts)
+    metrics = analyse(matching, hits, choose_thresholds(hits, Goal()), train_counts)
+    return SimpleNamespace(metrics=metrics, matching=matching)
 
 
 @pytest.fixture(scope="module")
