@@ -25,16 +25,18 @@ from detector.utils.signals import StopRequest
 
 FORMAT = 3  # raised when the contents change meaning; `_upgraded` reads the older ones
 # Of every checkpoint. Those of a training also have class_counts (boxes of each class) and, since format 2, deployment
-# (evaluation/deployment.py; None before an evaluation); `last` has all that a training needs to go on, since format 3
-# also `random` (utils/seed.py). Files have a digest since format 3 (utils/sealed.py).
+# (evaluation/deployment.py; None before an evaluation); `best` has `evaluated`, its epoch and value; `last` has all
+# that a training needs to go on, since format 3 also `random` (utils/seed.py). Files have a digest since format 3
+# (utils/sealed.py).
 CONTENTS = ("format", "model", "config", "class_names", "category_ids")
 
 
 def save(path: Path, state: dict, keep: int = 0) -> None:
     """Write to a temporary file beside `path`, flush it to the disk, rename: a reader sees the old file or the new.
 
-    keep: files that were at `path` before and stay, see `history`. Raises OSError (a full disk, say); then what was
-    there still is. In the main thread, Ctrl-C and SIGTERM wait until it is done.
+    keep: files that were at `path` before and stay, see `history`; while they change places there is, for a moment,
+    only the first of them. Raises OSError (a full disk, say); then what was there still is. In the main thread, Ctrl-C
+    and SIGTERM wait until it is done.
     """
     if threading.current_thread() is not threading.main_thread():
         return _save(path, state, keep)
@@ -98,9 +100,16 @@ def _copied(value):
     return type(value)(map(_copied, value)) if isinstance(value, (list, tuple)) else value
 
 
+def read(path: Path) -> object:
+    """What torch.save has written to `path`. Raises InputError, also for a damaged file."""
+    if path.is_file():
+        check_seal(path)
+    return read_torch_file(path)
+
+
 def load(path: Path) -> dict:
     """A checkpoint's contents, tensors on the CPU; no code in it is run. Raises InputError, also for a damaged one."""
-    return _checked(_read(path), path)
+    return _checked(read(path), path)
 
 
 def load_newest(path: Path) -> tuple[dict, Path, list[InputError]]:
@@ -110,7 +119,7 @@ def load_newest(path: Path) -> tuple[dict, Path, list[InputError]]:
     problems = []
     for candidate in history(path):
         try:
-            contents = _read(candidate)
+            contents = read(candidate)
         except InputError as problem:
             problems.append(problem)
         else:
@@ -172,12 +181,6 @@ def start_from(
     class_map: renamed classes, name in `class_names` → name in the weights. Raises InputError.
     """
     return transfer(model, read_detector(source), class_names, class_map)
-
-
-def _read(path: Path) -> object:
-    if path.is_file():
-        check_seal(path)
-    return read_torch_file(path)
 
 
 def _checked(state: object, path: Path) -> dict:

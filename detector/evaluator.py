@@ -33,6 +33,7 @@ from detector.utils.lock import locked
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
 from detector.utils.records import read_records
+from detector.utils.whole import write_whole
 
 if TYPE_CHECKING:
     from detector.inference import Detector
@@ -60,13 +61,13 @@ def write_evaluation(
 ) -> None:
     """Write metrics.json, detections.json (COCO results format) and samples.jpg (see draw_samples) into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "detections.json").write_text(json.dumps(coco_results(detections, data)))
+    write_whole(directory / "detections.json", json.dumps(coco_results(detections, data)))
     write_metrics(directory, metrics)
     Image.fromarray(samples).save(directory / "samples.jpg", quality=90)
 
 
 def write_metrics(directory: Path, metrics: dict) -> None:
-    (directory / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_whole(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 def draw_samples(detections: Detections, data: CocoData) -> np.ndarray:

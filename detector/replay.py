@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from detector import checkpoint
 from detector.config import Config, validate
 from detector.engine import Batch, parts
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
 from detector.models.build import build_model
-from detector.models.files import read_torch_file
 from detector.nonfinite import BadStep, Rollback, culprits, forward, own_losses
 from detector.run import Run, Training
 from detector.utils.device import resolve_device
@@ -37,7 +37,6 @@ def write(run: Run, training: Training, bad: BadStep) -> bool:
     Returns whether that was possible: a full disk does not end a training for the sake of this file.
     """
     path = run.directory.bad_batch
-    part = path.with_suffix(".partial")
     cuda = run.device.type == "cuda"
     state = {
         "replay": FORMAT,
@@ -58,10 +57,9 @@ def write(run: Run, training: Training, bad: BadStep) -> bool:
         "split": bad.split,
     }
     try:
-        torch.save(state, part)
-        part.replace(path)
-    except (OSError, RuntimeError) as problem:
-        run.log.say(f"warning: {path} could not be written ({str(problem).splitlines()[0]})")
+        checkpoint.save(path, state)
+    except OSError as problem:
+        run.log.say(f"warning: {path} could not be written ({problem.strerror})")
         return False
     return True
 
@@ -69,7 +67,7 @@ def write(run: Run, training: Training, bad: BadStep) -> bool:
 def replay(path: str | Path) -> None:
     """Do the step in the file `path` again, on this machine's device, and print its images, their losses and where the
     first value arises that is not finite. Raises InputError for another file."""
-    state = read_torch_file(path)
+    state = checkpoint.read(Path(path))
     if not isinstance(state, dict) or state.get("replay") != FORMAT:
         raise InputError(f"{path}: not a bad batch that a training has left; those are called bad_batch.pt")
     config, device = validate(state["config"], str(path)), resolve_device("auto")

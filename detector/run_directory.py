@@ -11,6 +11,7 @@ from detector.config import Config, dump, validate
 from detector.data.coco import CocoData
 from detector.utils.errors import InputError
 from detector.utils.logging import RunLog, console
+from detector.utils.whole import write_whole
 
 # What --resume may change: everything else would make it another training, half of the one and half of the other.
 RESUMABLE = (
@@ -84,9 +85,7 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Write config.yaml, which says that there is a run: after its first checkpoint."""
-        partial = self.path / "config.partial"
-        partial.write_text(dump(config))
-        partial.replace(self.path / "config.yaml")
+        write_whole(self.path / "config.yaml", dump(config))
 
 
 def check_same_data(last: dict, train: CocoData, directory: Path) -> None:

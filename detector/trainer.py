@@ -34,7 +34,7 @@ from detector.utils.logging import RunLog, progress_bar
 from detector.utils.names import shortened
 from detector.utils.seed import seed_everything, set_deterministic
 from detector.utils.signals import StopRequest
-from detector.validation import conclude, evaluate_epoch
+from detector.validation import conclude, evaluate_epoch, look_for_best
 from detector.watch import Deadline, Watch
 
 
@@ -92,6 +92,8 @@ def _fit(config: Config, directory: RunDirectory, resume: bool, overwrite: bool,
             run.save(directory.last, training.state())  # from now on there is a run
             if not run.settle():
                 raise InputError(f"{directory.path}: not even the first checkpoint could be saved; see above")
+        elif not _is_finished(progress, settings):
+            look_for_best(run, progress)
         directory.write_config(config)
         _introduce(run, training, notes, precision, total_steps)
         exit_code = _run_epochs(run, training, loader, deadline)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from detector import checkpoint
 from detector.evaluation.analysis import analyse
 from detector.evaluation.average_precision import hits_by_class
 from detector.evaluation.coco import coco_metrics, value_of
@@ -21,7 +23,24 @@ from detector.facts import facts
 from detector.models.build import build_postprocess
 from detector.monitor import plot_classes
 from detector.run import Progress, Run, Training
+from detector.utils.errors import InputError
 from detector.utils.records import read_records
+
+
+def look_for_best(run: Run, progress: Progress) -> None:
+    """To be called where a training goes on. best.pt may be newer than the checkpoint that it goes on from: then it
+    stays until it is beaten or its epoch comes again. Where it is lost, the next evaluation makes another.
+    """
+    try:
+        best = checkpoint.load(run.directory.best)
+    except InputError as problem:
+        if progress.best > -math.inf:
+            run.log.say(f"warning: {problem}; the best of the evaluations to come takes its place")
+            progress.best = -math.inf
+        return
+    match best.get("evaluated"):
+        case {"epoch": int(epoch), "value": float(value)} if epoch > progress.evaluated:
+            progress.best, progress.best_epoch = value, epoch
 
 
 def evaluate_epoch(run: Run, training: Training) -> None:
@@ -36,7 +55,8 @@ def evaluate_epoch(run: Run, training: Training) -> None:
     before = "" if progress.epoch else "before the first step: "
     log.say(f"  {before}val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
     value = value_of(metrics, run.config.train.metric)
-    if value > progress.best and _keep_best(run, training, detections, metrics, samples):
+    is_best = value > progress.best or progress.epoch == progress.best_epoch
+    if is_best and _keep_best(run, training, detections, metrics, samples, value):
         progress.best, progress.best_epoch = value, progress.epoch
     progress.evaluated = progress.epoch
     with _unless_full(run, "the curves"):
@@ -48,11 +68,13 @@ def _goal(run: Run) -> Goal:
     return Goal(**run.config.eval.threshold.model_dump())
 
 
-def _keep_best(run: Run, training: Training, detections: Detections, metrics: dict, samples) -> bool:
+def _keep_best(run: Run, training: Training, detections: Detections, metrics: dict, samples, value: float) -> bool:
     """Whether it could be saved: where not, what was the best before still is."""
     matching = match(detections, run.val)
     deployment = Deployment.of(matching, choose_thresholds(hits_by_class(matching), _goal(run)), _goal(run))
-    run.save(run.directory.best, {"model": training.detector.state_dict(), "deployment": deployment.state()})
+    evaluated = {"epoch": training.progress.epoch, "value": value}
+    weights = {"model": training.detector.state_dict()}
+    run.save(run.directory.best, {**weights, "deployment": deployment.state(), "evaluated": evaluated})
     if not run.settle():
         return False
     with _unless_full(run, "the figures of the best checkpoint"):

@@ -15,7 +15,7 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 TINY = """
 data: {{dataset: {dataset}, image_size: 64, augment: none, workers: 0}}
 model:
-  backbone: {{name: resnet18, weights: null, norm: batch}}
+  backbone: {{name: timm/test_resnet, weights: null, norm: batch}}
   fpn: {{channels: 16}}
   head: {{depth: 1, width: 16}}
   anchors: {{base_size: 16}}

@@ -1,5 +1,6 @@
 """What `model.weights` may name and what a training that starts from it gets; checkpoint files and their faults."""
 
+import errno
 import resource
 import signal
 import threading
@@ -14,6 +15,7 @@ from detector import checkpoint
 from detector.config import load_config
 from detector.inference import load
 from detector.models.build import build_model
+from detector.utils import sealed
 from detector.utils.errors import InputError
 
 
@@ -171,6 +173,22 @@ def test_the_newest_that_is_not_damaged_is_used(tmp_path, capsys):
         checkpoint.load_newest(last)
     saved(last.with_name("best.pt"))
     assert checkpoint.find(tmp_path).name == "best.pt"
+
+
+def test_one_that_the_disk_does_not_give_back_is_passed_over(tmp_path, monkeypatch):
+    def digest(file, size):
+        if file.name.endswith("last.pt"):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(file, size)
+
+    last = tmp_path / "checkpoints" / "last.pt"
+    for number in range(2):
+        saved(last, category_ids=[number])
+    real = sealed._digest
+    monkeypatch.setattr(sealed, "_digest", digest)
+    state, _, (problem,) = checkpoint.load_newest(last)
+    assert state["category_ids"] == [0] and str(problem).endswith("last.pt: cannot be read (Input/output error)")
+    assert checkpoint.find(tmp_path).name == "last.1.pt"
 
 
 def test_a_full_disk_keeps_what_is_there(tmp_path):

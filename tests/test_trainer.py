@@ -189,6 +189,27 @@ def test_a_disk_that_is_full_for_a_while(train, monkeypatch):
     assert last(run)["progress"]["best_epoch"] == 2 and len(records(run, "eval")) == 2 and "done" in text
 
 
+def test_a_best_checkpoint_that_is_newer_or_lost(train):
+    run = train("run", "train.epochs=1")
+    best = run / "checkpoints" / "best.pt"
+    checkpoint.save(best, {**checkpoint.load(best), "evaluated": {"epoch": 3, "value": 0.9}})
+    newer = best.read_bytes()
+
+    train("run", "train.epochs=2", resume=True)
+    assert best.read_bytes() == newer
+    assert (last(run)["progress"]["best"], last(run)["progress"]["best_epoch"]) == (0.9, 3)
+
+    train("run", "train.epochs=3", resume=True)
+    value = records(run, "eval")[2]["AP"]
+    assert checkpoint.load(best)["evaluated"] == {"epoch": 3, "value": value}
+    assert last(run)["progress"]["best"] == value < 0.9
+
+    os.truncate(best, 1000)
+    train("run", "train.epochs=4", resume=True)
+    assert "best.pt: damaged: it was cut short; the best of the evaluations to come" in (run / "log.txt").read_text()
+    assert checkpoint.load(best)["evaluated"]["epoch"] == last(run)["progress"]["best_epoch"] == 4
+
+
 def test_a_run_directory_in_use_is_refused(train, tmp_path, monkeypatch):
     run = train("run", "train.epochs=1")
     (run / ".lock").write_text("123 elsewhere\n")
@@ -285,7 +306,7 @@ def test_a_run_killed_while_evaluating_says_each_evaluation_once(train, monkeypa
 
 def test_what_is_frozen_for_good_should_have_been_loaded(train, tmp_path):
     text = (train("scratch", "train.freeze=backbone.stem", "train.epochs=1") / "log.txt").read_text()
-    assert "warning: frozen for good, though nothing was loaded into it: backbone.body.bn1.bias, " in text
+    assert "warning: frozen for good, though nothing was loaded into it: backbone.body.net.bn1.bias, " in text
     weights = f"model.weights={tmp_path / 'scratch'}"
     text = (train("tuned", weights, "train.freeze=[backbone, head]", "train.epochs=1") / "log.txt").read_text()
     assert "frozen: backbone, head" in text and "though nothing was loaded" not in text

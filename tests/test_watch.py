@@ -1,5 +1,6 @@
 """Trainings in which something goes wrong: it is named, skipped or replaced, and what is left goes on exactly."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_weights_that_are_not_finite_stop_the_run_before_them(train, monkeypatch
         for record in steps(run, training, loader):
             yield record
             if training.progress.step == 2:
-                training.model.get_parameter("backbone.body.layer1.0.conv2.weight").data[0, 0, 0, 0] = torch.inf
+                training.model.get_parameter("backbone.body.net.layer1.0.conv2.weight").data[0, 0, 0, 0] = torch.inf
 
     monkeypatch.setattr("detector.trainer._steps", broken)
     options = ["train.batch_size=1", "train.epochs=2", "train.max_bad_steps=3"]
@@ -107,9 +108,10 @@ def test_weights_that_are_not_finite_stop_the_run_before_them(train, monkeypatch
     assert last(run)["schedule"]["last_epoch"] == 2
 
     out = succeeds("train", "--replay", run / "bad_batch.pt")
-    assert "backbone.body.layer1.0.conv2.weight: 1 of its 36864 values are not finite" in out
+    assert "backbone.body.net.layer1.0.conv2.weight: 1 of its 9216 values are not finite" in out
     assert (
-        "first not finite: output of backbone.body.layer1.0.conv2 (Conv2d); its input is finite, its weights not" in out
+        "first not finite: output of backbone.body.net.layer1.0.conv2 (Conv2d); its input is finite, its weights not"
+        in out
     )
 
 
@@ -197,6 +199,20 @@ def test_a_folder_that_is_gone_is_not_replaced(train, tmp_path):
         file.unlink()
     with pytest.raises(InputError, match="nor can 10 others, drawn to replace it: is the folder still there"):
         train("run", "data.bad_images=replace")
+
+
+def test_a_bad_batch_that_a_full_disk_does_not_take(train, bad_box, monkeypatch):
+    def write(path: Path, contents: dict) -> None:
+        real(path, contents)
+        if path.name == "bad_batch.partial":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = checkpoint.write_sealed
+    monkeypatch.setattr(checkpoint, "write_sealed", write)
+    bad_box(35)
+    run = train("run", "train.epochs=1")
+    assert "bad_batch.pt could not be written (No space left on device)" in (run / "log.txt").read_text()
+    assert not list(run.glob("bad_batch*"))
 
 
 def test_replaying_another_file(fails, train, tmp_path):

@@ -157,7 +157,8 @@ class Loader:
         batches = None
         while True:
             try:
-                batches = batches or self._start()
+                if batches is None:
+                    batches = self._start()
                 batch = next(batches)
             except StopIteration:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from detector.utils.records import LineFile, read_records
+from detector.utils.whole import write_whole
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -124,9 +126,7 @@ class RunLog:
             for record in read_records(self._metrics_path)
             if (record["epoch"] <= evaluated if record["kind"] == "eval" else record["step"] <= step)
         ]
-        partial = self._metrics_path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(self._metrics_path)
+        write_whole(self._metrics_path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def forget_events(directory: Path, kept: set[tuple[str, int]]) -> None:
@@ -143,4 +143,6 @@ def forget_events(directory: Path, kept: set[tuple[str, int]]) -> None:
                 tags = [value.tag for value in event.summary.value]
                 if all("/" not in tag or (tag.split("/")[0], event.step) in kept for tag in tags):
                     records.write(raw)
+            out.flush()
+            os.fsync(out.fileno())
         partial.replace(file)

@@ -66,9 +66,17 @@ def write_sealed(path: Path, contents: object) -> None:
 
 
 def check_seal(path: Path) -> None:
-    """Raises InputError where a file's digest is wrong, or an archive was cut short. Files without a digest, such as
-    those of earlier versions or of other programs, are taken as they are if they have an end.
+    """Raises InputError where a file's digest is wrong, an archive was cut short, or the disk does not give it back.
+    Files without a digest, such as those of earlier versions or of other programs, are taken as they are if they have
+    an end.
     """
+    try:
+        _check_seal(path)
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def _check_seal(path: Path) -> None:
     size = path.stat().st_size
     if size == 0:
         raise InputError(f"{path}: damaged: it is empty")
