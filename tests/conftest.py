@@ -2,12 +2,15 @@
 
 import json
 import runpy
+import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore Ctrl-C, and so what they start
 
 ROOT = Path(__file__).parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"

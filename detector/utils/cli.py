@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from detector.utils.errors import InputError, RunError
 from detector.utils.names import one_line
+from detector.utils.signals import leave
 
 # Before torch is loaded: OpenMP threads that wait should soon sleep. By default they spin for milliseconds, and where
 # anything else needs the cores (the loader's workers, say) each parallel operation waits for the scheduler: on 2 cores,
@@ -42,6 +43,7 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 / 143 stopped by Ctrl-C / SIGTERM, and
     1 otherwise (one line for a RunError, else a traceback)."""
     _unwind_on_sigterm()
+    _leave_on_second_ctrl_c()
     if hasattr(signal, "SIGUSR1"):  # a request to save; where there is nothing to save, no reason to die, its default
         signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     keep_freed_memory()
@@ -77,6 +79,17 @@ def _unwind_on_sigterm() -> None:
         sys.exit(128 + signum)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def _leave_on_second_ctrl_c() -> None:
+    """Ctrl-C raises KeyboardInterrupt, as ever; another, while the process cleans up, ends it at once."""
+
+    def interrupt(signum: int, frame) -> None:
+        signal.signal(signal.SIGINT, lambda signum, frame: leave(128 + signum))
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for background jobs
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def keep_freed_memory() -> None:
