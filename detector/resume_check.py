@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -57,6 +58,8 @@ def _train(config: Path, resume: bool, log: Path) -> None:
     with log.open("a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    # those of before were made for another kind of file (a pipe cannot be sought in, say)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
     run(lambda: fit(load_config(config), resume=resume))
 
 
