@@ -10,8 +10,11 @@ import math
 import multiprocessing
 import os
 import random
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from detector import checkpoint
 from detector.config import Config, dump, load_config
 from detector.trainer import fit
 from detector.utils.cli import run
+from detector.utils.errors import InputError
 from detector.utils.records import read_records
 
 OF_CLOCKS = ("images_per_second",)  # figures that no two trainings share
@@ -38,7 +42,7 @@ class Trial:
     """What came of a training that was interrupted."""
 
     kills: int = 0
-    while_saving: int = 0
+    while_saving: int = 0  # of these, in the middle of writing a checkpoint
     steps: tuple[int, ...] = ()  # how far it was, by its records, at each kill
     exit_codes: tuple[int, ...] = ()  # of the processes that were ended
 
@@ -54,11 +58,16 @@ def _train(config: Path, resume: bool, log: Path) -> None:
     with log.open("a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
+    # those of before were made for another kind of file (a pipe cannot be sought in, say)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
     run(lambda: fit(load_config(config), resume=resume))
 
 
 def train_whole(config: Path, log: Path) -> float:
     """Train without interruption; how long it took, in seconds. Raises RuntimeError if it failed."""
+    process = _processes.Process(target=int)  # the first one waits for torch to be loaded
+    process.start()
+    process.join()
     begin = time.monotonic()
     process = train(config, False, log)
     process.join()
@@ -67,10 +76,17 @@ def train_whole(config: Path, log: Path) -> float:
 
 
 def train_interrupted(
-    config: Path, log: Path, *, kills: int, steps: int, seconds: float, rng: random.Random, signum: int | None = None
+    config: Path,
+    log: Path,
+    *,
+    kills: int,
+    steps: int,
+    seconds: float,
+    rng: random.Random,
+    signum: int = signal.SIGKILL,
 ) -> Trial:
-    """Train, ended by SIGKILL (or `signum`) at `kills` random moments, fewer where it is done before, and resumed each
-    time, to the end.
+    """Train, ended by `signum` at `kills` random moments, fewer where it is done before, and resumed each time, to the
+    end.
 
     steps: of the training, each of which must be logged. seconds: about how long it takes.
     Raises RuntimeError if a training failed by itself.
@@ -78,22 +94,28 @@ def train_interrupted(
     directory, trial = Path(load_config(config).output_dir), Trial()
     while True:
         resume = bool(checkpoint.history(directory / "checkpoints" / "last.pt"))
+        old = _partials(directory)
         process = train(config, resume, log)
         kind = rng.choices(list(KINDS), KINDS.values())[0]
         if kind == "saving":
-            moment = _while_saving(directory, rng)
+            moment = _while_saving(directory, old, rng)
         elif kind == "time":
             moment = _in_time(rng.uniform(0, seconds / kills))
         else:
             before = _last_step(directory) if resume else 0
             moment = _at_step(directory, rng.randint(before, max(before, steps - 1)), rng.uniform(0, seconds / steps))
         if trial.kills < kills and _wait(process, moment):
-            process.kill() if signum is None else os.kill(process.pid, signum)
-            trial.kills, trial.while_saving = trial.kills + 1, trial.while_saving + (kind == "saving")
+            partials = _partials(directory)
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signum)
             process.join()
-            trial.steps += (_last_step(directory),)
-            trial.exit_codes += (process.exitcode,)
-            continue
+            if process.exitcode in (-signum, 128 + signum):  # else it was done, or had failed, just before
+                trial.kills += 1
+                # After SIGKILL nobody tidies up: what is there now was being written.
+                trial.while_saving += not (_partials(directory) if signum == signal.SIGKILL else partials) <= old
+                trial.steps += (_last_step(directory),)
+                trial.exit_codes += (process.exitcode,)
+                continue
         process.join()
         _check(process.exitcode, log)
         return trial
@@ -107,8 +129,8 @@ def differences(whole: Path, parts: Path) -> list[str]:
     """
     found = []
     for name in ("last.pt", "best.pt"):
-        a, b = (_comparable(checkpoint.load(run / "checkpoints" / name)) for run in (whole, parts))
-        found += [f"{name}: {path}" for path in unequal(a, b)]
+        a, b = (_contents(run / "checkpoints" / name) for run in (whole, parts))
+        found += [state for state in (a, b) if isinstance(state, str)] or [f"{name}: {path}" for path in unequal(a, b)]
     a, b = (_records(run) for run in (whole, parts))
     found += [
         f"metrics.jsonl, line {i + 1}: {p}" for i, pair in enumerate(zip(a, b, strict=False)) for p in unequal(*pair)
@@ -117,7 +139,8 @@ def differences(whole: Path, parts: Path) -> list[str]:
         found.append(f"metrics.jsonl: {len(a)} and {len(b)} lines")
     found += [f"TensorBoard: {path}" for path in unequal(_scalars(whole), _scalars(parts))]
     for name in ("metrics.json", "detections.json"):
-        if (whole / "eval/val" / name).read_bytes() != (parts / "eval/val" / name).read_bytes():
+        a, b = (run / "eval/val" / name for run in (whole, parts))
+        if not (a.exists() and b.exists() and a.read_bytes() == b.read_bytes()):
             found.append(f"eval/val/{name}")
     return found
 
@@ -177,17 +200,27 @@ def _at_step(directory: Path, step: int, seconds: float) -> Callable[[], bool]:
     return moment
 
 
-def _while_saving(directory: Path, rng: random.Random) -> Callable[[], bool]:
-    """During the n-th writing of a checkpoint, for a random n."""
+def _while_saving(directory: Path, old: set[tuple], rng: random.Random) -> Callable[[], bool]:
+    """During the n-th writing of a checkpoint, for a random n. old: what lay there half written before."""
     left, was, now = rng.randrange(3), False, False
 
     def moment() -> bool:
         nonlocal left, was, now
-        was, now = now, any((directory / "checkpoints").glob("*.partial"))
+        was, now = now, not _partials(directory) <= old
         left -= now and not was
         return now and left < 0 and rng.random() < 0.2  # not always at its beginning
 
     return moment
+
+
+def _partials(directory: Path) -> set[tuple]:
+    """The checkpoints that are half written: (name, inode, time of the last change) of each."""
+    found = set()
+    for file in (directory / "checkpoints").glob("*.partial"):
+        with suppress(FileNotFoundError):  # just finished
+            stat = file.stat()
+            found.add((file.name, stat.st_ino, stat.st_mtime_ns))
+    return found
 
 
 def _check(exit_code: int, log: Path) -> None:
@@ -205,7 +238,12 @@ def _last_step(run: Path) -> int:
     return lines[-1]["step"] if lines else 0
 
 
-def _comparable(state: dict) -> dict:
+def _contents(file: Path) -> dict | str:
+    """Of a checkpoint, without the settings that may differ; or what is wrong with it."""
+    try:
+        state = checkpoint.load(file)
+    except InputError as problem:
+        return str(problem)
     config = json.loads(json.dumps(state["config"]))
     for name in OF_THE_TRIAL:
         *section, key = name.split(".")

@@ -2,13 +2,14 @@
 
 import copy
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
-from detector import checkpoint
-from detector.config import load_config
-from detector.resume_check import differences, train_interrupted, train_whole, unequal, write_config
+from detector import checkpoint, resume_check
+from detector.config import dump, load_config
+from detector.resume_check import Trial, differences, train_interrupted, train_whole, unequal, write_config
 
 
 @pytest.fixture
@@ -42,6 +43,53 @@ def test_killed_runs_end_as_the_uninterrupted_one(config, tmp_path):
     found = differences(tmp_path / "whole", tmp_path / "parts")
     assert found[0] == "last.pt: .optimizer.state.3.exp_avg has other bits"
     assert len(found) == 2 and found[1].startswith("metrics.jsonl: ")
+    last.unlink()
+    assert "no such file" in differences(tmp_path / "whole", tmp_path / "parts")[0]
+
+
+class Process:
+    """Of a training that was done just before the signal came, or that the signal ended."""
+
+    pid = 2**31 - 1  # nobody's
+    exitcode = None
+
+    def __init__(self, code, do=lambda: None):
+        self._code, self._do = code, do
+
+    def join(self):
+        if self.exitcode is None:
+            self.exitcode = self._code
+            self._do()
+
+
+@pytest.mark.parametrize(
+    ("signum", "codes", "expected"),
+    [
+        (9, [0], Trial()),  # by itself
+        (9, [-9, 0], Trial(kills=1, steps=(0,), exit_codes=(-9,))),
+        (15, [143, -15, 0], Trial(kills=2, steps=(0, 0), exit_codes=(143, -15))),
+    ],
+)
+def test_only_what_the_signal_ended_is_counted(signum, codes, expected, config, tmp_path, monkeypatch):
+    assert _interrupted(config, tmp_path, monkeypatch, [Process(code) for code in codes], signum) == expected
+
+
+def test_a_half_written_checkpoint_of_before_is_not_being_written(config, tmp_path, monkeypatch):
+    partial = Path(config.output_dir) / "checkpoints" / "last.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"old")
+    processes = [Process(-9), Process(-9, lambda: partial.write_bytes(b"new")), Process(-9, partial.unlink), Process(0)]
+    assert _interrupted(config, tmp_path, monkeypatch, processes, 9).while_saving == 1
+
+
+def _interrupted(config, tmp_path, monkeypatch, processes, signum):
+    monkeypatch.setattr(resume_check, "KINDS", {"time": 1})
+    monkeypatch.setattr(resume_check, "train", lambda *arguments: processes.pop(0))
+    (tmp_path / "parts.yaml").write_text(dump(config))
+    return train_interrupted(
+        tmp_path / "parts.yaml", tmp_path / "console.txt",
+        kills=9, steps=6, seconds=0, rng=random.Random(0), signum=signum,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -75,8 +123,6 @@ def test_verify_resume(succeeds, tiny_config, monkeypatch, tmp_path):
 
     def interrupted(config, log, **options):
         seen.append(load_config(config))
-        from detector.resume_check import Trial
-
         return Trial(kills=options["kills"], steps=(1, 4))
 
     monkeypatch.setattr(module, "train_whole", whole)

@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from detector.utils.errors import InputError, RunError
@@ -22,6 +23,7 @@ from detector.utils.signals import leave
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -41,9 +43,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a tool's main and exit: 0 done, 2 the input is wrong (one line), 130 / 143 stopped by Ctrl-C / SIGTERM, and
-    1 otherwise (one line for a RunError, else a traceback)."""
+    1 otherwise (one line for a RunError or a full disk, else a traceback)."""
     _unwind_on_sigterm()
     _leave_on_second_ctrl_c()
+    threading.excepthook = _thread_failed
     if hasattr(signal, "SIGUSR1"):  # a request to save; where there is nothing to save, no reason to die, its default
         signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     keep_freed_memory()
@@ -59,9 +62,10 @@ def run(main: Callable[[], int | None]) -> None:
     except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as problem:
         sys.exit(_fail(f"{problem.filename}: {problem.strerror}"))
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if problem.errno not in FULL:
             raise
-        sys.exit(_fail(f"{problem.filename or 'writing'}: {problem.strerror}"))
+        _fail(f"{problem.filename or 'writing'}: {problem.strerror}")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -90,6 +94,12 @@ def _leave_on_second_ctrl_c() -> None:
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for background jobs
         signal.signal(signal.SIGINT, interrupt)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """No traceback of a thread (TensorBoard's) that finds the disk full: whoever writes through it hears of it."""
+    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in FULL):
+        threading.__excepthook__(args)
 
 
 def keep_freed_memory() -> None:

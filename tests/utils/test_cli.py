@@ -1,0 +1,37 @@
+"""What a tool says, and its exit code, where the disk is full; the tools' own tests have the rest."""
+
+import errno
+import threading
+
+import pytest
+
+from detector.utils.cli import run
+
+
+@pytest.fixture(autouse=True)
+def _hook(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # `run` sets it
+
+
+def test_a_full_disk_is_one_line(capsys):
+    def main():
+        raise OSError(errno.ENOSPC, "No space left on device", "out.json")
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert (end.value.code, capsys.readouterr().err) == (1, "error: out.json: No space left on device\n")
+
+
+@pytest.mark.parametrize(("problem", "said"), [(OSError(errno.ENOSPC, "full"), False), (KeyError("x"), True)])
+def test_a_thread_that_finds_the_disk_full_is_silent(capsys, problem, said):
+    def fails():
+        raise problem
+
+    def main():
+        thread = threading.Thread(target=fails)
+        thread.start()
+        thread.join()
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 0 and ("Traceback" in capsys.readouterr().err) == said
