@@ -18,8 +18,9 @@ from detector.data.image import read_image, to_rgb, turned_upright
 from detector.data.loader import collate
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.evaluation.deployment import Deployment
+from detector.limits import check_size, parameters
 from detector.models.build import build_model, build_postprocess
-from detector.models.files import load_strictly
+from detector.models.files import check_holds, load_strictly
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import load_whole
@@ -113,6 +114,8 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
         # it was trained on a device of its own time and machine
         config = validate({**state["config"], "device": "auto"}, str(source), overrides)
+        check_size(config, len(classes))
+        check_holds(state["model"], parameters(config.model, len(classes)), source=str(source))
         model = build_model(config.model, len(classes), pretrained=False)
         load_strictly(model, state["model"], source=str(source))
     place = resolve_device(config.device if device == "auto" else device)
@@ -144,6 +147,7 @@ def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, in
         descriptor = load_descriptor(config.data.dataset)
         val = read_coco(descriptor.split("val"), descriptor.classes, config.data.bad_annotations)
         classes = dict(zip(val.class_names, val.category_ids.tolist(), strict=True))
+    check_size(config, len(classes))
     model = build_model(config.model, len(classes), pretrained=False)
     load_whole(model, found, list(classes))
     return model, classes

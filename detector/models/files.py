@@ -158,6 +158,18 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, source: str) -
     module.load_state_dict(state, strict=False)  # strict, above, but for the counters
 
 
+def check_holds(state: dict[str, Tensor], count: int, *, source: str) -> None:
+    """Raises InputError where `state` cannot be that of a model of at least so many numbers; to be called before that
+    is built, so that a small file cannot ask for a large one.
+    """
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    if sum(storages.values()) < count:
+        raise InputError(
+            f"{source}: another architecture than the configured one, which has {count} numbers and more; its tensors "
+            f"have {sum(storages.values())} bytes"
+        )
+
+
 def _is_whole(tensor: Tensor) -> bool:
     """Whether a tensor's values are all there: a view may repeat one value 10^12 times, a meta tensor has none."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in TYPES
