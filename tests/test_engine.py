@@ -227,7 +227,7 @@ def test_broken_weights_blame_every_image_with_an_object():
 
 
 class Half(Planted):
-    """In half precision as fp16's autocast has it on a GPU: with a float32 copy of the weights that are moved."""
+    """Whose outputs, and so their gradients, go through half precision, as under autocast on a GPU."""
 
     def forward(self, images, sizes):
         outputs = super().forward(images, sizes)
@@ -249,10 +249,10 @@ def scaled(model: nn.Module, init_scale: float, **options):
 
 
 def test_a_gradient_too_large_for_half_precision_is_the_scalers_affair():
-    """Steps are skipped until the scale suits; none is bad, and no scale of fp16's is 1."""
+    """Steps are skipped until the scale suits; none is bad."""
     model = Half(small_model(), "")
     before = state_of(model)
-    steps, scaler = scaled(model, init_scale=2.0**120)
+    steps, scaler = scaled(model, init_scale=2.0**24)
     scales = []
     for record in steps:
         assert record["bad"] is None
@@ -260,7 +260,8 @@ def test_a_gradient_too_large_for_half_precision_is_the_scalers_affair():
         if math.isfinite(record["grad_norm"]):
             break
         assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
-    assert len(scales) > 2 and scales[:2] == [2.0**119, 2.0**118] and scales[-1] > 1
+    assert len(scales) > 2 and scales[:2] == [2.0**23, 2.0**22] and scales[-1] > 1
+    assert math.isfinite(record["grad_norm"])
     assert not all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
 
 
@@ -270,7 +271,6 @@ def test_a_gradient_that_is_nan_at_every_scale_is_a_bad_step():
     steps, scaler = scaled(model, init_scale=8.0)
     assert next(steps)["bad"] is None and scaler.get_scale() == 8.0
     model.on = True
-    before = state_of(model)
     skipped = [next(steps) for _ in range(3)]
     assert all(record["bad"] is None and not math.isfinite(record["grad_norm"]) for record in skipped)
     assert scaler.get_scale() == 1.0
