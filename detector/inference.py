@@ -126,10 +126,30 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
 
 def _deployment(state: dict, source: Path) -> Deployment | None:
     """Raises InputError where the checkpoint's is none."""
+    if state.get("deployment") is None:
+        return None
     try:
-        return Deployment.from_state(state["deployment"]) if state.get("deployment") else None
-    except (AttributeError, KeyError, TypeError, ValueError):
+        found = Deployment.from_state(state["deployment"])
+        return _checked_deployment(found, len(state["class_names"]))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
+
+
+def _checked_deployment(found: Deployment, num_classes: int) -> Deployment:
+    """Raises ValueError, or what comes of it, where it is not of so many classes, or not of numbers and names."""
+    maps = [*found.calibration.scores, *found.calibration.precision]
+    numbers = [found.thresholds, *maps]
+    sound = (
+        all(each.dtype.kind in "fi" and each.ndim == 1 and np.isfinite(each).all() for each in numbers)
+        and len(maps) == 2 * len(found.thresholds) == 2 * num_classes
+        and all(
+            len(x) == len(y) > 0 for x, y in zip(found.calibration.scores, found.calibration.precision, strict=True)
+        )
+        and all(type(name) is str for name in [*found.borrowed, *found.unreached, str(found.goal)])
+    )
+    if not sound:
+        raise ValueError("not as it was written")
+    return found
 
 
 def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:
