@@ -131,7 +131,7 @@ def _deployment(state: dict, source: Path) -> Deployment | None:
     try:
         found = Deployment.from_state(state["deployment"])
         return _checked_deployment(found, len(state["class_names"]))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
 
 
