@@ -145,7 +145,10 @@ def _checked_deployment(found: Deployment, num_classes: int) -> Deployment:
         and all(
             len(x) == len(y) > 0 for x, y in zip(found.calibration.scores, found.calibration.precision, strict=True)
         )
-        and all(type(name) is str for name in [*found.borrowed, *found.unreached, str(found.goal)])
+        and all(
+            type(names) is list and all(type(n) is str for n in names) for names in (found.borrowed, found.unreached)
+        )
+        and isinstance(str(found.goal), str)  # it can be said
     )
     if not sound:
         raise ValueError("not as it was written")
