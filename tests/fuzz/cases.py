@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from strategies import changed, mangled
 
-from detector import checkpoint, predictor
+from detector import checkpoint, predictor, replay
 from detector.config import dump, load_config
 from detector.data.coco import Split, check_images_exist, read_coco
 from detector.data.descriptor import load_descriptor
@@ -187,7 +187,7 @@ class Checks:
         check_lines([look(path).problem])
 
     def checkpoint(self, content: bytes) -> None:
-        """Read as a checkpoint, used, and taken as another training's start; no code of it is run."""
+        """Read as a checkpoint, used, taken as another training's start, and as a bad batch; no code of it is run."""
         path = self.folder / ("broken.safetensors" if content[8:9] == b"{" else "broken.pt")
         path.write_bytes(content)
         refusal(lambda: checkpoint.load(path))
@@ -198,6 +198,7 @@ class Checks:
         weights = refusal(lambda: checkpoint.read_detector(str(path)))
         if weights is not None and len(content) % 4 == 0:  # ten times slower
             refusal(lambda: check_lines(transfer(small_model(), weights, ["cat", "owl"]).lines()))
+        refusal(lambda: replay.replay(path))
         assert not CANARY.exists()
 
 
