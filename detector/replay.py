@@ -113,6 +113,8 @@ def replay(path: str | Path) -> None:
 
 def _check(state: dict) -> None:
     """Raises ValueError, or what comes of it, where a file has not what `write` wrote."""
+    if not all(type(state[key]) is list for key in ("image_ids", "parts", "batches", "class_names")):
+        raise ValueError("not lists")
     numbers, names = [state["step"], state["epoch"], state["split"], *state["image_ids"]], state["class_names"]
     sound = (
         all(type(number) is int for number in numbers)
