@@ -1,6 +1,6 @@
-"""10,000 broken files of each kind (annotation JSON, YAML, images): every one gives an answer or one clear line.
+"""10,000 broken files of each kind (annotations, YAML, images, checkpoints): every one gives an answer or a clear line.
 
-    python benchmarks/fuzz.py [--kinds json yaml image] [--cases 10000] [--seed 0] [--keep out/fuzz]
+    python benchmarks/fuzz.py [--kinds json yaml image checkpoint] [--cases 10000] [--seed 0] [--keep out/fuzz]
 
 A case fails if it raises anything but InputError, says what a terminal would obey, or takes more than DEADLINE seconds;
 a kind, if its process held more than 2 GB. A line a kind: cases, failures, longest case, most memory. The first file of
@@ -10,7 +10,7 @@ each distinct failure is kept. Exit code 1 where anything failed.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import logging
 import signal
 import subprocess
@@ -27,7 +27,7 @@ import torch
 from detector.utils.memory import peak_memory
 
 ROOT = Path(__file__).parents[1]
-KINDS = ("json", "yaml", "image")
+KINDS = ("json", "yaml", "image", "checkpoint")
 DEADLINE = 10  # seconds a case, on a busy machine
 MOST_MEMORY = 2e9  # bytes
 
@@ -116,11 +116,8 @@ def failure_of(check, content: bytes) -> str | None:
 
 def load_cases():
     """tests/fuzz/cases.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("fuzz_cases", ROOT / "tests" / "fuzz" / "cases.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_cases"] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.append(str(ROOT / "tests" / "fuzz"))
+    return importlib.import_module("cases")
 
 
 if __name__ == "__main__":

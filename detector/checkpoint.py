@@ -19,7 +19,7 @@ from detector.models.retinanet import RetinaNet
 from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
 from detector.utils.logging import console
-from detector.utils.names import wrong_name
+from detector.utils.names import quoted, wrong_name
 from detector.utils.sealed import check_seal, write_sealed
 from detector.utils.signals import StopRequest
 
@@ -210,8 +210,8 @@ def _is_checkpoint(state: object) -> bool:
 
 def _upgraded(state: dict, path: Path) -> dict:
     """A checkpoint of an older format as one of this. Raises InputError for an unknown format."""
-    if state["format"] not in range(1, FORMAT + 1):
-        raise InputError(f"{path}: format {state['format']!r} is not one that this version reads (1 to {FORMAT})")
+    if type(state["format"]) is not int or not 1 <= state["format"] <= FORMAT:
+        raise InputError(f"{path}: format {quoted(state['format'])} is not one that this version reads (1 to {FORMAT})")
     if state["format"] < 2:
         state = {"class_counts": None, "deployment": None, **state}
     if state["format"] < 3 and "optimizer" in state:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from detector.config_file import apply_override, read_with_base
 from detector.config_help import reference_lines, sentence
+from detector.limits import check_size
 from detector.utils.errors import InputError
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
@@ -112,7 +113,7 @@ class AnchorConfig(Section):
     """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
     scales: Annotated[int, Field(ge=1, le=32)] = 3
     """Sizes an octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
-    ratios: Annotated[list[Positive], Field(min_length=1)] = [0.5, 1.0, 2.0]
+    ratios: Annotated[list[Positive], Field(min_length=1, max_length=32)] = [0.5, 1.0, 2.0]
     """Height / width of the anchors."""
 
 
@@ -253,7 +254,7 @@ class TrainConfig(Section):
     """What the best checkpoint is best in: AP, AP50, AP75, APs, APm, APl, AR100, ..., or a class (its AP)."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints in mid-epoch, which change nothing; null = only when an epoch ends."""
-    keep: Annotated[int, Field(ge=0)] = 1
+    keep: Annotated[int, Field(ge=0, le=1000)] = 1
     """Earlier checkpoints kept beside last.pt (last.1.pt, ...); the newest that is not damaged is resumed from."""
     deterministic: bool = False
     """The same bits from every training on this machine, slower on a GPU; on a CPU they always are."""
@@ -370,9 +371,13 @@ def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> C
     for override in overrides:
         apply_override(tree, override)
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
+        check_size(config)
     except ValidationError as problem:
         raise InputError(f"{source}: {sentence(Config, problem.errors())}") from None
+    except InputError as problem:
+        raise InputError(f"{source}: {problem}") from None
+    return config
 
 
 def dump(config: Config) -> str:

@@ -18,8 +18,9 @@ from detector.data.image import read_image, to_rgb, turned_upright
 from detector.data.loader import collate
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.evaluation.deployment import Deployment
+from detector.limits import check_size, parameters
 from detector.models.build import build_model, build_postprocess
-from detector.models.files import load_strictly
+from detector.models.files import check_holds, load_strictly
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import load_whole
@@ -113,6 +114,8 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
         # it was trained on a device of its own time and machine
         config = validate({**state["config"], "device": "auto"}, str(source), overrides)
+        check_size(config, len(classes))
+        check_holds(state["model"], parameters(config.model, len(classes)), source=str(source))
         model = build_model(config.model, len(classes), pretrained=False)
         load_strictly(model, state["model"], source=str(source))
     place = resolve_device(config.device if device == "auto" else device)
@@ -123,10 +126,33 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
 
 def _deployment(state: dict, source: Path) -> Deployment | None:
     """Raises InputError where the checkpoint's is none."""
+    if state.get("deployment") is None:
+        return None
     try:
-        return Deployment.from_state(state["deployment"]) if state.get("deployment") else None
-    except (AttributeError, KeyError, TypeError, ValueError):
+        found = Deployment.from_state(state["deployment"])
+        return _checked_deployment(found, len(state["class_names"]))
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
+
+
+def _checked_deployment(found: Deployment, num_classes: int) -> Deployment:
+    """Raises ValueError, or what comes of it, where it is not of so many classes, or not of numbers and names."""
+    maps = [*found.calibration.scores, *found.calibration.precision]
+    numbers = [found.thresholds, *maps]
+    sound = (
+        all(each.dtype.kind in "fi" and each.ndim == 1 and np.isfinite(each).all() for each in numbers)
+        and len(maps) == 2 * len(found.thresholds) == 2 * num_classes
+        and all(
+            len(x) == len(y) > 0 for x, y in zip(found.calibration.scores, found.calibration.precision, strict=True)
+        )
+        and all(
+            type(names) is list and all(type(n) is str for n in names) for names in (found.borrowed, found.unreached)
+        )
+        and isinstance(str(found.goal), str)  # it can be said
+    )
+    if not sound:
+        raise ValueError("not as it was written")
+    return found
 
 
 def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:
@@ -144,6 +170,7 @@ def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, in
         descriptor = load_descriptor(config.data.dataset)
         val = read_coco(descriptor.split("val"), descriptor.classes, config.data.bad_annotations)
         classes = dict(zip(val.class_names, val.category_ids.tolist(), strict=True))
+    check_size(config, len(classes))
     model = build_model(config.model, len(classes), pretrained=False)
     load_whole(model, found, list(classes))
     return model, classes

@@ -17,10 +17,12 @@ from torch import nn
 from detector import checkpoint
 from detector.config import Config, validate
 from detector.engine import Batch, parts
+from detector.limits import check_size
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
 from detector.models.build import build_model
+from detector.models.files import is_parameter
 from detector.nonfinite import BadStep, Rollback, culprits, forward, own_losses
 from detector.run import Run, Training
 from detector.utils.device import resolve_device
@@ -70,7 +72,16 @@ def replay(path: str | Path) -> None:
     state = checkpoint.read(Path(path))
     if not isinstance(state, dict) or state.get("replay") != FORMAT:
         raise InputError(f"{path}: not a bad batch that a training has left; those are called bad_batch.pt")
-    config, device = validate(state["config"], str(path)), resolve_device("auto")
+    device = resolve_device("auto")
+    try:
+        _check(state)
+        config = validate(state["config"], str(path))
+        check_size(config, len(state["class_names"]))
+        model, criterion = _rebuild(state, config, device)
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
+        raise InputError(f"{path}: damaged: not a bad batch as this version writes it") from None
     autocast = state["autocast"] if device.type != "cpu" or state["autocast"] is not torch.float16 else None
     say = console.print
     say(
@@ -78,7 +89,6 @@ def replay(path: str | Path) -> None:
         f"not finite on {shortened([f'image {i}' for i in state['image_ids']])}; again on {device}, "
         f"{str(autocast or torch.float32).removeprefix('torch.')}"
     )
-    model, criterion = _rebuild(state, config, device)
     for line in [*_broken_tensors(model), *_broken_boxes(state["batches"])]:
         say(line)
     rollback = Rollback(model, criterion, device)
@@ -99,6 +109,38 @@ def replay(path: str | Path) -> None:
         found = culprits(model, criterion, batches, device=device, autocast=autocast)
         lines = [f"image {image_id}: {' and '.join(names)} not finite" for image_id, names in found.items()]
         say("\n".join(lines) or "every value is finite here; what was not may be of another device or precision")
+
+
+def _check(state: dict) -> None:
+    """Raises ValueError, or what comes of it, where a file has not what `write` wrote."""
+    if not all(type(state[key]) is list for key in ("image_ids", "parts", "batches", "class_names")):
+        raise ValueError("not lists")
+    numbers, names = [state["step"], state["epoch"], state["split"], *state["image_ids"]], state["class_names"]
+    sound = (
+        all(type(number) is int for number in numbers)
+        and state["split"] >= 1
+        and all(type(name) is str for name in [*names, *state["parts"]])
+        and state["autocast"] in (None, torch.float16, torch.bfloat16)
+        and all(is_parameter(*item) for part in ("model", "criterion") for item in state[part].items())
+        and all(_is_batch(images, targets, len(names)) for images, targets in state["batches"])
+    )
+    if not sound:
+        raise ValueError("not as it was written")
+
+
+def _is_batch(images: torch.Tensor, targets: list[dict], num_classes: int) -> bool:
+    if not is_parameter("", images) or images.dtype != torch.uint8 or images.shape[:2] != (len(targets), 3):
+        return False
+    return images.numel() > 0 and images.dim() == 4 and all(
+        is_parameter("", target["boxes"]) and is_parameter("", target["labels"])
+        and target["boxes"].shape == (len(target["labels"]), 4) and target["boxes"].dtype == torch.float32
+        and target["labels"].dim() == 1 and target["labels"].dtype == torch.int64
+        and bool(((target["labels"] >= 0) & (target["labels"] < num_classes)).all())
+        and all(type(side) is int and 1 <= side <= most
+                for side, most in zip(target["size"], images.shape[2:], strict=True))
+        and type(target["image_id"]) is int
+        for target in targets
+    )  # fmt: skip
 
 
 def _rebuild(state: dict, config: Config, device: torch.device) -> tuple[nn.Module, nn.Module]:

@@ -9,6 +9,7 @@ from detector.data.loader import Loader, train_loader
 from detector.data.mixer import Mixer
 from detector.data.resampling import image_weights
 from detector.evaluation.coco import check_measurable
+from detector.limits import check_size
 from detector.utils.errors import InputError
 
 
@@ -17,6 +18,7 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
     descriptor = load_descriptor(config.data.dataset)
     train_split, val_split = descriptor.split("train"), descriptor.split("val")
     train = read_coco(train_split, descriptor.classes, config.data.bad_annotations)
+    check_size(config, len(train.class_names))
     val = read_coco(val_split, train.class_names, config.data.bad_annotations)
     for data in (train, val) if config.data.bad_images == "error" else (val,):
         check_images_exist(data)

@@ -224,3 +224,111 @@ def test_broken_weights_blame_every_image_with_an_object():
     targets[2] = targets[2] | {"boxes": torch.zeros(0, 4)}  # no object, so no loss_box to be wrong
     (record,) = train(model, [(images, targets)])
     assert record["bad"].image_ids == [100, 101, 103] and record["bad"].parts == ["loss_box"]
+
+
+class Half(Planted):
+    """Whose outputs, and so their gradients, go through half precision, as under autocast on a GPU."""
+
+    def forward(self, images, sizes):
+        outputs = super().forward(images, sizes)
+        return outputs | {key: outputs[key].half().float() for key in ("logits", "deltas")}
+
+
+def scaled(model: nn.Module, init_scale: float, **options):
+    """An endless training in which only half precision's scaler is unusual; and the scaler."""
+    images, targets = images_and_targets()
+    images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=init_scale, **options)
+    steps = train_one_epoch(
+        model, Criterion(assigner=MaxIoUAssigner()), [(images, targets)] * 100, optimizer, schedule, scaler,
+        device=torch.device("cpu"), autocast=None,
+    )  # fmt: skip
+    return steps, scaler
+
+
+def test_a_gradient_too_large_for_half_precision_is_the_scalers_affair():
+    """Steps are skipped until the scale suits; none is bad."""
+    model = Half(small_model(), "")
+    before = state_of(model)
+    steps, scaler = scaled(model, init_scale=2.0**24)
+    scales = []
+    for record in steps:
+        assert record["bad"] is None
+        scales.append(scaler.get_scale())
+        if math.isfinite(record["grad_norm"]):
+            break
+        assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+    assert len(scales) > 2 and scales[:2] == [2.0**23, 2.0**22] and scales[-1] > 1
+    assert math.isfinite(record["grad_norm"])
+    assert not all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+
+
+def test_a_gradient_that_is_nan_at_every_scale_is_a_bad_step():
+    """Scaling less does not mend it: once the scale is 1 it is named, every time, and the scale stays."""
+    model = Half(small_model("batch"), "gradient")
+    steps, scaler = scaled(model, init_scale=8.0)
+    assert next(steps)["bad"] is None and scaler.get_scale() == 8.0
+    model.on = True
+    skipped = [next(steps) for _ in range(3)]
+    assert all(record["bad"] is None and not math.isfinite(record["grad_norm"]) for record in skipped)
+    assert scaler.get_scale() == 1.0
+    parameters = [p.clone() for p in model.parameters()]
+    before = state_of(model)
+    for record in (next(steps) for _ in range(4)):
+        assert record["bad"].image_ids == [101, 103] and record["bad"].parts == ["gradient of loss_cls"]
+        assert scaler.get_scale() == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+    model.on = False
+    record = next(steps)
+    assert record["bad"] is None and math.isfinite(record["grad_norm"])
+    assert not all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
+
+
+def test_the_scale_grows_again_after_bad_steps():
+    model = Half(small_model(), "gradient")
+    steps, scaler = scaled(model, init_scale=1.0, growth_interval=2)
+    model.on = True
+    assert [next(steps)["bad"] is not None for _ in range(3)] == [True] * 3 and scaler.get_scale() == 1.0
+    model.on = False
+    assert [next(steps)["bad"] for _ in range(4)] == [None] * 4 and scaler.get_scale() == 4.0
+
+
+HALVES = ("classification_head", "regression_head")
+
+
+@pytest.mark.parametrize(
+    ("frozen", "where", "parts"),
+    [
+        ("regression_head", "loss", ["loss_box"]),  # the half is frozen; the pyramid below it would get its gradient
+        ("classification_head", "loss", ["loss_box"]),
+        ("regression_head", "gradient", ["gradient of loss_cls"]),
+        ("classification_head", "gradient", ["gradient of loss_cls"]),
+    ],
+)
+@pytest.mark.parametrize("below", [False, True])
+def test_a_frozen_half_of_the_head(frozen, where, parts, below):
+    """Whatever of it is not finite is named where it reaches a weight that is trained, and stops no good step.
+
+    below: the backbone and the pyramid are frozen, too, so that the half's loss has no gradient at all.
+    """
+    images, targets = images_and_targets()
+    images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
+    model = Planted(small_model(), where)
+    model.requires_grad_(not below)
+    for half in HALVES:
+        getattr(model.model.head, half).requires_grad_(half != frozen)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before, of_trained = state_of(model), [p.detach().clone() for p in trained]
+    model.on = True
+    (record,) = train(model, [(images, targets)])
+    if below and where == "gradient" and frozen == "classification_head":  # where it would be, nothing is trained
+        assert record["bad"] is None and math.isfinite(record["grad_norm"])
+    else:
+        assert record["bad"].image_ids == [101, 103] and record["bad"].parts == parts
+        assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+    model.on = False
+    (record,) = train(model, [(images, targets)])
+    assert record["bad"] is None and math.isfinite(record["grad_norm"])
+    assert not all(torch.equal(a, b) for a, b in zip(of_trained, trained, strict=True))

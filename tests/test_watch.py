@@ -2,6 +2,7 @@
 
 import errno
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,30 @@ def test_weights_that_are_not_finite_stop_the_run_before_them(train, monkeypatch
         "first not finite: output of backbone.body.net.layer1.0.conv2 (Conv2d); its input is finite, its weights not"
         in out
     )
+
+
+def test_nan_under_half_precision_stops_the_run_once_the_scale_is_down(train, monkeypatch, tmp_path):
+    """What the scaler takes for an overflow, and would skip for ever, counts when there is nothing left to scale."""
+    from detector import trainer
+
+    build = trainer.build_model
+
+    def broken(*args, **options):
+        model = build(*args, **options)
+        model.head.regression_head.bbox_reg.weight.register_hook(lambda gradient: gradient * torch.nan)
+        return model
+
+    monkeypatch.setattr("detector.trainer.build_model", broken)
+    # as on a GPU; a CPU's fp16 is refused for being slow
+    monkeypatch.setattr("detector.trainer.resolve_precision", lambda *args: ("fp16", torch.float16))
+    monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=4.0))
+    with pytest.raises(RunError, match=r"3 steps in a row were not finite \(train.max_bad_steps\), at last gradient"):
+        train("run", "train.batch_size=1", "train.max_bad_steps=3")
+    run = tmp_path / "run"
+    steps = [(line["step"], line["in_a_row"]) for line in records(run, "bad_step")]
+    assert steps == [(3, 1), (4, 2), (5, 3)]  # from 4 to 2 and from 2 to 1 as overflows
+    state = last(run)
+    assert state["progress"]["step"] == 2 and state["scaler"]["scale"] == 1.0
 
 
 def test_a_stopped_run_does_the_bad_steps_again(train, bad_box, tmp_path):

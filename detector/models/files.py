@@ -6,11 +6,12 @@ A file may come from anywhere: no code in it is run, and it takes no more memory
 from __future__ import annotations
 
 import argparse
+import mmap
 import pickle
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -33,11 +34,14 @@ def is_file_name(source: str) -> bool:
 
 
 ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
+# As a pickle names what torch lets it call and what makes any amount of memory out of a few bytes; torch.save writes
+# none of it for tensors, numbers and text.
+GROWING = (b"\nbytearray\n", b"_codecs\nencode\n", b"Tensor\n", b"\nUntypedStorage\n", b"\nTypedStorage\n")
 
 
 def read_torch_file(path: str | Path) -> Any:
     """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
-    _check_zip(Path(path))
+    _check_size(Path(path))
     try:
         # torchvision's reference scripts save their command line beside the weights: a Namespace, which is plain data
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -58,23 +62,42 @@ def read_torch_file(path: str | Path) -> Any:
         raise InputError(f"{path}: not readable as weights: damaged, cut short, or a file of another kind") from None
 
 
-def _check_zip(path: Path) -> None:
-    """Raise InputError for an archive that unpacks to more than it is long; torch.save does not compress."""
+def _check_size(path: Path) -> None:
+    """Raise InputError for a file that takes more memory than it is long: torch.save does not compress, and calls
+    nothing that makes more of what is there."""
     try:
         with path.open("rb") as file:
-            if file.read(len(ARCHIVE)) != ARCHIVE:
-                return  # what torch.load says of it is said there
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except OSError:
-        return
-    except (ValueError, zipfile.BadZipFile, NotImplementedError):  # torch would read some of these
+            is_archive = file.read(len(ARCHIVE)) == ARCHIVE
+            pickles = _pickles(path, file) if is_archive else [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)]
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, InputError):
+            raise
+        return  # no file, or an empty one: what torch.load says of it is said there
+    growing = next((name for name in GROWING for content in pickles if content.find(name) >= 0), None)
+    if growing:
+        name = " ".join(growing.decode().split())
+        raise InputError(f"{path}: refused, as `{name}`, which it calls, could take any amount of memory")
+
+
+def _pickles(path: Path, file: BinaryIO) -> list[bytes]:
+    """Of an archive. Raises InputError where it is damaged, and where it unpacks to more than it is long."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > path.stat().st_size or any(member.compress_type for member in members):
+                raise InputError(
+                    f"{path}: {path.stat().st_size / 1e6:.1f} MB that unpack to {unpacked / 1e6:.1f} MB; refused, as "
+                    "torch.save does not compress"
+                )
+            names = [member.filename.lower() for member in members]
+            if len(set(names)) < len(names):  # which of two torch would read is not known
+                raise zipfile.BadZipFile
+            return [archive.read(member) for member in members if "pkl" in member.filename.lower()]
+    except InputError:
+        raise
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):  # torch would read some
         raise InputError(f"{path}: not readable as weights: damaged, or cut short") from None
-    if unpacked > path.stat().st_size:
-        raise InputError(
-            f"{path}: {path.stat().st_size / 1e6:.1f} MB that unpack to {unpacked / 1e6:.1f} MB; refused, as "
-            "torch.save writes no such file"
-        )
 
 
 def read_file(path: str | Path) -> Any:
@@ -156,6 +179,18 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, source: str) -
             f"{source}: another architecture than the configured one; {len(wrong)} tensors differ: {first_of(wrong)}"
         )
     module.load_state_dict(state, strict=False)  # strict, above, but for the counters
+
+
+def check_holds(state: dict[str, Tensor], count: int, *, source: str) -> None:
+    """Raises InputError where `state` cannot be that of a model of at least so many numbers; to be called before that
+    is built, so that a small file cannot ask for a large one.
+    """
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    if sum(storages.values()) < count:
+        raise InputError(
+            f"{source}: another architecture than the configured one, which has {count} numbers and more; its tensors "
+            f"have {sum(storages.values())} bytes"
+        )
 
 
 def _is_whole(tensor: Tensor) -> bool:

@@ -154,6 +154,7 @@ def _fold_zero_eps(state: dict[str, Tensor]) -> dict[str, Tensor]:
     folded = dict(state)
     for name, variance in state.items():
         weight = name.replace("running_var", "weight")
-        if name.endswith(".running_var") and weight in state:
+        fits = weight in state and state[weight].shape == variance.shape  # what does not is told of later
+        if name.endswith(".running_var") and fits:
             folded[weight] = state[weight] * torch.sqrt((variance + FROZEN_EPS) / variance)
     return folded

@@ -1,4 +1,4 @@
-"""Broken input of three kinds, and what must come of it: an answer, or an InputError of one printable line.
+"""Broken input of four kinds, and what must come of it: an answer, or an InputError of one printable line.
 
 Each kind begins with a sound file and changes it, as raw bytes or along its structure, so that most cases get past the
 first check. tests/fuzz/ runs a few of them, benchmarks/fuzz.py 10,000 of each.
@@ -11,9 +11,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+from checkpoint_cases import CANARY, checkpoint_files, small_model
 from hypothesis import strategies as st
 from PIL import Image
+from strategies import changed, mangled
 
+from detector import checkpoint, predictor, replay
 from detector.config import dump, load_config
 from detector.data.coco import Split, check_images_exist, read_coco
 from detector.data.descriptor import load_descriptor
@@ -22,6 +25,8 @@ from detector.doctor.examination import examine_dataset
 from detector.doctor.fix import fix
 from detector.doctor.images import look
 from detector.doctor.soundness import examine
+from detector.inference import load
+from detector.models.weights import transfer
 from detector.utils.errors import InputError
 
 SOUND = {
@@ -51,75 +56,6 @@ train: &train {images: images, annotations: coco.json}
 val:
   <<: *train
 """
-# What has broken something, here or elsewhere.
-TEXTS = st.sampled_from(
-    ["", " ", "..", "../a.png", "/etc/passwd", "C:\\a", "a\0b", "\n", "a\nb", "\x1b[31m", "\ud800", "\u202e", "<b>&\"'",
-     "x" * 10_000, "é" * 300, "e\u0301" * 150, "🦊", "NaN", "1e999", "~", "a.png", "sub", "images", "cat", "*data",
-     "!!python/object/apply:os.system [true]", "!!bool x", "!!timestamp x", "!!set {a}", "null", "{}", "[", "- ",
-     "? [a]"]
-)  # fmt: skip
-NUMBERS = st.one_of(
-    st.sampled_from([0, -1, 2**31, 2**63, -(2**63), 2**64, 10**30, 10**400, 1e308, -1e308, 5e-324, -0.0, 1e-30]),
-    st.sampled_from([float("nan"), float("inf"), float("-inf")]),
-    st.integers(-100, 100),
-    st.floats(width=32),
-)
-LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.text(max_size=8))
-VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)  # fmt: skip
-
-
-def places(tree: object, path: tuple = ()) -> list[tuple]:
-    """The path of every value in a tree of dicts and lists, but the tree itself."""
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [place for key, value in items for place in [(*path, key), *places(value, (*path, key))]]
-
-
-@st.composite
-def changed(draw, tree: object) -> object:
-    """The tree with one to three values replaced, removed, doubled, or under another key."""
-    tree = json.loads(json.dumps(tree))
-    for _ in range(draw(st.integers(1, 3))):
-        *parents, leaf = draw(st.sampled_from(places(tree) or [("x",)]))
-        holder = tree
-        for key in parents:
-            holder = holder[key]
-        what = draw(st.sampled_from(["replace", "replace", "remove", "double", "rename"]))
-        if what == "remove":
-            del holder[leaf]
-        elif what == "double" and isinstance(holder, list):
-            holder += holder[leaf : leaf + 1] * draw(st.sampled_from([1, 3, 500]))
-        elif what == "rename" and isinstance(holder, dict):
-            holder[draw(TEXTS | st.text(max_size=4))] = holder.pop(leaf)
-        else:
-            holder[leaf] = draw(VALUES)
-        if not isinstance(tree, dict) or not places(tree):
-            break
-    return tree
-
-
-@st.composite
-def mangled(draw, content: bytes, pieces: tuple[bytes, ...]) -> bytes:
-    """The bytes with one to four places overwritten, cut out, repeated, or with a piece put in."""
-    content = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(content)))
-        length = draw(st.sampled_from([1, 1, 2, 4, 16, 200]))
-        what = draw(st.sampled_from(["flip", "flip", "cut", "repeat", "insert", "end"]))
-        if what == "flip":
-            content[at : at + length] = draw(st.binary(min_size=1, max_size=min(length, 8)))
-        elif what == "cut":
-            del content[at : at + length]
-        elif what == "repeat":
-            content[at:at] = content[at : at + length] * draw(st.sampled_from([1, 2, 300]))
-        elif what == "insert":
-            content[at:at] = draw(st.sampled_from(pieces)) * draw(st.sampled_from([1, 1, 1, 200]))
-        else:
-            del content[at:]
-    return bytes(content)
-
 
 JSON_PIECES = (
     b"[", b"]", b"{", b"}", b'"', b",", b":", b"\\u0000", b"\\ud800", b"1e999", b"NaN", b"-", b"9" * 400, b"\xff",
@@ -250,6 +186,21 @@ class Checks:
                 assert size in (None, pixels.shape[:2])
         check_lines([look(path).problem])
 
+    def checkpoint(self, content: bytes) -> None:
+        """Read as a checkpoint, used, taken as another training's start, and as a bad batch; no code of it is run."""
+        path = self.folder / ("broken.safetensors" if content[8:9] == b"{" else "broken.pt")
+        path.write_bytes(content)
+        refusal(lambda: checkpoint.load(path))
+        detector = refusal(lambda: load(path, device="cpu"))
+        if detector is not None and detector.config.data.image_size == 64:
+            image = np.full((48, 64, 3), 128, np.uint8)
+            refusal(lambda: predictor._with_thresholds(detector)(image))
+        weights = refusal(lambda: checkpoint.read_detector(str(path)))
+        if weights is not None and len(content) % 4 == 0:  # ten times slower
+            refusal(lambda: check_lines(transfer(small_model(), weights, ["cat", "owl"]).lines()))
+        refusal(lambda: replay.replay(path))
+        assert not CANARY.exists()
+
 
 def refusal(attempt):
     """What the attempt gives, or None where it is refused in one printable line."""
@@ -266,4 +217,4 @@ def check_lines(lines) -> None:
         assert not any(ord(c) < 32 or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in line), ascii(line)
 
 
-KINDS = {"json": json_files, "yaml": yaml_files, "image": image_files}
+KINDS = {"json": json_files, "yaml": yaml_files, "image": image_files, "checkpoint": checkpoint_files}

@@ -1,9 +1,11 @@
 """Files made to harm: each is refused in one line, soon, and before it has taken memory."""
 
+import codecs
 import io
 import json
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -231,6 +233,24 @@ def as_zip_bomb(path) -> None:
             bomb.writestr(entry.filename, whole.read(entry))
 
 
+def with_member(path, name: str, method: int = zipfile.ZIP_STORED) -> None:
+    """A sound checkpoint, to which a member is added, or a second time."""
+    torch.save({"a": torch.zeros(100)}, path)
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")  # that it stands twice
+        archive.writestr(f"{archive.namelist()[0].partition('/')[0]}/{name}", b"\x80\x02}q\x00.", method)
+
+
+class Call:
+    """Pickled, it is the call of a function."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
 def as_safetensors(path, header: dict, length: int | None = None) -> None:
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + b"\0" * 4)
@@ -240,6 +260,19 @@ def as_safetensors(path, header: dict, length: int | None = None) -> None:
     ("write", "name", "said"),
     [
         (as_zip_bomb, "a.pt", "MB that unpack to 20.0 MB; refused"),
+        (lambda p: with_member(p, "data.pkl"), "a.pt", "damaged, or cut short"),
+        (lambda p: with_member(p, "DATA.pkl"), "a.pt", "damaged, or cut short"),
+        (lambda p: with_member(p, "x", zipfile.ZIP_DEFLATED), "a.pt", "torch.save does not compress"),
+        (lambda p: torch.save(Call(bytearray, 10**10), p), "a.pt", "refused, as `bytearray`, which it calls"),
+        (lambda p: torch.save(Call(torch.FloatTensor, 10**10), p), "a.pt", "refused, as `Tensor`, which"),
+        (lambda p: torch.save(Call(torch.UntypedStorage, 10**10), p), "a.pt", "refused, as `UntypedStorage`, which"),
+        (lambda p: torch.save(Call(codecs.encode, b"x", "hex"), p), "a.pt", "refused, as `_codecs encode`, which"),
+        (
+            lambda p: torch.save(Call(bytearray, 10**10), p, _use_new_zipfile_serialization=False),
+            "a.pt", "refused, as `bytearray`, which",
+        ),
+        (lambda p: torch.save(Call(os.system, "exit 1"), p), "a.pt", "not a file of plain tensors; refused"),
+        (lambda p: p.write_bytes(b""), "a.pt", "damaged, cut short, or a file of another kind"),
         (lambda p: torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, p), "a.pt", "tensor 'a' is no plain array"),
         (lambda p: torch.save({"a": torch.empty(10**6, 10**6, device="meta")}, p), "a.pt", "tensor 'a' is no plain"),
         (lambda p: torch.save({"a": torch.zeros(3).to_sparse()}, p), "a.pt", "tensor 'a' is no plain array"),
