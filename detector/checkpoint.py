@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from detector.config import validate
 from detector.models.files import as_state_dict, is_file_name, is_parameter, read_file, read_torch_file
 from detector.models.layouts import Weights, check_complete, published, recognised
 from detector.models.retinanet import RetinaNet
@@ -79,7 +80,7 @@ class Writer:
             before()
             save(path, state, keep)
 
-        self._last = self._thread.submit(work, _copied(state))
+        self._last = self._thread.submit(work, copied(state))
 
     def finish(self) -> None:
         """Wait for what is being saved; raises what went wrong with it, OSError where the disk is full."""
@@ -91,13 +92,13 @@ class Writer:
         self._thread.shutdown()
 
 
-def _copied(value):
+def copied(value):
     """The same with tensors of its own on the CPU; what is no tensor, dict, list or tuple is as it was."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
-        return {key: _copied(each) for key, each in value.items()}
-    return type(value)(map(_copied, value)) if isinstance(value, (list, tuple)) else value
+        return {key: copied(each) for key, each in value.items()}
+    return type(value)(map(copied, value)) if isinstance(value, (list, tuple)) else value
 
 
 def read(path: Path) -> object:
@@ -168,7 +169,7 @@ def read_detector(source: str) -> Weights:
     contents = _checked(contents, path)
     names = contents["class_names"]
     ids = dict(zip(names, contents["category_ids"], strict=True))
-    settings = contents["config"]["model"]
+    settings = validate(contents["config"], str(path)).model.model_dump()
     check_complete(contents["model"], str(path))
     return Weights(str(path), "a checkpoint of this project", contents["model"], len(names), names, ids, settings)
 

@@ -33,6 +33,7 @@ from detector.utils.lock import locked
 from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
 from detector.utils.records import read_records
+from detector.utils.signals import StopRequest
 from detector.utils.whole import write_whole
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ SAMPLES = 8  # pictures of a contact sheet
 DRAWN_SCORE = 0.3  # detections below are not drawn
 
 
-def detect_split(model, postprocess, data: CocoData, config: Config, device: torch.device) -> Detections:
-    """All detections on the images of `data`, in their order, with a progress bar."""
+def detect_split(
+    model, postprocess, data: CocoData, config: Config, device: torch.device, stop: StopRequest | None = None
+) -> Detections:
+    """All detections on the images of `data`, in their order, with a progress bar. A signal to `stop` ends it early."""
     loader = eval_loader(
         data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers
     )
@@ -53,6 +56,8 @@ def detect_split(model, postprocess, data: CocoData, config: Config, device: tor
         for part in evaluate(model, postprocess, loader, device=device):
             parts.append(part)
             bar.advance(task)
+            if stop and stop.signum:
+                break
     return Detections.concatenate(parts)
 
 

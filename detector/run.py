@@ -6,12 +6,14 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
 from detector import checkpoint
 from detector.config import Config
 from detector.data.coco import CocoData
+from detector.evaluation.detections import Detections
 from detector.losses.criterion import Criterion
 from detector.models.files import load_strictly
 from detector.models.retinanet import RetinaNet
@@ -41,6 +43,16 @@ class Progress:
 STATEFUL = ("criterion", "optimizer", "schedule", "scaler")
 
 
+@dataclass(frozen=True)
+class BestEvaluation:
+    """What is kept of the best evaluation: the checkpoint, and what goes to eval/val."""
+
+    state: dict
+    detections: Detections
+    metrics: dict
+    samples: np.ndarray  # see evaluator.draw_samples
+
+
 @dataclass
 class Training:
     """What moves during a training: all that a checkpoint holds of it."""
@@ -52,6 +64,7 @@ class Training:
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
+    unsaved: BestEvaluation | None = None  # the best so far, as long as a full disk does not take it
 
     @property
     def device(self) -> torch.device:

@@ -34,7 +34,7 @@ from detector.utils.logging import RunLog, progress_bar
 from detector.utils.names import shortened
 from detector.utils.seed import seed_everything, set_deterministic
 from detector.utils.signals import StopRequest
-from detector.validation import conclude, evaluate_epoch, look_for_best
+from detector.validation import conclude, evaluate_epoch, keep_best, look_for_best
 from detector.watch import Deadline, Watch
 
 
@@ -91,14 +91,14 @@ def _fit(config: Config, directory: RunDirectory, resume: bool, overwrite: bool,
         if not last:
             run.save(directory.last, training.state())  # from now on there is a run
             if not run.settle():
-                raise InputError(f"{directory.path}: not even the first checkpoint could be saved; see above")
+                raise RunError(f"{directory.path}: not even the first checkpoint could be saved; see above")
         elif not _is_finished(progress, settings):
             look_for_best(run, progress)
         directory.write_config(config)
         _introduce(run, training, notes, precision, total_steps)
         exit_code = _run_epochs(run, training, loader, deadline)
         if exit_code is None:
-            conclude(run, progress, _ran_out_of_patience(progress, settings))
+            conclude(run, training, _ran_out_of_patience(progress, settings))
     return exit_code or 0
 
 
@@ -173,24 +173,26 @@ def _run_epochs(run: Run, training: Training, loader: Loader, deadline: Deadline
     """Train and evaluate until the end (None), or until a signal or the time stops it (the exit code)."""
     progress, settings, log = training.progress, run.config.train, run.log
     while not _is_finished(progress, settings):
-        if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
-            evaluate_epoch(run, training)  # a signal ends it at once: it can be done again
-            run.save(run.directory.last, training.state())
-        else:
-            freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
-            with StopRequest() as stop:
+        with StopRequest() as stop:
+            if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
+                if evaluate_epoch(run, training, stop):
+                    run.save(run.directory.last, training.state())
+            else:
+                freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
                 try:
                     _train_epoch(run, training, loader, stop, deadline)
                 except (InputError, RunError) as problem:
-                    saved = f"{_save(run, training, wait=True)} at step {progress.step}; go on with --resume"
+                    saved = f"{_save(run, training)} at step {progress.step}; go on with --resume"
                     raise type(problem)(f"{problem} ({saved})") from None
                 # before evaluating: if that fails or is stopped, the state is there
-                saved = _save(run, training, wait=bool(stop.signum or stop.save))
-            if stop.save:  # that came with the epoch's last step
-                log.say(f"{saved} at step {progress.step}, as SIGUSR1 asks")
-            if stop.signum:
-                log.say(f"stopped by signal {stop.signum} at step {progress.step}; {saved}, continue with --resume")
-                return 128 + stop.signum
+                keep_best(run, training)
+                run.save(run.directory.last, training.state())
+            saved = _saved(run) if stop.signum or stop.save else ""
+        if stop.save:  # that came after the epoch's last step
+            log.say(f"{saved} at step {progress.step}, as SIGUSR1 asks")
+        if stop.signum:
+            log.say(f"stopped by signal {stop.signum} at step {progress.step}; {saved}, continue with --resume")
+            return 128 + stop.signum
         if deadline.is_over() and not _is_finished(progress, settings):
             log.say(
                 f"train.max_hours: {settings.max_hours:g} h are over at step {progress.step}; continue with --resume "
@@ -200,10 +202,15 @@ def _run_epochs(run: Run, training: Training, loader: Loader, deadline: Deadline
     return None
 
 
-def _save(run: Run, training: Training, wait: bool) -> str:
-    """Save the last checkpoint: "saved", or "not saved" where it turns out, if it is to `wait`, to be impossible."""
+def _save(run: Run, training: Training) -> str:
+    """Save the last checkpoint; as `_saved`."""
     run.save(run.directory.last, training.state())
-    return "saved" if not wait or run.settle() else "not saved"
+    return _saved(run)
+
+
+def _saved(run: Run) -> str:
+    """Wait for what is being saved: "saved", or "not saved" where it turns out to be impossible."""
+    return "saved" if run.settle() else "not saved"
 
 
 def _is_finished(progress: Progress, settings: TrainConfig) -> bool:
@@ -249,7 +256,7 @@ def _train_epoch(run: Run, training: Training, loader: Loader, stop: StopRequest
                     return
                 if stop.save:
                     stop.save = False
-                    log.say(f"{_save(run, training, wait=True)} at step {progress.step}, as SIGUSR1 asks")
+                    log.say(f"{_save(run, training)} at step {progress.step}, as SIGUSR1 asks")
                 elif settings.save_every and progress.step % settings.save_every == 0:
                     run.save(run.directory.last, training.state())
     progress.epoch, progress.batch = progress.epoch + 1, 0

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from detector import checkpoint
 from detector.evaluation.analysis import analyse
@@ -22,14 +23,15 @@ from detector.evaluator import detect_split, draw_samples, write_evaluation, wri
 from detector.facts import facts
 from detector.models.build import build_postprocess
 from detector.monitor import plot_classes
-from detector.run import Progress, Run, Training
+from detector.run import BestEvaluation, Progress, Run, Training
 from detector.utils.errors import InputError
 from detector.utils.records import read_records
+from detector.utils.signals import StopRequest
 
 
 def look_for_best(run: Run, progress: Progress) -> None:
-    """To be called where a training goes on. best.pt may be newer than the checkpoint that it goes on from: then it
-    stays until it is beaten or its epoch comes again. Where it is lost, the next evaluation makes another.
+    """To be called where a training goes on: the best is what best.pt says it is, which may be newer than the
+    checkpoint that the training goes on from, or older. Where it is lost, the next evaluation makes another.
     """
     try:
         best = checkpoint.load(run.directory.best)
@@ -39,15 +41,19 @@ def look_for_best(run: Run, progress: Progress) -> None:
             progress.best = -math.inf
         return
     match best.get("evaluated"):
-        case {"epoch": int(epoch), "value": float(value)} if epoch > progress.evaluated:
+        case {"epoch": int(epoch), "value": float(value)}:
             progress.best, progress.best_epoch = value, epoch
 
 
-def evaluate_epoch(run: Run, training: Training) -> None:
-    """Figures and pictures of val; the checkpoint, files and thresholds of the best so far are kept."""
+def evaluate_epoch(run: Run, training: Training, stop: StopRequest) -> bool:
+    """Figures and pictures of val; the checkpoint, files and thresholds of the best so far are kept. False where `stop`
+    came before the last image: then it is as if nothing had been done.
+    """
     progress, directory, log = training.progress, run.directory, run.log
     postprocess = build_postprocess(run.config.model.postprocess)
-    detections = detect_split(training.detector, postprocess, run.val, run.config, run.device)
+    detections = detect_split(training.detector, postprocess, run.val, run.config, run.device, stop)
+    if stop.signum:
+        return False
     metrics = coco_metrics(detections, run.val, run.config.eval.backend)
     log.numbers("eval", progress.step, progress.epoch, metrics)
     samples = draw_samples(detections, run.val)
@@ -55,31 +61,45 @@ def evaluate_epoch(run: Run, training: Training) -> None:
     before = "" if progress.epoch else "before the first step: "
     log.say(f"  {before}val AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}, AP75 {metrics['AP75']:.3f}")
     value = value_of(metrics, run.config.train.metric)
-    is_best = value > progress.best or progress.epoch == progress.best_epoch
-    if is_best and _keep_best(run, training, detections, metrics, samples, value):
+    if value > progress.best or progress.epoch == progress.best_epoch:  # again, if a later checkpoint was lost
         progress.best, progress.best_epoch = value, progress.epoch
+        state = _best_state(run, training, detections)
+        training.unsaved = BestEvaluation(state, detections, metrics, samples)
+    keep_best(run, training)
     progress.evaluated = progress.epoch
     with _unless_full(run, "the curves"):
+        directory.curves.parent.mkdir(parents=True, exist_ok=True)
         plot_curves(directory.metrics, directory.curves)
         plot_classes(directory.metrics, directory.class_curves)
+    return True
 
 
 def _goal(run: Run) -> Goal:
     return Goal(**run.config.eval.threshold.model_dump())
 
 
-def _keep_best(run: Run, training: Training, detections: Detections, metrics: dict, samples, value: float) -> bool:
-    """Whether it could be saved: where not, what was the best before still is."""
-    matching = match(detections, run.val)
+def _best_state(run: Run, training: Training, detections: Detections) -> dict:
+    matching, progress = match(detections, run.val), training.progress
     deployment = Deployment.of(matching, choose_thresholds(hits_by_class(matching), _goal(run)), _goal(run))
-    evaluated = {"epoch": training.progress.epoch, "value": value}
-    weights = {"model": training.detector.state_dict()}
-    run.save(run.directory.best, {**weights, "deployment": deployment.state(), "evaluated": evaluated})
-    if not run.settle():
-        return False
-    with _unless_full(run, "the figures of the best checkpoint"):
-        write_evaluation(run.directory.evaluation, detections, run.val, metrics, samples)
-    return True
+    return {
+        "model": training.detector.state_dict(),
+        "deployment": deployment.state(),
+        "evaluated": {"epoch": progress.best_epoch, "value": progress.best},
+    }
+
+
+def keep_best(run: Run, training: Training) -> None:
+    """Write what was not written yet of the best evaluation. On a full disk it is kept for the next time."""
+    best = training.unsaved
+    if best is None:
+        return
+    run.save(run.directory.best, best.state)
+    if run.settle():
+        with _unless_full(run, "the figures of the best checkpoint"):
+            write_evaluation(run.directory.evaluation, best.detections, run.val, best.metrics, best.samples)
+            training.unsaved = None
+    if training.unsaved:  # before the weights move on
+        training.unsaved = replace(best, state=checkpoint.copied(best.state))
 
 
 @contextmanager
@@ -90,9 +110,11 @@ def _unless_full(run: Run, what: str) -> Iterator[None]:
         run.log.say(f"warning: {what} could not be written: {problem.strerror}")
 
 
-def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
+def conclude(run: Run, training: Training, stopped_early: bool) -> None:
     """All that is to be said of the best evaluation: tables, metrics.json, report.html, and where to look."""
-    settings, directory, log = run.config.train, run.directory, run.log
+    settings, directory, log, progress = run.config.train, run.directory, run.log, training.progress
+    if training.unsaved:
+        look_for_best(run, progress)
     if stopped_early:
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
     try:

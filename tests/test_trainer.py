@@ -5,13 +5,14 @@ import fcntl
 import json
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.functional import dropout
 
-from detector import checkpoint
+from detector import checkpoint, evaluator
 from detector.config import load_config
 from detector.evaluation.average_precision import SUMMARY
 from detector.models.build import build_model
@@ -148,6 +149,24 @@ def test_checkpoints_in_mid_epoch_are_gone_on_from(train, killed_at, monkeypatch
     assert differences(whole, parts) == []
 
 
+def test_a_signal_during_an_evaluation(train, tiny_config, tmp_path, monkeypatch):
+    """It is cut short, and done again."""
+
+    def evaluate(*args, **kwargs):
+        for part in real(*args, **kwargs):
+            signal.raise_signal(signal.SIGTERM)
+            yield part
+            images.append(part)
+
+    real, images = evaluator.evaluate, []
+    with monkeypatch.context() as context:
+        context.setattr(evaluator, "evaluate", evaluate)
+        assert fit(load_config(tiny_config, [f"output_dir={tmp_path / 'parts'}", "eval.batch_size=1"])) == 143
+    assert not images and not records(tmp_path / "parts", "eval")
+    assert "stopped by signal 15 at step 3; saved, continue" in (tmp_path / "parts/log.txt").read_text()
+    assert differences(train("whole"), train("parts", resume=True)) == []
+
+
 def test_the_checkpoint_before_is_gone_on_from_where_the_last_is_damaged(train, killed_at, monkeypatch, capsys):
     options = ["train.epochs=1", "train.batch_size=1"]
     whole = train("whole", *options)
@@ -173,7 +192,7 @@ def damage_and(read):
 
 
 def test_a_disk_that_is_full_for_a_while(train, monkeypatch):
-    """The first best checkpoint is lost; what is kept as the best is so by what is on the disk."""
+    """The first best checkpoint is saved later."""
 
     def write(path: Path, contents: dict) -> None:
         if path.name == "best.partial" and not failed:
@@ -181,12 +200,29 @@ def test_a_disk_that_is_full_for_a_while(train, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, contents)
 
+    whole = train("whole")
     failed, real = [], checkpoint.write_sealed
     monkeypatch.setattr(checkpoint, "write_sealed", write)
     run = train("run")
     text = (run / "log.txt").read_text()
     assert "a checkpoint could not be saved (No space left on device); the one before is kept" in text
-    assert last(run)["progress"]["best_epoch"] == 2 and len(records(run, "eval")) == 2 and "done" in text
+    assert differences(whole, run) == []
+
+
+def test_a_disk_that_stays_full_for_the_second_best(train, monkeypatch):
+    """Then the first is the one that is told of."""
+
+    def write(path: Path, contents: dict) -> None:
+        if path.name == "best.partial" and contents["evaluated"]["epoch"] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, contents)
+
+    real = checkpoint.write_sealed
+    monkeypatch.setattr(checkpoint, "write_sealed", write)
+    monkeypatch.setattr("detector.validation.value_of", lambda metrics, name: next(rising))
+    rising = iter((0.25, 0.5))
+    run = train("run")
+    assert "done; these are the best checkpoint's, of epoch 1: AP 0.250" in (run / "log.txt").read_text()
 
 
 def test_a_best_checkpoint_that_is_newer_or_lost(train):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from detector.utils.records import LineFile, read_records
-from detector.utils.whole import write_whole
+from detector.utils.whole import replacing, write_whole
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -34,13 +33,13 @@ def progress_bar() -> Progress:
 
 class RunLog:
     """Opens the log files of a run directory. Where they cannot be written, on a full disk, that is said once, and the
-    training goes on; lines are written later, if they can be.
+    training goes on; lines are written later, if they can be, while TensorBoard goes on with a gap.
 
     resume_at: (steps, evaluated epochs) that are done, to go on after these and forget what came later.
     """
 
     def __init__(self, directory: Path, resume_at: tuple[int, int] | None = None):
-        self._metrics_path = directory / "metrics.jsonl"
+        self._directory, self._metrics_path = directory, directory / "metrics.jsonl"
         if resume_at:
             self._forget_after(*resume_at)
             kept = read_records(self._metrics_path)
@@ -56,7 +55,8 @@ class RunLog:
     def say(self, text: str, to_console: bool = True) -> None:
         """A sentence for people."""
         if to_console:
-            console.print(text)
+            with suppress(OSError):  # it may be a file on a full disk, too
+                console.print(text)
         with self._unless_full("log.txt"):
             self._text.write(text)
 
@@ -87,9 +87,11 @@ class RunLog:
         for name, file in (("metrics.jsonl", self._metrics), ("log.txt", self._text)):
             with self._unless_full(name):
                 file.flush()
-        if tensorboard := self._tensorboard:
-            with self._unless_full("TensorBoard"):
-                tensorboard.flush()
+        with self._unless_full("TensorBoard"):
+            if self._tensorboard:
+                self._tensorboard.flush()
+            else:  # there may be room again
+                self._tensorboard = SummaryWriter(self._directory / "tensorboard")
 
     def close(self) -> None:
         for name, file in (
@@ -117,7 +119,8 @@ class RunLog:
                 self._tensorboard = None  # its thread has ended
             if name not in self._failed:
                 self._failed.add(name)
-                console.print(f"warning: {name} cannot be written: {problem.strerror}; training goes on")
+                with suppress(OSError):
+                    console.print(f"warning: {name} cannot be written: {problem.strerror}; training goes on")
 
     def _forget_after(self, step: int, evaluated: int) -> None:
         """What came after the checkpoint will be done again: its lines would stand twice."""
@@ -135,14 +138,10 @@ def forget_events(directory: Path, kept: set[tuple[str, int]]) -> None:
     (Its own way, a purge_step, cannot tell what was logged before a checkpoint from what came after it at its step.)
     """
     for file in sorted(directory.glob("events.out.tfevents.*")):
-        partial = directory / "rewriting.partial"  # TensorBoard reads whatever has tfevents in its name
-        with partial.open("wb") as out:
+        with replacing(file) as out:
             records = RecordWriter(out)
             for raw in RawEventFileLoader(str(file)).Load():  # ends where a record was cut short
                 event = Event.FromString(raw)
                 tags = [value.tag for value in event.summary.value]
                 if all("/" not in tag or (tag.split("/")[0], event.step) in kept for tag in tags):
                     records.write(raw)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)

@@ -1,22 +1,33 @@
-"""Text files that are there whole or not at all."""
+"""Files that are there whole or not at all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write to a temporary file beside `path`, flush it to the disk, rename. Raises OSError (a full disk, say); then
-    what was there still is.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside `path` to write to; in the end it is flushed to the disk and renamed.
+
+    Raises OSError (a full disk, say), with the file's name; then what was there still is.
     """
-    partial = path.with_suffix(".partial")
+    partial = path.with_name("writing.partial")  # whatever has tfevents in its name, TensorBoard reads
     try:
-        with partial.open("w") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except OSError as problem:
         partial.unlink(missing_ok=True)
-        raise
+        raise type(problem)(problem.errno, problem.strerror, str(path)) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """`replacing` for a text. Raises OSError."""
+    with replacing(path) as file:
+        file.write(text.encode())
