@@ -129,30 +129,9 @@ def _deployment(state: dict, source: Path) -> Deployment | None:
     if state.get("deployment") is None:
         return None
     try:
-        found = Deployment.from_state(state["deployment"])
-        return _checked_deployment(found, len(state["class_names"]))
-    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
+        return Deployment.from_state(state["deployment"], len(state["class_names"]))
+    except ValueError:
         raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
-
-
-def _checked_deployment(found: Deployment, num_classes: int) -> Deployment:
-    """Raises ValueError, or what comes of it, where it is not of so many classes, or not of numbers and names."""
-    maps = [*found.calibration.scores, *found.calibration.precision]
-    numbers = [found.thresholds, *maps]
-    sound = (
-        all(each.dtype.kind in "fi" and each.ndim == 1 and np.isfinite(each).all() for each in numbers)
-        and len(maps) == 2 * len(found.thresholds) == 2 * num_classes
-        and all(
-            len(x) == len(y) > 0 for x, y in zip(found.calibration.scores, found.calibration.precision, strict=True)
-        )
-        and all(
-            type(names) is list and all(type(n) is str for n in names) for names in (found.borrowed, found.unreached)
-        )
-        and isinstance(str(found.goal), str)  # it can be said
-    )
-    if not sound:
-        raise ValueError("not as it was written")
-    return found
 
 
 def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:

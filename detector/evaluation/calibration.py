@@ -39,10 +39,6 @@ class Calibration:
             {"scores": s.tolist(), "precision": p.tolist()} for s, p in zip(self.scores, self.precision, strict=True)
         ]
 
-    @classmethod
-    def from_state(cls, state: list[dict]) -> Calibration:
-        return cls(*([np.array(entry[key]) for entry in state] for key in ("scores", "precision")))
-
 
 def fit_calibration(matching: Matching, images: np.ndarray | None = None) -> Calibration:
     """Isotonic regression (scipy) of being right at IoU 0.5 on the score, class by class; a class with fewer than FEW

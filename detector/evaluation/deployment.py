@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat
 
 from detector.evaluation.bootstrap import FEW
 from detector.evaluation.calibration import Calibration, fit_calibration
@@ -63,11 +65,31 @@ class Deployment:
         }
 
     @classmethod
-    def from_state(cls, state: dict) -> Deployment:
+    def from_state(cls, state: object, num_classes: int) -> Deployment:
+        """Raises ValueError for what `state` does not return of so many classes."""
+        sound = _State.model_validate(state)
+        maps = sound.calibration
+        if not len(sound.thresholds) == len(maps) == num_classes or any(
+            len(m.scores) != len(m.precision) for m in maps
+        ):
+            raise ValueError("of other classes")
         return cls(
-            np.array(state["thresholds"]),
-            state["borrowed"],
-            state["unreached"],
-            Goal(**state["goal"]),
-            Calibration.from_state(state["calibration"]),
+            np.array(sound.thresholds),
+            sound.borrowed,
+            sound.unreached,
+            sound.goal,
+            Calibration([np.array(m.scores) for m in maps], [np.array(m.precision) for m in maps]),
         )
+
+
+class _Map(BaseModel):
+    scores: Annotated[list[FiniteFloat], Field(min_length=1)]
+    precision: list[FiniteFloat]
+
+
+class _State(BaseModel):
+    thresholds: list[FiniteFloat]
+    borrowed: list[str]
+    unreached: list[str]
+    goal: Goal
+    calibration: list[_Map]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Goal:
     F-score (van Rijsbergen 1979): (1 + beta²) p r / (beta² p + r), recall weighing beta times as much as precision.
     """
 
-    figure: str = "f_score"  # or precision, recall
+    figure: Literal["f_score", "precision", "recall"] = "f_score"
     beta: float = 1.0
     target: float = 0.9
 

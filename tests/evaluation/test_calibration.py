@@ -5,7 +5,7 @@ import pytest
 
 from detector.evaluation.analysis import analyse
 from detector.evaluation.average_precision import hits_by_class
-from detector.evaluation.calibration import Calibration, calibration_bins, d_ece, fit_calibration
+from detector.evaluation.calibration import calibration_bins, d_ece, fit_calibration
 from detector.evaluation.matching import match
 from detector.evaluation.thresholds import Goal, choose_thresholds
 
@@ -63,7 +63,7 @@ def test_equal_scores_are_one_level(scene):
 
 def test_nothing_to_learn_from_leaves_scores_as_they_are(scene):
     data, detections = scene(["a"], [(0, "a", 0, 0, 9, 9)], [])
-    calibration = Calibration.from_state(fit_calibration(match(detections, data)).state())
+    calibration = fit_calibration(match(detections, data))
     assert calibration(np.array([0.25, 0.75], np.float32), np.zeros(2, int)).tolist() == [0.25, 0.75]
 
 

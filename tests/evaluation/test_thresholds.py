@@ -83,9 +83,28 @@ def test_nothing_right_found(scene, found):
 def test_a_deployment_survives_its_checkpoint(ten):
     goal = Goal("recall", target=0.95)
     deployment = Deployment.of(ten, choose_thresholds(hits_by_class(ten), goal), goal)
-    again = Deployment.from_state(deployment.state())
+    again = Deployment.from_state(deployment.state(), 1)
     assert again.goal == goal and again.thresholds.tolist() == deployment.thresholds.tolist()
     scores, labels = np.array([0.05, 0.5, 0.99], np.float32), np.zeros(3, int)
     assert again.calibration(scores, labels).tolist() == deployment.calibration(scores, labels).tolist()
     (line,) = deployment.lines()
     assert line.startswith("thresholds: no score is known to give a a recall of 0.95")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thresholds": [0.5, 0.5]},
+        {"thresholds": [float("nan")]},
+        {"borrowed": [1]},
+        {"goal": {"figure": "f"}},
+        {"calibration": [{"scores": [0.0, 1.0], "precision": [1.0]}]},
+        {"calibration": [{"scores": [], "precision": []}]},
+        {"calibration": []},
+    ],
+)
+def test_a_deployment_that_is_none(ten, change):
+    state = Deployment.of(ten, choose_thresholds(hits_by_class(ten), Goal()), Goal()).state()
+    assert Deployment.from_state(state, 1)
+    with pytest.raises(ValueError):
+        Deployment.from_state(state | change, 1)
