@@ -21,7 +21,7 @@ from detector.models.weights import Transfer, transfer
 from detector.utils.errors import InputError
 from detector.utils.logging import console
 from detector.utils.names import quoted, wrong_name
-from detector.utils.sealed import check_seal, write_sealed
+from detector.utils.sealed import DamagedError, check_seal, write_sealed
 from detector.utils.signals import StopRequest
 
 FORMAT = 3  # raised when the contents change meaning; `_upgraded` reads the older ones
@@ -113,18 +113,18 @@ def load(path: Path) -> dict:
     return _checked(read(path), path)
 
 
-def load_newest(path: Path) -> tuple[dict, Path, list[InputError]]:
+def load_newest(path: Path) -> tuple[dict, Path, list[DamagedError]]:
     """The contents of the newest file of `history(path)` that is not damaged, which that is, and what is wrong with
     those newer than it. Raises InputError if all are damaged.
     """
     problems = []
     for candidate in history(path):
         try:
-            contents = read(candidate)
-        except InputError as problem:
+            check_seal(candidate)
+        except DamagedError as problem:
             problems.append(problem)
         else:
-            return _checked(contents, candidate), candidate, problems
+            return _checked(read_torch_file(candidate), candidate), candidate, problems
     raise problems[0]
 
 
@@ -147,7 +147,7 @@ def find(source: Path) -> Path:
     for file in files:
         try:
             check_seal(file)
-        except InputError as problem:
+        except DamagedError as problem:
             console.print(f"warning: {problem}; the next best is used")
         else:
             return file

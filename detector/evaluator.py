@@ -34,7 +34,7 @@ from detector.utils.logging import console, progress_bar
 from detector.utils.names import match_names
 from detector.utils.records import read_records
 from detector.utils.signals import StopRequest
-from detector.utils.whole import write_whole
+from detector.utils.whole import replacing, write_whole
 
 if TYPE_CHECKING:
     from detector.inference import Detector
@@ -68,7 +68,8 @@ def write_evaluation(
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / "detections.json", json.dumps(coco_results(detections, data)))
     write_metrics(directory, metrics)
-    Image.fromarray(samples).save(directory / "samples.jpg", quality=90)
+    with replacing(directory / "samples.jpg") as file:
+        Image.fromarray(samples).save(file, "JPEG", quality=90)
 
 
 def write_metrics(directory: Path, metrics: dict) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from detector.config import Config
 from detector.utils.records import read_records
+from detector.utils.whole import replacing
 
 # A class is reported when its mean score on its own objects stays below LOW_SCORE while some class has got to LEARNT:
 # before that, in the first epochs, all scores are near the prior (0.01) and say nothing.
@@ -98,7 +99,8 @@ def plot_classes(metrics_file: Path, picture: Path) -> None:
         panel.grid(alpha=0.3)
     handles, labels = panels["loss_share"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", title="class (positive\nanchors an epoch)", fontsize=8)
-    figure.savefig(picture, dpi=100)
+    with replacing(picture) as file:
+        figure.savefig(file, format="png", dpi=100)
 
 
 def _styles(positives: Mapping[str, int]) -> dict[str, dict]:

@@ -55,7 +55,7 @@ class BestEvaluation:
 
 @dataclass
 class Training:
-    """What moves during a training: all that a checkpoint holds of it."""
+    """What moves during a training. All of it is in a checkpoint but `unsaved`, which is to be one."""
 
     model: RetinaNet
     ema: AveragedModel | None

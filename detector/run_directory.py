@@ -81,6 +81,8 @@ class RunDirectory:
             for path in (self.path / name for name in RUN_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
+        for partial in self.path.glob("*.partial"):  # of a process that was killed
+            partial.unlink()
         return RunLog(self.path, resume_at)
 
     def write_config(self, config: Config) -> None:

@@ -85,6 +85,7 @@ def _fit(config: Config, directory: RunDirectory, resume: bool, overwrite: bool,
     training.progress.evaluated = -1 if transfer and transfer.kept else 0
     if last:
         training.load(last, source=str(directory.path))
+        notes += look_for_best(directory, training.progress)
     progress = training.progress
     log = directory.open_log(config, (progress.step, progress.evaluated) if last else None)
     with closing(Run(config, directory, train, val, device, autocast, frozen, log)) as run:
@@ -92,13 +93,12 @@ def _fit(config: Config, directory: RunDirectory, resume: bool, overwrite: bool,
             run.save(directory.last, training.state())  # from now on there is a run
             if not run.settle():
                 raise RunError(f"{directory.path}: not even the first checkpoint could be saved; see above")
-        elif not _is_finished(progress, settings):
-            look_for_best(run, progress)
         directory.write_config(config)
         _introduce(run, training, notes, precision, total_steps)
         exit_code = _run_epochs(run, training, loader, deadline)
         if exit_code is None:
-            conclude(run, training, _ran_out_of_patience(progress, settings))
+            _save_the_rest(run, training)
+            conclude(run, progress, _ran_out_of_patience(progress, settings))
     return exit_code or 0
 
 
@@ -173,19 +173,20 @@ def _run_epochs(run: Run, training: Training, loader: Loader, deadline: Deadline
     """Train and evaluate until the end (None), or until a signal or the time stops it (the exit code)."""
     progress, settings, log = training.progress, run.config.train, run.log
     while not _is_finished(progress, settings):
+        evaluating = progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings)
         with StopRequest() as stop:
-            if progress.epoch > progress.evaluated and _is_evaluated(progress.epoch, settings):
-                if evaluate_epoch(run, training, stop):
-                    run.save(run.directory.last, training.state())
-            else:
-                freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
-                try:
+            try:
+                if evaluating:
+                    done = evaluate_epoch(run, training, stop)
+                else:
+                    freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
                     _train_epoch(run, training, loader, stop, deadline)
-                except (InputError, RunError) as problem:
-                    saved = f"{_save(run, training)} at step {progress.step}; go on with --resume"
-                    raise type(problem)(f"{problem} ({saved})") from None
-                # before evaluating: if that fails or is stopped, the state is there
+            except (InputError, RunError) as problem:
                 keep_best(run, training)
+                saved = _saved(run) if evaluating else _save(run, training)
+                raise type(problem)(f"{problem} ({saved} at step {progress.step}; go on with --resume)") from None
+            keep_best(run, training)
+            if not evaluating or done:  # before evaluating, too: if that fails or is stopped, the state is there
                 run.save(run.directory.last, training.state())
             saved = _saved(run) if stop.signum or stop.save else ""
         if stop.save:  # that came after the epoch's last step
@@ -211,6 +212,17 @@ def _save(run: Run, training: Training) -> str:
 def _saved(run: Run) -> str:
     """Wait for what is being saved: "saved", or "not saved" where it turns out to be impossible."""
     return "saved" if run.settle() else "not saved"
+
+
+def _save_the_rest(run: Run, training: Training) -> None:
+    """Raises RunError where the end of a training cannot be saved."""
+    saved = run.settle()
+    keep_best(run, training)
+    if not saved:
+        saved = _save(run, training) == "saved"
+    if not saved or training.unsaved:
+        what = "the best checkpoint or its figures" if saved else "the last checkpoint"
+        raise RunError(f"{run.directory.path}: {what} could not be saved, see above; make room and go on with --resume")
 
 
 def _is_finished(progress: Progress, settings: TrainConfig) -> bool:

@@ -24,30 +24,45 @@ from detector.facts import facts
 from detector.models.build import build_postprocess
 from detector.monitor import plot_classes
 from detector.run import BestEvaluation, Progress, Run, Training
+from detector.run_directory import RunDirectory
 from detector.utils.errors import InputError
 from detector.utils.records import read_records
 from detector.utils.signals import StopRequest
 
 
-def look_for_best(run: Run, progress: Progress) -> None:
-    """To be called where a training goes on: the best is what best.pt says it is, which may be newer than the
-    checkpoint that the training goes on from, or older. Where it is lost, the next evaluation makes another.
+def look_for_best(directory: RunDirectory, progress: Progress) -> list[str]:
+    """To be called before a training goes on: best.pt may be newer than the checkpoint that it goes on from (then it is
+    the best, until it is beaten or its epoch comes again), or older, or lost (then the best of the epochs to come takes
+    its place, the last one among them if its weights are at hand). Returns warnings.
     """
     try:
-        best = checkpoint.load(run.directory.best)
+        epoch, value = _evaluated(directory, progress)
     except InputError as problem:
-        if progress.best > -math.inf:
-            run.log.say(f"warning: {problem}; the best of the evaluations to come takes its place")
-            progress.best = -math.inf
-        return
-    match best.get("evaluated"):
+        if progress.best == -math.inf:
+            return []
+        epoch, value, warnings = -1, -math.inf, [f"warning: {problem}; another takes its place"]
+    else:
+        warnings = []
+    if epoch < progress.best_epoch or warnings:
+        progress.best = value  # but best_epoch stays: that long ago it was that something rose, which patience goes by
+        if (progress.epoch, progress.batch) == (progress.best_epoch, 0):
+            progress.evaluated = progress.epoch - 1
+    else:
+        progress.best, progress.best_epoch = value, epoch
+    return warnings
+
+
+def _evaluated(directory: RunDirectory, progress: Progress) -> tuple[int, float]:
+    """Epoch and value of best.pt; those of an earlier version do not say. Raises InputError where it is lost."""
+    match checkpoint.load(directory.best).get("evaluated"):
         case {"epoch": int(epoch), "value": float(value)}:
-            progress.best, progress.best_epoch = value, epoch
+            return epoch, value
+    return progress.best_epoch, progress.best
 
 
 def evaluate_epoch(run: Run, training: Training, stop: StopRequest) -> bool:
-    """Figures and pictures of val; the checkpoint, files and thresholds of the best so far are kept. False where `stop`
-    came before the last image: then it is as if nothing had been done.
+    """Figures and pictures of val; what there is of the best so far is for `keep_best`, before the weights move on.
+    False where `stop` came before the last image: then it is as if nothing had been done.
     """
     progress, directory, log = training.progress, run.directory, run.log
     postprocess = build_postprocess(run.config.model.postprocess)
@@ -65,7 +80,6 @@ def evaluate_epoch(run: Run, training: Training, stop: StopRequest) -> bool:
         progress.best, progress.best_epoch = value, progress.epoch
         state = _best_state(run, training, detections)
         training.unsaved = BestEvaluation(state, detections, metrics, samples)
-    keep_best(run, training)
     progress.evaluated = progress.epoch
     with _unless_full(run, "the curves"):
         directory.curves.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +124,16 @@ def _unless_full(run: Run, what: str) -> Iterator[None]:
         run.log.say(f"warning: {what} could not be written: {problem.strerror}")
 
 
-def conclude(run: Run, training: Training, stopped_early: bool) -> None:
+def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
     """All that is to be said of the best evaluation: tables, metrics.json, report.html, and where to look."""
-    settings, directory, log, progress = run.config.train, run.directory, run.log, training.progress
-    if training.unsaved:
-        look_for_best(run, progress)
+    settings, directory, log = run.config.train, run.directory, run.log
     if stopped_early:
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
+    try:
+        epoch, value = _evaluated(directory, progress)
+    except InputError as problem:
+        log.say(f"done, but the best checkpoint is lost: {problem}")
+        return
     try:
         found = Detections.from_results(json.loads((directory.evaluation / "detections.json").read_text()), run.val)
     except (FileNotFoundError, json.JSONDecodeError):  # they could not be written
@@ -136,7 +153,5 @@ def conclude(run: Run, training: Training, stopped_early: bool) -> None:
             facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
             curves=read_records(directory.metrics),
         )
-    log.say(
-        f"done; these are the best checkpoint's, of epoch {progress.best_epoch}: {settings.metric} {progress.best:.3f}"
-    )
+    log.say(f"done; these are the best checkpoint's, of epoch {epoch}: {settings.metric} {value:.3f}")
     log.say(f"on val. Report: {directory.report}; figures and pictures: {directory.evaluation}")

@@ -17,6 +17,7 @@ from detector.inference import load
 from detector.models.build import build_model
 from detector.utils import sealed
 from detector.utils.errors import InputError
+from detector.utils.sealed import check_seal
 
 
 @pytest.fixture
@@ -138,13 +139,15 @@ def test_any_damage_is_noticed(tmp_path):
     whole = file.read_bytes()
     assert torch.load(file, weights_only=True)["model"]["weight"][19] == 19  # by torch alone
     assert zipfile.ZipFile(file).comment.startswith(b"sha256:") and zipfile.ZipFile(file).testzip() is None
-    for offset in range(0, len(whole), 3):
+    for offset in (1, 2, *range(0, len(whole), 3)):
         file.write_bytes(whole[:offset])
         with pytest.raises(InputError, match=r"last\.pt: (damaged|not readable as weights: damaged)"):
             checkpoint.load(file)
         file.write_bytes(whole[:offset] + bytes([whole[offset] ^ 16]) + whole[offset + 1 :])
         with pytest.raises(InputError, match=r"last\.pt: (damaged|not readable as weights: damaged)"):
             checkpoint.load(file)
+    file.write_bytes(b"PK" + bytes(100))  # as safetensors of 19,280 bytes of names begin
+    check_seal(file)
     torch.save({"format": 3, **CONTENTS}, file)  # edited and saved by torch alone: it has no digest
     assert checkpoint.load(file)["class_names"] == ["a"]
 

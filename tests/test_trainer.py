@@ -18,7 +18,7 @@ from detector.evaluation.average_precision import SUMMARY
 from detector.models.build import build_model
 from detector.resume_check import differences
 from detector.trainer import fit
-from detector.utils.errors import InputError
+from detector.utils.errors import InputError, RunError
 from detector.utils.logging import RunLog
 
 
@@ -191,38 +191,81 @@ def damage_and(read):
     return damaged
 
 
-def test_a_disk_that_is_full_for_a_while(train, monkeypatch):
-    """The first best checkpoint is saved later."""
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A list of functions of a checkpoint's contents; where one is true, there is no room for the best."""
 
     def write(path: Path, contents: dict) -> None:
-        if path.name == "best.partial" and not failed:
-            failed.append(path)
+        if path.name == "best.partial" and any(is_full(contents) for is_full in full):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, contents)
 
-    whole = train("whole")
-    failed, real = [], checkpoint.write_sealed
+    full, real = [], checkpoint.write_sealed
     monkeypatch.setattr(checkpoint, "write_sealed", write)
+    return full
+
+
+def test_a_disk_that_is_full_for_a_while(train, full_disk):
+    """The first best checkpoint is saved later."""
+
+    def is_full(contents: dict) -> bool:
+        full_disk.clear()
+        return True
+
+    whole = train("whole")
+    full_disk.append(is_full)
     run = train("run")
     text = (run / "log.txt").read_text()
     assert "a checkpoint could not be saved (No space left on device); the one before is kept" in text
     assert differences(whole, run) == []
 
 
-def test_a_disk_that_stays_full_for_the_second_best(train, monkeypatch):
-    """Then the first is the one that is told of."""
+def test_a_disk_that_stays_full_for_the_second_best(train, full_disk, monkeypatch):
+    """The training is not done; with room again, the weights are at hand."""
+    values = []
+    monkeypatch.setattr("detector.validation.value_of", lambda metrics, name: values.pop(0))
+    values[:] = 0.25, 0.5
+    whole = train("whole")
+    full_disk.append(lambda contents: contents["evaluated"]["epoch"] == 2)
+    values[:] = 0.25, 0.5
+    with pytest.raises(RunError, match="the best checkpoint or its figures could not be saved, .* go on with --resume"):
+        train("run")
+    full_disk.clear()
+    values[:] = [0.5]
+    run = train("run", resume=True)
+    assert "done; these are the best checkpoint's, of epoch 2: AP 0.500" in (run / "log.txt").read_text()
+    assert differences(whole, run) == []
 
-    def write(path: Path, contents: dict) -> None:
-        if path.name == "best.partial" and contents["evaluated"]["epoch"] == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, contents)
 
-    real = checkpoint.write_sealed
-    monkeypatch.setattr(checkpoint, "write_sealed", write)
-    monkeypatch.setattr("detector.validation.value_of", lambda metrics, name: next(rising))
-    rising = iter((0.25, 0.5))
-    run = train("run")
-    assert "done; these are the best checkpoint's, of epoch 1: AP 0.250" in (run / "log.txt").read_text()
+def test_an_error_after_a_full_disk_does_not_lose_the_best(train, full_disk, tmp_path):
+    """The image that goes missing is noticed in epoch 2, when there is room again."""
+
+    def is_full(contents: dict) -> bool:
+        (tmp_path / "train/3.png").unlink(missing_ok=True)
+        full_disk.clear()
+        return True
+
+    full_disk.append(is_full)
+    with pytest.raises(InputError, match=r"3\.png.*saved at step"):
+        train("run")
+    assert checkpoint.load(tmp_path / "run/checkpoints/best.pt")["evaluated"]["epoch"] == 1
+
+
+def test_a_lost_best_is_no_reason_to_stop_early(train, monkeypatch):
+    """That AP rose in epoch 3 is still so when the checkpoint of that time is gone."""
+    values = [0.5, 0.4, 0.6, 0.3]
+    monkeypatch.setattr("detector.validation.value_of", lambda metrics, name: values.pop(0))
+    run = train("run", "train.epochs=3", "train.patience=2")
+    best = run / "checkpoints/best.pt"
+    checkpoint.save(best, {**checkpoint.load(best), "evaluated": {"epoch": 1, "value": 0.5}})
+    state = last(run)
+    checkpoint.save(run / "checkpoints/last.pt", {**state, "progress": {**state["progress"], "batch": 1}})
+    train("run", "train.epochs=4", "train.patience=2", resume=True)
+    assert last(run)["progress"]["evaluated"] == 4
+    assert "done; these are the best checkpoint's, of epoch 1: AP 0.500" in (run / "log.txt").read_text()
+    best.unlink()
+    train("run", "train.epochs=4", "train.patience=2", resume=True)
+    assert "done, but the best checkpoint is lost: " in (run / "log.txt").read_text()
 
 
 def test_a_best_checkpoint_that_is_newer_or_lost(train):
@@ -242,8 +285,9 @@ def test_a_best_checkpoint_that_is_newer_or_lost(train):
 
     os.truncate(best, 1000)
     train("run", "train.epochs=4", resume=True)
-    assert "best.pt: damaged: it was cut short; the best of the evaluations to come" in (run / "log.txt").read_text()
-    assert checkpoint.load(best)["evaluated"]["epoch"] == last(run)["progress"]["best_epoch"] == 4
+    assert "best.pt: damaged: it was cut short; another takes its place" in (run / "log.txt").read_text()
+    assert checkpoint.load(best)["evaluated"] == {"epoch": 3, "value": value}  # its weights were at hand
+    assert [line["epoch"] for line in records(run, "eval")] == [1, 2, 3, 4]
 
 
 def test_a_run_directory_in_use_is_refused(train, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from detector.utils.records import read_records
+from detector.utils.whole import replacing
 
 TRUTH_COLOUR = (255, 255, 255)
 
@@ -89,4 +90,5 @@ def plot_curves(metrics_file: Path, picture: Path) -> None:
     ap.set(title="val", xlabel="step", ylim=(0, 1))
     losses.legend()
     ap.legend()
-    figure.savefig(picture, dpi=100)
+    with replacing(picture) as file:
+        figure.savefig(file, format="png", dpi=100)

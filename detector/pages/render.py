@@ -9,6 +9,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from detector.utils.whole import write_whole
+
 
 def render(template: str, **context) -> str:
     """A template of this folder as HTML. All text is escaped but `Markup`, which only `svg` makes: the names of classes
@@ -66,4 +68,4 @@ def value(number: float | None) -> str:
 def write(path: Path, html: str) -> None:
     """Write a page; what UTF-8 cannot hold of somebody's names becomes a question mark."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", errors="replace")
+    write_whole(path, html)

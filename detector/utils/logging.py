@@ -47,10 +47,8 @@ class RunLog:
         self._metrics = LineFile(self._metrics_path)
         self._text = LineFile(directory / "log.txt")
         self._failed: set[str] = set()
-        purge = resume_at[0] + 1 if resume_at else None
-        self._tensorboard = None
-        with self._unless_full("TensorBoard"):
-            self._tensorboard = SummaryWriter(directory / "tensorboard", purge_step=purge)
+        self._tensorboard: SummaryWriter | None = None
+        self._open_tensorboard()
 
     def say(self, text: str, to_console: bool = True) -> None:
         """A sentence for people."""
@@ -90,8 +88,8 @@ class RunLog:
         with self._unless_full("TensorBoard"):
             if self._tensorboard:
                 self._tensorboard.flush()
-            else:  # there may be room again
-                self._tensorboard = SummaryWriter(self._directory / "tensorboard")
+            elif not self._metrics.is_behind:  # there is room again
+                self._open_tensorboard()
 
     def close(self) -> None:
         for name, file in (
@@ -102,6 +100,10 @@ class RunLog:
             if file:
                 with self._unless_full(name):
                     file.close()
+
+    def _open_tensorboard(self) -> None:
+        with self._unless_full("TensorBoard"):
+            self._tensorboard = SummaryWriter(self._directory / "tensorboard")
 
     def _scalars(self, kind: str, values: dict, step: int) -> None:
         if tensorboard := self._tensorboard:  # `flush`, in another thread, may find that it cannot be written

@@ -32,6 +32,11 @@ class LineFile:
         self._left += line.encode(errors="backslashreplace") + b"\n"
         self._write_left()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are lines that could not be written yet."""
+        return bool(self._left)
+
     def flush(self) -> None:
         """What was written, to the disk; from any thread."""
         os.fsync(self._file.fileno())

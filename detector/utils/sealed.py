@@ -19,8 +19,12 @@ from detector.utils.errors import InputError
 MARK = b"sha256:"
 COMMENT = len(MARK) + 64
 LENGTH = COMMENT.to_bytes(2, "little")  # the archive's last two bytes say how long its comment is; torch writes none
-END_OF_ARCHIVE, END_SIZE = b"PK\x05\x06", 22
+ARCHIVE, END_OF_ARCHIVE, END_SIZE = b"PK\x03\x04", b"PK\x05\x06", 22
 BLOCK = 1 << 20
+
+
+class DamagedError(InputError):
+    """A file is not as it was written."""
 
 
 class _Hashed:
@@ -66,22 +70,23 @@ def write_sealed(path: Path, contents: object) -> None:
 
 
 def check_seal(path: Path) -> None:
-    """Raises InputError where a file's digest is wrong, an archive was cut short, or the disk does not give it back.
-    Files without a digest, such as those of earlier versions or of other programs, are taken as they are if they have
-    an end.
+    """Raises DamagedError where a file's digest is wrong, an archive was cut short, or the disk does not give it back;
+    InputError where it cannot be read for another reason. Files without a digest, such as those of earlier versions or
+    of other programs, are taken as they are if they have an end.
     """
     try:
         _check_seal(path)
     except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+        kind = DamagedError if problem.errno == errno.EIO else InputError
+        raise kind(f"{path}: cannot be read ({problem.strerror})") from None
 
 
 def _check_seal(path: Path) -> None:
     size = path.stat().st_size
     if size == 0:
-        raise InputError(f"{path}: damaged: it is empty")
+        raise DamagedError(f"{path}: damaged: it is empty")
     with path.open("rb") as file:
-        is_archive = file.read(2) == END_OF_ARCHIVE[:2]
+        is_archive = ARCHIVE.startswith(file.read(4))  # or was to be one
         file.seek(max(0, size - END_SIZE - 65535))
         tail = file.read()
         end = tail.rfind(END_OF_ARCHIVE)
@@ -89,9 +94,9 @@ def _check_seal(path: Path) -> None:
         if not is_archive and not (len(comment) == COMMENT and comment.startswith(MARK)):
             return
         if end < 0 or int.from_bytes(tail[end + END_SIZE - 2 : end + END_SIZE], "little") != len(comment):
-            raise InputError(f"{path}: damaged: it was cut short")
+            raise DamagedError(f"{path}: damaged: it was cut short")
         if len(comment) == COMMENT and MARK + _digest(file, size - COMMENT - 2) != comment:
-            raise InputError(f"{path}: damaged: its bytes are not those that were written (their digest differs)")
+            raise DamagedError(f"{path}: damaged: its bytes are not those that were written (their digest differs)")
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:

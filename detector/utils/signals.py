@@ -27,7 +27,8 @@ class StopRequest:
         self.save = False
 
     def __enter__(self) -> StopRequest:
-        self._previous = {s: signal.signal(s, self._receive) for s in HANDLED}
+        heard = [s for s in HANDLED if signal.getsignal(s) is not signal.SIG_IGN]  # background jobs ignore Ctrl-C
+        self._previous = {s: signal.signal(s, self._receive) for s in heard}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -44,7 +45,7 @@ class StopRequest:
 
     def _asked_before(self) -> bool:
         """Here, or in a StopRequest around this one."""
-        around = getattr(self._previous[signal.SIGINT], "__self__", None)
+        around = getattr(self._previous.get(signal.SIGINT), "__self__", None)
         return self.signum is not None or (isinstance(around, StopRequest) and around._asked_before())
 
 

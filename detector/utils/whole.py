@@ -15,7 +15,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OSError (a full disk, say), with the file's name; then what was there still is.
     """
-    partial = path.with_name("writing.partial")  # whatever has tfevents in its name, TensorBoard reads
+    path = path.resolve()  # where it is a link, its target is replaced
+    partial = path.with_name(f"writing.{os.getpid()}.partial")  # what has tfevents in its name, TensorBoard reads
     try:
         with partial.open("wb") as file:
             yield file
@@ -23,11 +24,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as problem:
-        partial.unlink(missing_ok=True)
         raise type(problem)(problem.errno, problem.strerror, str(path)) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
     """`replacing` for a text. Raises OSError."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="replace"))  # a class name may hold what UTF-8 has not

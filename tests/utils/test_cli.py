@@ -1,6 +1,9 @@
 """What a tool says, and its exit code, where the disk is full; the tools' own tests have the rest."""
 
 import errno
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -35,3 +38,35 @@ def test_a_thread_that_finds_the_disk_full_is_silent(capsys, problem, said):
     with pytest.raises(SystemExit) as end:
         run(main)
     assert end.value.code == 0 and ("Traceback" in capsys.readouterr().err) == said
+
+
+CLEANS_UP = """
+import time
+from detector.utils.cli import run
+def main():
+    try:
+        print("begins", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleans up", flush=True)
+        time.sleep(60)
+run(main)
+"""
+
+
+def test_ctrl_c_twice_leaves_at_once():
+    process = subprocess.Popen([sys.executable, "-c", CLEANS_UP], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for expected in (b"begins\n", b"cleans up\n"):
+        assert process.stdout.readline() == expected
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130 and process.stderr.read() == b""
+
+
+def test_background_jobs_go_on_ignoring_ctrl_c(capsys):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as end:
+            run(lambda: signal.raise_signal(signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.code == 0

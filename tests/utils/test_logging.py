@@ -1,13 +1,17 @@
 """What a run has logged, after it was killed or on a full disk."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from detector.utils import logging
 from detector.utils.logging import RunLog
+from detector.utils.whole import replacing, write_whole
 
 
 def events(directory: Path) -> dict:
@@ -75,10 +79,40 @@ def test_tensorboard_on_a_full_disk(tmp_path, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     log = RunLog(tmp_path)
-    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
-    for step in range(50):
-        log.numbers("train", step, 1, {"loss": 0.5})
-    log.flush()
+    with monkeypatch.context() as context:
+        context.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+        for step in range(50):
+            log.numbers("train", step, 1, {"loss": 0.5})
+        log.flush()
+    log.flush()  # there is room again
+    log.numbers("later", 50, 1, {"loss": 0.5})
     log.close()
+    assert events(tmp_path) == {"later/loss": [50]}
     assert capsys.readouterr().out.count("warning: TensorBoard cannot be written") == 1
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 50
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 51
+
+
+def test_a_console_on_a_full_disk(tmp_path, monkeypatch):
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(logging, "console", Console(file=full))
+        log = RunLog(tmp_path)
+        log.say("a sentence")
+        log.close()
+        assert (tmp_path / "log.txt").read_text() == "a sentence\n"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # or closing it fails
+
+
+def test_what_is_replaced_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
+    file, link = tmp_path / "a.txt", tmp_path / "link"
+    link.symlink_to(file)
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_whole(link, "before")
+    assert link.is_symlink() and file.read_text() == "before" and len(synced) == 1
+    for problem in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        with pytest.raises(type(problem)), replacing(file) as out:
+            out.write(b"aft")
+            raise problem
+        assert file.read_text() == "before" and sorted(tmp_path.iterdir()) == [file, link]
+    with pytest.raises(OSError, match="No space left on device.*a.txt"), replacing(file):
+        raise OSError(28, "No space left on device")

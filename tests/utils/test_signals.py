@@ -47,6 +47,16 @@ def test_ctrl_c_after_a_request_leaves_at_once(left, first):
     assert left == [130, 130]
 
 
+def test_what_background_jobs_ignore_asks_for_nothing():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+        assert stop.signum is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_leaving_takes_the_workers_along_and_says_nothing():
     code = (
         "import multiprocessing, time; from detector.utils.signals import leave\n"
