@@ -21,7 +21,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-import hypothesis
+import hypothesis.strategies
 import torch
 
 from detector.utils.memory import peak_memory
@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 KINDS = ("json", "yaml", "image", "checkpoint")
 DEADLINE = 10  # seconds a case, on a busy machine
 MOST_MEMORY = 2e9  # bytes
+ROUND = 250  # cases, after which hypothesis begins anew: it keeps what it draws, 200 kB of a checkpoint
 
 
 class TooLong(BaseException):  # so that nothing on the way takes it for a decoder's mistake
@@ -63,12 +64,6 @@ def run(kind: str, cases: int, seed: int, keep: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         check = getattr(module.Checks(Path(folder) / "files"), kind)
 
-        @hypothesis.seed(seed)
-        @hypothesis.settings(
-            max_examples=cases, database=None, deadline=None, phases=[hypothesis.Phase.generate],
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )  # fmt: skip
-        @hypothesis.given(module.KINDS[kind]())
         def every(content: bytes) -> None:
             nonlocal done, longest
             (keep / f"{kind}.last").write_bytes(content)  # to be found where the process itself dies
@@ -84,7 +79,8 @@ def run(kind: str, cases: int, seed: int, keep: Path) -> int:
                     print(f"{kind}: {place} ({keep / f'{kind}.{len(failures)}'})", flush=True)
                 failures[place] = failures.get(place, 0) + 1
 
-        every()
+        for begin in range(0, cases, ROUND):
+            draw(module.KINDS[kind](), every, min(ROUND, cases - begin), seed=seed * 1_000_000 + begin)
     peak = peak_memory(torch.device("cpu"))
     failed = sum(failures.values())
     print(
@@ -93,6 +89,21 @@ def run(kind: str, cases: int, seed: int, keep: Path) -> int:
         flush=True,
     )
     return int(failed > 0 or peak > MOST_MEMORY)
+
+
+def draw(files: hypothesis.strategies.SearchStrategy[bytes], use, count: int, seed: int) -> None:
+    """Call `use` with so many of the files."""
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count, database=None, deadline=None, phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
+    @hypothesis.given(files)
+    def each(content: bytes) -> None:
+        use(content)
+
+    each()
 
 
 def failure_of(check, content: bytes) -> str | None:

@@ -17,12 +17,12 @@ from torch import nn
 from detector import checkpoint
 from detector.config import Config, validate
 from detector.engine import Batch, parts
-from detector.limits import check_size
+from detector.limits import check_size, parameters
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
 from detector.models.build import build_model
-from detector.models.files import is_parameter
+from detector.models.files import check_holds, is_parameter
 from detector.nonfinite import BadStep, Rollback, culprits, forward, own_losses
 from detector.run import Run, Training
 from detector.utils.device import resolve_device
@@ -77,6 +77,7 @@ def replay(path: str | Path) -> None:
         _check(state)
         config = validate(state["config"], str(path))
         check_size(config, len(state["class_names"]))
+        check_holds(state["model"], parameters(config.model, len(state["class_names"])), source=str(path))
         model, criterion = _rebuild(state, config, device)
     except InputError:
         raise
@@ -113,13 +114,15 @@ def replay(path: str | Path) -> None:
 
 def _check(state: dict) -> None:
     """Raises ValueError, or what comes of it, where a file has not what `write` wrote."""
-    if not all(type(state[key]) is list for key in ("image_ids", "parts", "batches", "class_names")):
+    lists = ("image_ids", "parts", "batches", "class_names", "class_counts", "frozen")
+    if not all(type(state[key]) is list for key in lists):
         raise ValueError("not lists")
-    numbers, names = [state["step"], state["epoch"], state["split"], *state["image_ids"]], state["class_names"]
+    numbers = [state["step"], state["epoch"], state["split"], *state["image_ids"], *state["class_counts"]]
+    names = state["class_names"]
     sound = (
         all(type(number) is int for number in numbers)
         and state["split"] >= 1
-        and all(type(name) is str for name in [*names, *state["parts"]])
+        and all(type(name) is str for name in [*names, *state["parts"], *state["frozen"]])
         and state["autocast"] in (None, torch.float16, torch.bfloat16)
         and all(is_parameter(*item) for part in ("model", "criterion") for item in state[part].items())
         and all(_is_batch(images, targets, len(names)) for images, targets in state["batches"])

@@ -10,6 +10,7 @@ import mmap
 import pickle
 import warnings
 import zipfile
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +34,7 @@ def is_file_name(source: str) -> bool:
     return source.endswith(SUFFIXES) or "/" in source
 
 
+LEAST_VALUES = 1_000_000  # nested ones that any file may have
 ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
 # As a pickle names what torch lets it call and what makes any amount of memory out of a few bytes; torch.save writes
 # none of it for tensors, numbers and text.
@@ -46,7 +48,12 @@ def read_torch_file(path: str | Path) -> Any:
         # torchvision's reference scripts save their command line beside the weights: a Namespace, which is plain data
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles; what comes of them is said below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+        if _count(contents, {}) > max(Path(path).stat().st_size, LEAST_VALUES):
+            raise InputError(f"{path}: refused, as its values stand in one another more often than the file is long")
+        return contents
+    except InputError:
+        raise
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except Exception as problem:  # bytes that are no pickle fail in every way there is
@@ -60,6 +67,19 @@ def read_torch_file(path: str | Path) -> Any:
                 f"{path}: not a file of plain tensors; refused, as reading anything else could run code"
             ) from None
         raise InputError(f"{path}: not readable as weights: damaged, cut short, or a file of another kind") from None
+
+
+def _count(value: object, known: dict[int, int]) -> int:
+    """How many values there are in nested ones, counting what stands in several places at each: each takes a byte and
+    more in an honest file, but 60 lists that hold the next one twice are 10^18. RecursionError: one is in itself."""
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in known:
+        children = chain(value, value.values()) if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(child, known) for child in children)
+    return known[id(value)]
 
 
 def _check_size(path: Path) -> None:

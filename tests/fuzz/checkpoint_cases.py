@@ -33,7 +33,7 @@ from detector.utils.sealed import write_sealed
 CANARY = Path(tempfile.gettempdir()) / f"fuzz-canary-{os.getpid()}"  # what a file's code would make, if it ran
 SETTINGS = {
     "data": {"dataset": "d.yaml", "image_size": 64},
-    "model": {"backbone": {"name": "mobilenet_v3_large", "weights": None, "norm": "batch"}, "fpn": {"channels": 8},
+    "model": {"backbone": {"name": "timm/test_resnet", "weights": None, "norm": "batch"}, "fpn": {"channels": 8},
               "head": {"depth": 1, "width": 8}, "anchors": {"base_size": 16, "scales": 1, "ratios": [1.0]}},
 }  # fmt: skip
 
@@ -44,7 +44,7 @@ def small_model() -> RetinaNet:
 
 @functools.cache
 def checkpoint() -> dict:
-    """A sound one, small as a file: its 300 tensors are views of one storage, the largest of them."""
+    """A sound one, small as a file: its 114 tensors are views of one storage, the largest of them."""
     shapes = {name: tensor.shape for name, tensor in small_model().state_dict().items()}
     pool = torch.zeros(max(shape.numel() for shape in shapes.values()), dtype=torch.uint8)
     return {
@@ -149,14 +149,22 @@ def tensors() -> st.SearchStrategy[object]:
     return any_of(odd) | st.builds(lambda shape, kind: torch.ones(shape, dtype=kind), shapes, kinds)
 
 
+@functools.cache  # made anew for each draw, they take long, and hypothesis keeps them: a gigabyte in 5,000 cases
 def values() -> st.SearchStrategy[object]:
     loop: list = []
     loop.append(loop)
     objects = [
         loop, (), (1, "a"), {1, 2}, b"bytes", 1j, OrderedDict(a=1), Counter("aab"), argparse.Namespace(a=1), {1: 2},
         {None: torch.ones(1)}, functools.reduce(lambda inner, _: [inner], range(2000), 0), "x" * 10**6, [0] * 10**5,
+        laughs(26), laughs(60), laughs(60, lambda inner: (inner, inner)),
+        laughs(60, lambda inner: {"a": inner, "b": inner}),
     ]  # fmt: skip
     return st.one_of(tensors(), tensors(), VALUES, VALUES, any_of(objects), any_of(calls()))
+
+
+def laughs(levels: int, repeated=lambda inner: [inner, inner]) -> object:
+    """Few values, each of which stands twice in the next: 2^levels to who follows them."""
+    return functools.reduce(lambda inner, _: repeated(inner), range(levels), 0.5)
 
 
 def any_of(things: list) -> st.SearchStrategy[object]:
@@ -170,6 +178,10 @@ def copied(tree: object) -> object:
     return [copied(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
+class Gap:  # where a drawn value goes; not that itself, which is of all cases and must not be changed in turn
+    pass
+
+
 @st.composite
 def changed(draw, tree: dict) -> dict:
     """The tree with one to three values, at any depth alike, replaced, removed, or under another key."""
@@ -177,18 +189,29 @@ def changed(draw, tree: dict) -> dict:
     for _ in range(draw(st.integers(1, 3))):
         holder = tree
         while holder:
-            key = draw(st.sampled_from(list(holder) if isinstance(holder, dict) else range(len(holder))))
+            keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+            key = keys[draw(st.integers(0, len(keys) - 1))]
             deeper = isinstance(holder[key], (dict, list)) and holder[key]
             if not deeper or draw(st.integers(0, 3)) == 0:
                 what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename"]))
-                value = holder.pop(key) if what != "replace" else draw(values())
                 if what == "replace":
-                    holder[key] = value
-                elif what == "rename" and isinstance(holder, dict):
-                    holder[draw(TEXTS | st.integers())] = value
+                    holder[key] = Gap()
+                else:
+                    value = holder.pop(key)
+                    if what == "rename" and isinstance(holder, dict):
+                        holder[draw(TEXTS | st.integers())] = value
                 break
             holder = holder[key]
-    return tree
+    return filled(draw, tree)
+
+
+def filled(draw, tree: object) -> object:
+    """The tree with a drawn value in each of its gaps."""
+    if isinstance(tree, dict):
+        return {key: filled(draw, value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [filled(draw, value) for value in tree]
+    return draw(values()) if isinstance(tree, Gap) else tree
 
 
 def hostile_sizes() -> st.SearchStrategy[dict]:
@@ -203,7 +226,16 @@ def hostile_sizes() -> st.SearchStrategy[dict]:
         tree["config"]["eval"]["batch_size"] = tree["config"]["train"]["batch_size"] = batch
         return tree
 
-    names = ["resnet18", "resnet101", "timm/resnet10t", "timm/../a", "hf-hub:a/b", "", "mobilenet_v3_large"]
+    names = [
+        "resnet18",
+        "resnet101",
+        "timm/resnet10t",
+        "timm/../a",
+        "hf-hub:a/b",
+        "",
+        "mobilenet_v3_large",
+        "timm/vit_giant_patch14_224",
+    ]
 
     def with_name(tree: dict, name: str) -> dict:
         tree["config"]["model"]["backbone"]["name"] = name
@@ -241,7 +273,7 @@ def tampered(draw, content: bytes) -> bytes:
         if what == "remove" and len(members) > 1:
             del members[at]
         elif what == "double":
-            members.append((name, draw(st.sampled_from([data, b"", data[:10]])), method))
+            members.append((name, data[: draw(st.sampled_from([0, 10, None]))], method))
         elif what == "rename":
             names = ["archive/constants.pkl", "../../x", "archive/code/x.py", "", "archive/version", "archive/data/0"]
             members[at] = draw(st.sampled_from(names) | TEXTS), data, method

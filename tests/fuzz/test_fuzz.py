@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+pytest.importorskip("timm", reason="timm is not installed")
 
 sys.path.append(str(Path(__file__).parent))  # not a package: tests are collected with --import-mode=importlib
 cases = importlib.import_module("cases")
