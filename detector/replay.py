@@ -21,7 +21,7 @@ from detector.limits import check_size, parameters
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
-from detector.models.build import build_model
+from detector.models.build import backbone_numbers, build_model
 from detector.models.files import check_holds, is_parameter
 from detector.nonfinite import BadStep, Rollback, culprits, forward, own_losses
 from detector.run import Run, Training
@@ -76,8 +76,10 @@ def replay(path: str | Path) -> None:
     try:
         _check(state)
         config = validate(state["config"], str(path))
-        check_size(config, len(state["class_names"]))
-        check_holds(state["model"], parameters(config.model, len(state["class_names"])), source=str(path))
+        num_classes = len(state["class_names"])
+        check_size(config, num_classes)
+        numbers = parameters(config.model, num_classes) + backbone_numbers(config.model)
+        check_holds(state["model"], numbers, source=str(path))
         model, criterion = _rebuild(state, config, device)
     except InputError:
         raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import torch
+
 from detector.config import ModelConfig, PostprocessConfig
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbone import build_backbone
+from detector.models.backbone import Backbone, build_backbone
 from detector.models.fpn import build_fpn
 from detector.models.head import Head
 from detector.models.postprocess import Postprocess
@@ -24,18 +26,9 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
     Norm "frozen" is "batch" if the config names no weights at all.
     Raises InputError on names that don't exist and on weights that cannot be read or don't fit.
     """
-    norm = config.backbone.norm
-    if norm == "frozen" and config.weights is None and config.backbone.weights is None:
-        # Statistics that nobody estimated would be no normalisation at all. torchvision has the same rule.
+    if _norm(config) != config.backbone.norm:
         logger.warning("model.backbone.norm: batch instead of frozen, as no weights bring statistics to freeze")
-        norm = "batch"
-    name = config.backbone.name
-    build = build_timm_backbone if name.startswith(PREFIX) else build_backbone
-    backbone = build(
-        name.removeprefix(PREFIX),
-        weights=config.backbone.weights if pretrained and config.weights is None else None,
-        norm=norm,
-    )
+    backbone = _build_backbone(config, pretrained)
     fpn = build_fpn(backbone.channels, channels=config.fpn.channels, extra_levels=config.fpn.extra_levels)
     anchors = AnchorGenerator(
         base_size=config.anchors.base_size, scales=config.anchors.scales, ratios=config.anchors.ratios
@@ -50,6 +43,30 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
         prior=config.head.prior,
     )
     return RetinaNet(backbone=backbone, fpn=fpn, head=head, anchors=anchors, mean=backbone.mean, std=backbone.std)
+
+
+def backbone_numbers(config: ModelConfig) -> int:
+    """How many numbers the backbone's state dict has, found without taking memory for them. Raises InputError as
+    `build_model` does."""
+    with torch.device("meta"):
+        backbone = _build_backbone(config, pretrained=False)
+    return sum(tensor.numel() for tensor in backbone.state_dict().values())
+
+
+def _build_backbone(config: ModelConfig, pretrained: bool) -> Backbone:
+    name = config.backbone.name
+    build = build_timm_backbone if name.startswith(PREFIX) else build_backbone
+    return build(
+        name.removeprefix(PREFIX),
+        weights=config.backbone.weights if pretrained and config.weights is None else None,
+        norm=_norm(config),
+    )
+
+
+def _norm(config: ModelConfig) -> str:
+    """Statistics that nobody estimated would be no normalisation at all. torchvision has the same rule."""
+    none = config.weights is None and config.backbone.weights is None
+    return "batch" if none and config.backbone.norm == "frozen" else config.backbone.norm
 
 
 def build_postprocess(config: PostprocessConfig) -> Postprocess:

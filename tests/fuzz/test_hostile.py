@@ -1,5 +1,6 @@
 """Files made to harm: each is refused in one line, soon, and before it has taken memory."""
 
+import argparse
 import codecs
 import io
 import json
@@ -15,14 +16,16 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from detector.config import load_config
+from detector import inference, replay
+from detector.config import Config, load_config
 from detector.data.coco import MAX_CLASSES, Split, read_coco
 from detector.data.coco_file import stays_inside
 from detector.data.descriptor import load_descriptor
 from detector.data.image import MAX_SIDE, read_image
 from detector.doctor.examination import examine_dataset
 from detector.doctor.images import look
-from detector.models.files import read_state_dict
+from detector.models.build import build_model
+from detector.models.files import read_state_dict, read_torch_file
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
 
@@ -290,6 +293,66 @@ def test_weights(tmp_path, write, name, said):
     with pytest.raises(InputError) as error:
         read_state_dict(tmp_path / name)
     assert said in one_line(error)
+
+
+@pytest.mark.parametrize(
+    "twice", [lambda inner: [inner, inner], lambda inner: (inner, inner), lambda inner: {"a": inner, "b": inner},
+              lambda inner: argparse.Namespace(a=inner, b=inner)],
+)  # fmt: skip
+def test_values_that_stand_in_one_another(tmp_path, twice):
+    """A few hundred bytes, of which NumPy would make 10^18 numbers and repr as much text."""
+    value = 0.5
+    for _ in range(60):
+        value = twice(value)
+    torch.save({"a": value}, tmp_path / "a.pt")
+    with pytest.raises(InputError) as error:
+        read_torch_file(tmp_path / "a.pt")
+    assert "refused, as its values stand in one another more often than" in one_line(error)
+
+    inside = []
+    inside.append(twice(inside))
+    torch.save({"a": inside}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="not readable as weights"):
+        read_torch_file(tmp_path / "a.pt")
+
+
+def settings(backbone: str) -> dict:
+    small = {"backbone": {"name": backbone, "weights": None, "norm": "batch"}, "fpn": {"channels": 8},
+             "head": {"depth": 1, "width": 8}, "anchors": {"scales": 1, "ratios": [1.0]}}  # fmt: skip
+    return {"data": {"dataset": "d.yaml", "image_size": 64}, "model": small}
+
+
+def bad_batch(backbone: str = "resnet18", **changes) -> dict:
+    """As a training leaves it, but for the criterion, before which it ends."""
+    model = build_model(Config.model_validate(settings("resnet18")).model, 2, pretrained=False)
+    return {
+        "replay": replay.FORMAT, "config": settings(backbone), "class_names": ["a", "b"], "class_counts": [1, 2],
+        "frozen": [], "epoch": 0, "step": 3, "autocast": None, "split": 1, "model": model.state_dict(), "criterion": {},
+        "parts": ["loss_box"], "image_ids": [], "batches": [], "random": torch.get_rng_state(), "random_cuda": None,
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["frozen", "class_counts", "parts"])
+def test_a_bad_batch_with_a_tensor_of_10_to_the_12_where_names_belong(tmp_path, monkeypatch, key):
+    monkeypatch.setattr(replay, "build_model", lambda *args, **kwargs: pytest.fail("it got that far"))
+    torch.save(bad_batch(**{key: torch.zeros(1).expand(10**6, 10**6)}), tmp_path / "a.pt")
+    with pytest.raises(InputError, match="damaged: not a bad batch as this version writes it"):
+        replay.replay(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("backbone", ["resnet101", "timm/convnextv2_huge"])
+def test_a_model_that_the_file_does_not_hold_is_not_built(tmp_path, monkeypatch, backbone):
+    if backbone.startswith("timm/"):
+        pytest.importorskip("timm")
+    state = bad_batch(backbone, model={"a": torch.zeros(10**5)})
+    torch.save(state, tmp_path / "bad.pt")
+    torch.save({"format": 3, "category_ids": [1, 2], **state}, tmp_path / "a.pt")
+    monkeypatch.setattr(replay, "build_model", None)
+    monkeypatch.setattr(inference, "build_model", None)
+    for use in (lambda: replay.replay(tmp_path / "bad.pt"), lambda: inference.load(tmp_path / "a.pt", device="cpu")):
+        with pytest.raises(InputError) as error:
+            use()
+        assert "numbers and more; its tensors have 400000 bytes" in one_line(error)
 
 
 def test_sound_weights_pass(tmp_path):
