@@ -6,10 +6,12 @@ A file may come from anywhere: no code in it is run, and it takes no more memory
 from __future__ import annotations
 
 import argparse
+import io
 import mmap
 import pickle
 import warnings
 import zipfile
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from detector.models.pickles import most_values
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
 
@@ -35,6 +38,8 @@ def is_file_name(source: str) -> bool:
 
 
 LEAST_VALUES = 1_000_000  # nested ones that any file may have
+REPEATING = "refused, as its values stand in one another more often than the file is long"
+PICKLES = 5  # one after the other in a file of torch before 1.6
 ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
 # As a pickle names what torch lets it call and what makes any amount of memory out of a few bytes; torch.save writes
 # none of it for tensors, numbers and text.
@@ -49,8 +54,8 @@ def read_torch_file(path: str | Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles; what comes of them is said below
             contents = torch.load(path, map_location="cpu", weights_only=True)
-        if _count(contents, {}) > max(Path(path).stat().st_size, LEAST_VALUES):
-            raise InputError(f"{path}: refused, as its values stand in one another more often than the file is long")
+        if _count(contents, {}) > _most(Path(path)):
+            raise InputError(f"{path}: {REPEATING}")
         return contents
     except InputError:
         raise
@@ -97,6 +102,22 @@ def _check_size(path: Path) -> None:
     if growing:
         name = " ".join(growing.decode().split())
         raise InputError(f"{path}: refused, as `{name}`, which it calls, could take any amount of memory")
+    most = _most(path)
+    if any(_most_values(content, 1 if is_archive else PICKLES, most + 1) > most for content in pickles):
+        raise InputError(f"{path}: {REPEATING}")
+
+
+def _most(path: Path) -> int:
+    """Nested values that a file may have, counting those that stand in several places at each."""
+    return max(path.stat().st_size, LEAST_VALUES)
+
+
+def _most_values(content: bytes | mmap.mmap, pickles: int, limit: int) -> int:
+    file, most = content if isinstance(content, mmap.mmap) else io.BytesIO(content), 0
+    with suppress(ValueError, IndexError, KeyError, TypeError):  # damaged: torch.load says so
+        for _ in range(pickles):
+            most = max(most, most_values(file, limit))
+    return most
 
 
 def _pickles(path: Path, file: BinaryIO) -> list[bytes]:

@@ -5,6 +5,7 @@ import codecs
 import io
 import json
 import os
+import pickle
 import struct
 import warnings
 import zipfile
@@ -313,6 +314,27 @@ def test_values_that_stand_in_one_another(tmp_path, twice):
     inside.append(twice(inside))
     torch.save({"a": inside}, tmp_path / "a.pt")
     with pytest.raises(InputError, match="not readable as weights"):
+        read_torch_file(tmp_path / "a.pt")
+
+
+def as_key(path, is_archive: bool) -> None:
+    """A dict whose key is 60 tuples, each of which holds the one before twice."""
+    key = b"K\x01" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+    pickled = b"\x80\x02}" + key + b"K\x01s."
+    torch.save({"a": 1}, path, _use_new_zipfile_serialization=is_archive)
+    if not is_archive:
+        path.write_bytes(path.read_bytes().replace(pickle.dumps({"a": 1}, 2), pickled))
+        return
+    buffer = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w") as archive:
+        for entry in whole.infolist():
+            archive.writestr(entry.filename, pickled if entry.filename.endswith(".pkl") else whole.read(entry))
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_a_key_whose_hash_takes_for_ever(tmp_path, is_archive):
+    as_key(tmp_path / "a.pt", is_archive)
+    with pytest.raises(InputError, match="refused, as its values stand in one another more often than"):
         read_torch_file(tmp_path / "a.pt")
 
 
