@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MAX_PARAMETERS = 500_000_000  # of pyramid and head, 2 GB; with 10,000 classes and the usual settings they have 220 M
 MAX_PIXELS = 500_000_000  # of a batch, whose activations take 500 bytes a pixel and more; 280 images of 1333 x 1333
 MAX_HELD_PIXELS = 10_000_000_000  # of a step with train.accumulate, which keeps its images: 30 GB
-MAX_OUTPUTS = 100_000_000_000  # of a batch, 400 GB; 10,000 classes at 640 px and 9 anchors a cell are 0.8 G an image
+MAX_OUTPUTS = 40_000_000_000  # of a batch, 160 GB; 10,000 classes at 640 px and 9 anchors a cell are 0.8 G an image
 
 
 def check_size(config: Config, num_classes: int = 1) -> None:
@@ -20,19 +20,20 @@ def check_size(config: Config, num_classes: int = 1) -> None:
     are found by trying. num_classes: 1 where they are not known yet.
     """
     model, settings = config.model, config.train
-    pixels = _pixels(config)
-    batch = max(1 if settings.batch_size == "auto" else settings.batch_size, config.eval.batch_size)
     step = 1 if settings.batch_size == "auto" else settings.batch_size
-    anchors = model.anchors.scales * len(model.anchors.ratios)
-    cells = pixels / 48  # 1/64 of the pixels on P3, a quarter of that on P4, ...
+    trained, evaluated = _pixels(config)
+    of_train, of_val = step * trained, config.eval.batch_size * evaluated
+    outputs = model.anchors.scales * len(model.anchors.ratios) * (num_classes + 4)
+    cells = 1 / 48  # a pixel: 1/64 of them on P3, a quarter of that on P4, ...
     of_classes = f", for {num_classes} classes," if num_classes > 1 else ""
     for what, count, unit, most in (
         ("model.fpn, model.head and model.anchors", parameters(model, num_classes), "parameters", MAX_PARAMETERS),
-        ("data.image_size and batch_size", batch * pixels, "pixels a batch", MAX_PIXELS),
-        ("data.image_size, train.batch_size and train.accumulate", step * settings.accumulate * pixels,
+        ("data.image_size and train.batch_size", of_train, "pixels a batch", MAX_PIXELS),
+        ("data.image_size and eval.batch_size", of_val, "pixels a batch", MAX_PIXELS),
+        ("data.image_size, train.batch_size and train.accumulate", of_train * settings.accumulate,
          "pixels a step", MAX_HELD_PIXELS),
-        ("data.image_size, batch_size and model.anchors", batch * cells * anchors * (num_classes + 4),
-         "outputs a batch", MAX_OUTPUTS),
+        ("data.image_size, train.batch_size and model.anchors", of_train * cells * outputs, "outputs", MAX_OUTPUTS),
+        ("data.image_size, eval.batch_size and model.anchors", of_val * cells * outputs, "outputs", MAX_OUTPUTS),
     ):  # fmt: skip
         if count > most:
             raise InputError(f"{what} together{of_classes} ask for {count:.2g} {unit}; {most:.0e} are the most")
@@ -47,7 +48,8 @@ def parameters(config: ModelConfig, num_classes: int) -> int:
     return pyramid + 2 * tower + 9 * (width if depth else channels) * anchors * (num_classes + 4)
 
 
-def _pixels(config: Config) -> int:
-    """The most of an image as fed, with its padding in a batch of upright and lying ones."""
+def _pixels(config: Config) -> tuple[int, int]:
+    """The most of an image as fed, with its padding: in training, where a batch is all upright or all lying, and in an
+    evaluation, where it is not."""
     size = config.data.image_size
-    return size**2 if isinstance(size, int) else size.long**2
+    return (size**2, size**2) if isinstance(size, int) else (size.short * size.long, size.long**2)

@@ -23,10 +23,13 @@ def config(**sections) -> dict:
     [
         (config(model={"head": {"depth": 64, "width": 8192}}), "model.anchors together ask for 7.6e+10 parameters; 5e"),
         (config(model={"fpn": {"channels": 8192}}), "model.fpn, model.head and model.anchors together ask for 2.5e+09"),
-        (config(train={"batch_size": 10**9}), "data.image_size and batch_size together ask for 4.1e+14 pixels a batch"),
-        (config(eval={"batch_size": 10**6}), "data.image_size and batch_size together ask for 4.1e+11 pixels a batch"),
+        (config(train={"batch_size": 10**9}), "data.image_size and train.batch_size together ask for 4.1e+14 pixels"),
+        (config(eval={"batch_size": 10**6}), "data.image_size and eval.batch_size together ask for 4.1e+11 pixels"),
         (config(train={"batch_size": "auto", "accumulate": 10**9}), "train.accumulate together ask for 4.1e+14 pixels"),
-        (config(data={"dataset": "d", "image_size": {"short": 1, "long": 10_000}}), "ask for 1.6e+09 pixels a batch"),
+        (
+            config(data={"dataset": "d", "image_size": {"short": 1, "long": 10_000}}),
+            "eval.batch_size together ask for 8e+08 pixels",
+        ),
     ],
 )
 def test_refused(settings, said):

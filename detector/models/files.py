@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import mmap
+import os
 import pickle
 import warnings
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from detector.models.pickles import most_values
+from detector.models.pickles import max_values_and_names
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
 
@@ -41,15 +41,17 @@ LEAST_VALUES = 1_000_000  # nested ones that any file may have
 REPEATING = "refused, as its values stand in one another more often than the file is long"
 PICKLES = 5  # one after the other in a file of torch before 1.6
 ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
-# As a pickle names what torch lets it call and what makes any amount of memory out of a few bytes; torch.save writes
-# none of it for tensors, numbers and text.
-GROWING = (b"\nbytearray\n", b"_codecs\nencode\n", b"Tensor\n", b"\nUntypedStorage\n", b"\nTypedStorage\n")
+# What torch lets a pickle call and what makes any amount of memory out of a few bytes; torch.save writes none of it for
+# tensors, numbers and text.
+GROWING = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
+GROWING_OF_TORCH = ("Tensor", "UntypedStorage", "TypedStorage")
+NOT_READABLE = "not readable as weights: damaged, cut short, or a file of another kind"
 
 
 def read_torch_file(path: str | Path) -> Any:
     """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
-    _check_size(Path(path))
     try:
+        _check_size(Path(path))
         # torchvision's reference scripts save their command line beside the weights: a Namespace, which is plain data
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles; what comes of them is said below
@@ -57,8 +59,6 @@ def read_torch_file(path: str | Path) -> Any:
         if _count(contents, {}) > _most(Path(path)):
             raise InputError(f"{path}: {REPEATING}")
         return contents
-    except InputError:
-        raise
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except Exception as problem:  # bytes that are no pickle fail in every way there is
@@ -67,11 +67,13 @@ def read_torch_file(path: str | Path) -> Any:
                 f"{path}: a pickle (detectron2 publishes such), refused, as reading it could run code; where you trust "
                 f"it, re-save its tensors with torch.save({{name: torch.as_tensor(array), ...}}, 'weights.pth')"
             ) from None
+        if isinstance(problem, InputError):
+            raise
         if isinstance(problem, pickle.UnpicklingError):
             raise InputError(
                 f"{path}: not a file of plain tensors; refused, as reading anything else could run code"
             ) from None
-        raise InputError(f"{path}: not readable as weights: damaged, cut short, or a file of another kind") from None
+        raise InputError(f"{path}: {NOT_READABLE}") from None
 
 
 def _count(value: object, known: dict[int, int]) -> int:
@@ -93,18 +95,23 @@ def _check_size(path: Path) -> None:
     try:
         with path.open("rb") as file:
             is_archive = file.read(len(ARCHIVE)) == ARCHIVE
-            pickles = _pickles(path, file) if is_archive else [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)]
-    except (OSError, ValueError) as problem:
-        if isinstance(problem, InputError):
-            raise
-        return  # no file, or an empty one: what torch.load says of it is said there
-    growing = next((name for name in GROWING for content in pickles if content.find(name) >= 0), None)
+            file.seek(0)
+            pickles = _pickles(path, file) if is_archive else _first_pickles(file)
+            most, names = max_values_and_names(pickles, _most(path) + 1)
+    except OSError:
+        return  # torch.load says so
+    except (ValueError, IndexError, KeyError, TypeError) as problem:
+        raise problem if isinstance(problem, InputError) else InputError(f"{path}: {NOT_READABLE}") from None
+    growing = sorted(name for name in names if _grows(name))
     if growing:
-        name = " ".join(growing.decode().split())
-        raise InputError(f"{path}: refused, as `{name}`, which it calls, could take any amount of memory")
-    most = _most(path)
-    if any(_most_values(content, 1 if is_archive else PICKLES, most + 1) > most for content in pickles):
+        raise InputError(f"{path}: refused, as it names `{growing[0]}`, which could take any amount of memory")
+    if most > _most(path):
         raise InputError(f"{path}: {REPEATING}")
+
+
+def _grows(name: str) -> bool:
+    """name: module and what is in it, as in a pickle."""
+    return name in GROWING or (name.startswith("torch") and name.endswith(GROWING_OF_TORCH))
 
 
 def _most(path: Path) -> int:
@@ -112,15 +119,15 @@ def _most(path: Path) -> int:
     return max(path.stat().st_size, LEAST_VALUES)
 
 
-def _most_values(content: bytes | mmap.mmap, pickles: int, limit: int) -> int:
-    file, most = content if isinstance(content, mmap.mmap) else io.BytesIO(content), 0
-    with suppress(ValueError, IndexError, KeyError, TypeError):  # damaged: torch.load says so
-        for _ in range(pickles):
-            most = max(most, most_values(file, limit))
-    return most
+def _first_pickles(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Of a file of torch before 1.6: they stand one after the other, before the tensors' bytes."""
+    end = os.fstat(file.fileno()).st_size
+    for _ in range(PICKLES):
+        if file.tell() < end:
+            yield file
 
 
-def _pickles(path: Path, file: BinaryIO) -> list[bytes]:
+def _pickles(path: Path, file: BinaryIO) -> list[BinaryIO]:
     """Of an archive. Raises InputError where it is damaged, and where it unpacks to more than it is long."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -134,11 +141,11 @@ def _pickles(path: Path, file: BinaryIO) -> list[bytes]:
             names = [member.filename.lower() for member in members]
             if len(set(names)) < len(names):  # which of two torch would read is not known
                 raise zipfile.BadZipFile
-            return [archive.read(member) for member in members if "pkl" in member.filename.lower()]
+            return [io.BytesIO(archive.read(member)) for member in members if "pkl" in member.filename.lower()]
     except InputError:
         raise
     except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):  # torch would read some
-        raise InputError(f"{path}: not readable as weights: damaged, or cut short") from None
+        raise InputError(f"{path}: {NOT_READABLE}") from None
 
 
 def read_file(path: str | Path) -> Any:

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from detector.models.files import is_file_name, load_strictly, read_file, read_state_dict
+from detector.models.files import is_file_name, load_strictly, read_file, read_state_dict, read_torch_file
 from detector.utils.errors import InputError
 
 STATE = {"a.weight": torch.arange(3.0), "b.bias": torch.ones(2)}
@@ -97,3 +97,10 @@ def test_another_architecture_is_named_and_nothing_is_loaded():
         "1 (the model's: none, the file's: (1,))"
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_text_that_reads_like_code_is_text(tmp_path, zipped):
+    contents = {"state_dict": {"w": torch.ones(2)}, "config": "- Resize\n- ToTensor\n", "optimizer": {0: (1, [2.5])}}
+    torch.save(contents, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    assert read_torch_file(tmp_path / "a.pt")["config"] == contents["config"]
