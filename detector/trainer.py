@@ -196,8 +196,8 @@ def _run_epochs(run: Run, training: Training, loader: Loader, deadline: Deadline
             return 128 + stop.signum
         if deadline.is_over() and not _is_finished(progress, settings):
             log.say(
-                f"train.max_hours: {settings.max_hours:g} h are over at step {progress.step}; {_saved(run)}, continue with "
-                "--resume (and another train.max_hours, if you like)"
+                f"train.max_hours: {settings.max_hours:g} h are over at step {progress.step}; {_saved(run)}, "
+                "continue with --resume (and another train.max_hours, if you like)"
             )
             return 0
     return None
