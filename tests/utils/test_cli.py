@@ -49,7 +49,10 @@ def main():
         time.sleep(60)
     finally:
         print("cleans up", flush=True)
-        time.sleep(60)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:  # as a library may that is in the midst of something
+            time.sleep(60)
 run(main)
 """
 
