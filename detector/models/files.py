@@ -198,11 +198,11 @@ def download(weights: Any, *, setting: str) -> dict[str, Tensor]:
 
 
 def differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """A phrase for each tensor whose name or shape differs, the model's `own` first; step counters don't count."""
+    """A phrase for each tensor whose name or shape differs, the model's `own` first; step counters may be missing."""
     shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (own, given)]
     return [
         f"{name} (the model's: {shapes[0].get(name, 'none')}, the file's: {shapes[1].get(name, 'none')})"
-        for name in without_counters({**own, **given})
+        for name in {**without_counters({**own, **given}), **{name: own[name] for name in own if name in given}}
         if shapes[0].get(name) != shapes[1].get(name)
     ]
 

@@ -104,3 +104,11 @@ def test_text_that_reads_like_code_is_text(tmp_path, zipped):
     contents = {"state_dict": {"w": torch.ones(2)}, "config": "- Resize\n- ToTensor\n", "optimizer": {0: (1, [2.5])}}
     torch.save(contents, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
     assert read_torch_file(tmp_path / "a.pt")["config"] == contents["config"]
+
+
+def test_a_step_counter_may_be_missing_but_is_a_number():
+    norm = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    state = norm.state_dict()
+    load_strictly(norm, {name: tensor for name, tensor in state.items() if "num" not in name}, source="a.pt")
+    with pytest.raises(InputError, match=r"num_batches_tracked \(the model's: \(\), the file's: \(2,\)\)"):
+        load_strictly(norm, {**state, "0.num_batches_tracked": torch.zeros(2)}, source="a.pt")
