@@ -18,9 +18,9 @@ from detector.data.image import read_image, to_rgb, turned_upright
 from detector.data.loader import collate
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.evaluation.deployment import Deployment
-from detector.limits import check_size, parameters
-from detector.models.build import backbone_numbers, build_model, build_postprocess
-from detector.models.files import check_holds, load_strictly
+from detector.limits import check_size
+from detector.models.build import build_model, build_postprocess, check_buildable
+from detector.models.files import load_strictly
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.models.weights import load_whole
@@ -114,9 +114,7 @@ def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
         classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
         # it was trained on a device of its own time and machine
         config = validate({**state["config"], "device": "auto"}, str(source), overrides)
-        check_size(config, len(classes))
-        numbers = parameters(config.model, len(classes)) + backbone_numbers(config.model)
-        check_holds(state["model"], numbers, source=str(source))
+        check_buildable(config, len(classes), state["model"], source=str(source))
         model = build_model(config.model, len(classes), pretrained=False)
         load_strictly(model, state["model"], source=str(source))
     place = resolve_device(config.device if device == "auto" else device)

@@ -17,12 +17,11 @@ from torch import nn
 from detector import checkpoint
 from detector.config import Config, validate
 from detector.engine import Batch, parts
-from detector.limits import check_size, parameters
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
-from detector.models.build import backbone_numbers, build_model
-from detector.models.files import check_holds, is_parameter
+from detector.models.build import build_model, check_buildable
+from detector.models.files import is_parameter
 from detector.nonfinite import BadStep, Rollback, culprits, forward, own_losses
 from detector.run import Run, Training
 from detector.utils.device import resolve_device
@@ -76,10 +75,7 @@ def replay(path: str | Path) -> None:
     try:
         _check(state)
         config = validate(state["config"], str(path))
-        num_classes = len(state["class_names"])
-        check_size(config, num_classes)
-        numbers = parameters(config.model, num_classes) + backbone_numbers(config.model)
-        check_holds(state["model"], numbers, source=str(path))
+        check_buildable(config, len(state["class_names"]), state["model"], source=str(path))
         model, criterion = _rebuild(state, config, device)
     except InputError:
         raise

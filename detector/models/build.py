@@ -6,9 +6,11 @@ import logging
 
 import torch
 
-from detector.config import ModelConfig, PostprocessConfig
+from detector.config import Config, ModelConfig, PostprocessConfig
+from detector.limits import check_size, parameters
 from detector.models.anchors import AnchorGenerator
 from detector.models.backbone import Backbone, build_backbone
+from detector.models.files import check_holds
 from detector.models.fpn import build_fpn
 from detector.models.head import Head
 from detector.models.postprocess import Postprocess
@@ -43,6 +45,13 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
         prior=config.head.prior,
     )
     return RetinaNet(backbone=backbone, fpn=fpn, head=head, anchors=anchors, mean=backbone.mean, std=backbone.std)
+
+
+def check_buildable(config: Config, num_classes: int, state: dict[str, torch.Tensor], *, source: str) -> None:
+    """Raises InputError where the detector that `config` describes is too large for anything, or for having `state`: to
+    be called before it is built from a file that came from anywhere."""
+    check_size(config, num_classes)
+    check_holds(state, parameters(config.model, num_classes) + backbone_numbers(config.model), source=source)
 
 
 def backbone_numbers(config: ModelConfig) -> int:

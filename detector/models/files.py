@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from detector.models.pickles import max_values_and_names
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
+from detector.utils.sealed import ARCHIVE
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is meant as a file, too; reading it says why not
 TYPES = (
@@ -40,7 +41,6 @@ def is_file_name(source: str) -> bool:
 LEAST_VALUES = 1_000_000  # nested ones that any file may have
 REPEATING = "refused, as its values stand in one another more often than the file is long"
 PICKLES = 5  # one after the other in a file of torch before 1.6
-ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
 # What torch lets a pickle call and what makes any amount of memory out of a few bytes; torch.save writes none of it for
 # tensors, numbers and text.
 GROWING = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")

@@ -19,7 +19,8 @@ from detector.utils.errors import InputError
 MARK = b"sha256:"
 COMMENT = len(MARK) + 64
 LENGTH = COMMENT.to_bytes(2, "little")  # the archive's last two bytes say how long its comment is; torch writes none
-ARCHIVE, END_OF_ARCHIVE, END_SIZE = b"PK\x03\x04", b"PK\x05\x06", 22
+ARCHIVE = b"PK\x03\x04"  # what torch takes for a zip archive begins so
+END_OF_ARCHIVE, END_SIZE = b"PK\x05\x06", 22
 BLOCK = 1 << 20
 
 
