@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from detector.data.coco import CocoData
-from detector.evaluation.average_precision import SUMMARY, hits_by_class
-from detector.evaluation.bootstrap import DRAWS, draw_images, resampled_ap
-from detector.evaluation.coco import coco_metrics
 from detector.evaluation.detections import Detections, coco_results
-from detector.evaluation.matching import match
+from detector.evaluation.metrics.average_precision import SUMMARY, hits_by_class
+from detector.evaluation.metrics.bootstrap import DRAWS, draw_images, resampled_ap
+from detector.evaluation.metrics.coco import coco_metrics
+from detector.evaluation.metrics.matching import match
 
 CLASSES, OBJECTS, DETECTIONS, SIDE = 80, 7.3, 100, 640
 

@@ -33,8 +33,8 @@ import yaml
 from PIL import Image
 
 from detector import checkpoint
-from detector.config import load_config, validate
-from detector.resume_check import differences, train, train_interrupted, train_whole, write_config
+from detector.config.file import load_config, validate
+from detector.training.resume_proof.interrupted import differences, train, train_interrupted, train_whole, write_config
 from detector.utils.cli import run
 from detector.utils.errors import InputError
 from detector.utils.records import read_records
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "out/faults")
     args = parser.parse_args()
-    multiprocessing.set_forkserver_preload(["detector.resume_check", "timm"])
+    multiprocessing.set_forkserver_preload(["detector.training.resume_proof.interrupted", "timm"])
     args.output.mkdir(parents=True, exist_ok=True)
     results = args.output / "results.jsonl"
     done = read_records(results)

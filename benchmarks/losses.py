@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from focal_loss import quantiles
 
-from detector.config import LossConfig
+from detector.config.schema import LossConfig
 from detector.losses.criterion import build_criterion
 
 SETTINGS = {

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from detector.inference import Detector
+    from detector.inference.detector import Detector
 
 
 def load(source: str, device: str = "auto", overrides: Sequence[str] = (), threshold: float | None = None) -> Detector:
     """A detector from a run directory or a checkpoint file, ready to call: see `detector.inference.load`."""
-    from detector.inference import load as load_detector  # importing `detector` alone stays quick
+    from detector.inference.detector import load as load_detector  # importing `detector` alone stays quick
 
     return load_detector(source, device, overrides, threshold)

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import torch
 
-from detector.config import validate
-from detector.models.files import as_state_dict, is_file_name, is_parameter, read_file, read_torch_file
-from detector.models.layouts import Weights, check_complete, published, recognised
+from detector.config.file import validate
 from detector.models.retinanet import RetinaNet
-from detector.models.weights import Transfer, transfer
+from detector.models.state_dict import as_state_dict, is_file_name, read_file
+from detector.models.weights import transfer
+from detector.models.weights.layouts import Weights, check_complete, published, recognised
+from detector.models.weights.transfer import Transfer
+from detector.utils.console import console
+from detector.utils.digest import DamagedError, check_seal, write_sealed
 from detector.utils.errors import InputError
-from detector.utils.logging import console
 from detector.utils.names import quoted, wrong_name
-from detector.utils.sealed import DamagedError, check_seal, write_sealed
 from detector.utils.signals import StopRequest
+from detector.utils.untrusted.torch_file import is_parameter, read_torch_file
 
 FORMAT = 3  # raised when the contents change meaning; `_upgraded` reads the older ones
 # Of every checkpoint. Those of a training also have class_counts (boxes of each class) and, since format 2, deployment

@@ -12,12 +12,12 @@ import torch
 import torchvision
 
 from detector import checkpoint
-from detector.config import load_config
-from detector.inference import load
+from detector.config.file import load_config
+from detector.inference.detector import load
 from detector.models.build import build_model
-from detector.utils import sealed
+from detector.utils import digest as sealed
+from detector.utils.digest import check_seal
 from detector.utils.errors import InputError
-from detector.utils.sealed import check_seal
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ def main() -> None:
     if len(set(args.runs)) < 2:
         parser.error("name two runs or more, the baseline first")
 
-    from detector.comparison import compare, lines
-    from detector.evaluation.compare_page import write_comparison
-    from detector.utils.logging import console
+    from detector.evaluation.compare import compare, lines
+    from detector.evaluation.report.compare_page import write_comparison
+    from detector.utils.console import console
 
     comparison = compare(args.runs, args.split, args.dataset)
     write_comparison(args.html, comparison)

@@ -10,7 +10,7 @@ Exit code 0 whatever is found; 2 where an argument is wrong, or a config would b
 
 from pathlib import Path
 
-from detector.config import load_config
+from detector.config.file import load_config
 from detector.utils.cli import ArgumentParser, run
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     config = load_config(args.config, args.overrides) if args.config else None
 
     from detector.doctor.examination import check_new, examine_dataset, write_advice, write_fixed, write_html
-    from detector.utils.logging import console
+    from detector.utils.console import console
 
     for path in filter(None, (args.write_config, args.html, args.fix)):
         check_new(path)

@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument("--dataset", help="dataset descriptor (default: the one it was trained with)")
     args = parser.parse_intermixed_args()
 
-    from detector.evaluator import evaluate_detector
-    from detector.inference import load
+    from detector.inference.detector import load
+    from detector.inference.evaluate import evaluate_detector
 
     evaluate_detector(load(args.run, overrides=args.overrides), args.run, args.split, args.dataset)
 

@@ -25,8 +25,8 @@ def main() -> None:
     if args.output and args.output.suffix.lower() not in PICTURES:
         parser.error(f"--output {args.output}: a picture ends in one of {', '.join(PICTURES)}")
 
-    from detector.inference import load
-    from detector.loss_curves import loss_curves
+    from detector.inference.detector import load
+    from detector.inference.loss_curves import loss_curves
 
     loss_curves(load(args.run), args.run, args.split, args.output, args.gamma)
 

@@ -21,7 +21,7 @@ def main() -> None:
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         parser.error(f"--threshold {args.threshold} is not between 0 and 1")
 
-    from detector.predictor import find_images, predict
+    from detector.inference.predict import find_images, predict
 
     predict(args.run, find_images(args.images), args.output, args.threshold, args.device)
 

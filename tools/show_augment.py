@@ -7,7 +7,7 @@ python tools/show_augment.py configs/quickstart.yaml augment.paste={} --output d
 
 from pathlib import Path
 
-from detector.config import load_config
+from detector.config.file import load_config
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
 
@@ -25,7 +25,7 @@ def main() -> None:
 
     from PIL import Image
 
-    from detector.evaluation.draw import contact_sheet
+    from detector.evaluation.report.draw import contact_sheet
 
     args.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(contact_sheet(pictures, columns=4, cell_width=256)).save(args.output, quality=80)
@@ -36,9 +36,9 @@ def mixed(config, number: int) -> list:
     import numpy as np
 
     from detector.data.coco import load_descriptor, read_coco
-    from detector.data.mixer import Mixer
-    from detector.evaluation.draw import draw_boxes
-    from detector.imbalance import choose
+    from detector.data.mixing.mixer import Mixer
+    from detector.evaluation.report.draw import draw_boxes
+    from detector.training.auto.imbalance import choose
 
     descriptor = load_descriptor(config.data.dataset)
     data = read_coco(descriptor.split("train"), descriptor.classes, config.data.bad_annotations)

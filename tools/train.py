@@ -9,7 +9,9 @@ The run goes to `output_dir`, runs/<CONFIG's stem> unless the config says otherw
 
 import json
 
-from detector.config import Config, load_config, reference
+from detector.config.file import load_config
+from detector.config.help import reference
+from detector.config.schema import Config
 from detector.utils.cli import ArgumentParser, run
 
 
@@ -34,7 +36,7 @@ def main() -> int | None:
         print(reference(), end="")
         return 0
     if args.replay:
-        from detector.replay import replay
+        from detector.training.replay import replay
 
         return replay(args.replay)
     if args.config is None:
@@ -42,7 +44,7 @@ def main() -> int | None:
     if args.resume and args.overwrite:
         parser.error("--resume continues the run and --overwrite deletes it: choose one")
 
-    from detector.trainer import fit  # after the arguments are known to be right: torch takes seconds to load
+    from detector.training.trainer import fit  # after the arguments are known to be right: torch takes seconds to load
 
     return fit(load_config(args.config, args.overrides), resume=args.resume, overwrite=args.overwrite)
 

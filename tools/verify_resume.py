@@ -9,7 +9,7 @@ Exit code 0 if both are the same, 1 if not. Works in a temporary directory.
 import tempfile
 from pathlib import Path
 
-from detector.config import load_config
+from detector.config.file import load_config
 from detector.utils.cli import ArgumentParser, run
 
 
@@ -25,7 +25,7 @@ def main() -> int:
         parser.error("--steps and --kills are 1 or more")
     config = load_config(args.config, args.overrides)
 
-    from detector.verify_resume import verify  # torch takes seconds to load
+    from detector.training.resume_proof.proof import verify  # torch takes seconds to load
 
     with tempfile.TemporaryDirectory(prefix="verify_resume-") as directory:
         return 0 if verify(config, Path(directory), steps=args.steps, kills=args.kills, seed=args.seed) else 1

@@ -20,12 +20,11 @@ import torch
 from detector.utils.errors import InputError
 from detector.utils.memory import available_memory
 from detector.utils.names import quoted, wrong_name
+from detector.utils.untrusted.file_names import stays_inside
 
 CHUNK = 1 << 16  # records alive as Python objects at a time
 MAX_ALMOST_JSON = 1 << 27  # bytes: what only Python's json module reads takes ten times as much memory
 
-# nothing, a root, a drive, or a step up
-_LEAVES = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -89,14 +88,6 @@ class Columns:
 def name_at(names: bytes, offsets: np.ndarray, i: int) -> str:
     """File name i of the blob. Surrogates pass: a name that is not Unicode is reported as missing, and no crash."""
     return names[offsets[i] : offsets[i + 1]].decode(errors="surrogatepass")
-
-
-def stays_inside(name: str) -> bool:
-    """Whether a file name is one below its folder; in Windows' spelling too, as the file may be used there.
-
-    An annotation file from elsewhere must not choose which files of this machine are opened.
-    """
-    return not _LEAVES.search(name)
 
 
 def read_columns(path: Path) -> Columns:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from detector.config import ShortLong
+from detector.config.schema import ShortLong
 from detector.data.coco import CocoData
 from detector.data.image import read_image
-from detector.data.mixer import Mixer
+from detector.data.mixing.mixer import Mixer
 from detector.data.sampler import BatchSampler
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.data.workers import cause_of_failure, let_the_dead_wait, start_worker

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from pydantic import ValidationError
 
-from detector.config import ShortLong
+from detector.config.schema import ShortLong
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import torch
 
-from detector.config import Config
+from detector.config.schema import Config
 from detector.data.coco import CocoData, read_coco
 from detector.data.descriptor import Descriptor, Split
-from detector.doctor.advice import Advice, advise, config_lines, write_config
-from detector.doctor.anchors import Reach, reach
-from detector.doctor.class_report import ClassReport, describe_classes
+from detector.doctor.advice.advice import Advice, advise, config_lines, write_config
+from detector.doctor.advice.recipe import configured, recipe
+from detector.doctor.checks.soundness import descriptor_of, examine
+from detector.doctor.class_balance import ClassReport, describe_classes
 from detector.doctor.finding import Finding
-from detector.doctor.fix import fix
-from detector.doctor.recipe import configured, recipe
-from detector.doctor.soundness import descriptor_of, examine
-from detector.training_data import read_training_data
+from detector.doctor.reach.reach import Reach, reach
+from detector.doctor.repair.repair import fix
+from detector.training.setup import read_training_data
 from detector.utils.errors import InputError
 
 BAD_BOXES = ("not-finite", "negative-size", "zero-size", "outside")  # errors that data.bad_annotations=drop cures

@@ -17,9 +17,9 @@ from detector.utils.errors import InputError
 from detector.utils.names import LONGEST_NAME, printable
 
 if TYPE_CHECKING:
-    from detector.doctor.advice import Advice
-    from detector.doctor.anchors import LostObject, Reach
-    from detector.doctor.class_report import ClassReport
+    from detector.doctor.advice.advice import Advice
+    from detector.doctor.class_balance import ClassReport
+    from detector.doctor.reach.reach import LostObject, Reach
 
 PICTURES = 72  # of findings, in all
 MATRIX = 30  # classes side by side in a matrix; of more, the commonest

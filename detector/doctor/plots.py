@@ -11,7 +11,7 @@ from detector.data.class_groups import GROUPS
 from detector.pages.svg import plot_style, svg
 
 if TYPE_CHECKING:
-    from detector.doctor.class_report import ClassReport
+    from detector.doctor.class_balance import ClassReport
 
 SIZE = (5, 3.1)  # inches: as wide as a phone
 MOST_BARS = 40
@@ -19,7 +19,7 @@ MOST_BARS = 40
 
 def histograms(report: ClassReport) -> list[Markup]:
     """Sizes and aspects of the objects of each group of classes, as fed, and how many objects an image has."""
-    from detector.doctor.class_report import ASPECT_EDGES, SIZE_EDGES
+    from detector.doctor.class_balance import ASPECT_EDGES, SIZE_EDGES
 
     with plot_style():
         return [

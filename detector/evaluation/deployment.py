@@ -9,10 +9,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat
 
-from detector.evaluation.bootstrap import FEW
-from detector.evaluation.calibration import Calibration, fit_calibration
-from detector.evaluation.matching import Matching
-from detector.evaluation.thresholds import UNCHOSEN, Goal, Threshold
+from detector.evaluation.metrics.bootstrap import FEW
+from detector.evaluation.metrics.calibration import Calibration, fit_calibration
+from detector.evaluation.metrics.matching import Matching
+from detector.evaluation.metrics.thresholds import UNCHOSEN, Goal, Threshold
 from detector.utils.names import shortened
 
 

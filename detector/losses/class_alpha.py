@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.losses.focal import ALPHA
+from detector.losses.classification.focal import ALPHA
 
 MAX_ALPHA = 0.99  # a class with one box among thousands would otherwise weigh hundreds of times the others
 

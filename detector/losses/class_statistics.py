@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from detector.losses.assigner import BACKGROUND, IGNORED
-from detector.losses.classification import ClassificationLoss
+from detector.losses.assigners.assignment import BACKGROUND, IGNORED
+from detector.losses.classification.one_pass import ClassificationLoss
 from detector.utils.dist import sum_across_processes
 
 FIGURES = ("positives", "loss_share", "gradient_ratio", "score_positive", "score_background")

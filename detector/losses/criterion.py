@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.losses.adaptive_focal import AdaptiveFocal
-from detector.losses.assigner import MaxIoUAssigner
+from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.box import box_loss, iou
 from detector.losses.class_alpha import resolve_alpha
 from detector.losses.class_statistics import ClassStatistics
-from detector.losses.classification import ClassificationLoss
-from detector.losses.equalized_focal import EqualizedFocal
-from detector.losses.focal import Focal
-from detector.losses.quality_focal import QualityFocal
-from detector.losses.varifocal import Varifocal
+from detector.losses.classification.adaptive_focal import AdaptiveFocal
+from detector.losses.classification.equalized_focal import EqualizedFocal
+from detector.losses.classification.focal import Focal
+from detector.losses.classification.one_pass import ClassificationLoss
+from detector.losses.classification.quality_focal import QualityFocal
+from detector.losses.classification.varifocal import Varifocal
 from detector.ops.boxes import decode
 from detector.utils.dist import mean_across_processes
 from detector.utils.errors import InputError

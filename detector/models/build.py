@@ -6,16 +6,17 @@ import logging
 
 import torch
 
-from detector.config import Config, ModelConfig, PostprocessConfig
-from detector.limits import check_size, parameters
+from detector.config.schema import Config, ModelConfig, PostprocessConfig
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbone import Backbone, build_backbone
-from detector.models.files import check_holds
-from detector.models.fpn import build_fpn
+from detector.models.backbones.backbone import Backbone
+from detector.models.backbones.timm import PREFIX, build_timm_backbone
+from detector.models.backbones.torchvision import build_backbone
 from detector.models.head import Head
+from detector.models.limits import check_size, parameters
+from detector.models.necks.fpn import build_fpn
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
-from detector.models.timm_backbone import PREFIX, build_timm_backbone
+from detector.models.state_dict import check_holds
 
 logger = logging.getLogger(__name__)
 

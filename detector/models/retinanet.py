@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detector.utils.whole import write_whole
+from detector.utils.atomic import write_whole
 
 
 def render(template: str, **context) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.config import ShortLong
+from detector.config.schema import ShortLong
 from detector.data.coco import check_images_exist, load_descriptor, read_coco
 from detector.data.loader import DetectionDataset, collate, eval_loader, train_loader
 from detector.data.transforms import build_transform

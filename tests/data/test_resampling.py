@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.config import load_config
+from detector.config.file import load_config
 from detector.data.coco import CocoData, Split, load_descriptor, read_coco
 from detector.data.exposure import exposure
 from detector.data.resampling import (

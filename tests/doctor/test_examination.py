@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.config import load_config
+from detector.config.file import load_config
 
 BCCD = Path(__file__).parents[2] / "configs" / "bccd.yaml"
 

@@ -16,17 +16,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from strategies import changed, mangled
 
-from detector import checkpoint, predictor, replay
-from detector.config import dump, load_config
+from detector import checkpoint
+from detector.config.file import dump, load_config
 from detector.data.coco import Split, check_images_exist, read_coco
 from detector.data.descriptor import load_descriptor
 from detector.data.image import read_image
+from detector.doctor.checks.images import look
+from detector.doctor.checks.soundness import examine
 from detector.doctor.examination import examine_dataset
-from detector.doctor.fix import fix
-from detector.doctor.images import look
-from detector.doctor.soundness import examine
-from detector.inference import load
+from detector.doctor.repair.repair import fix
+from detector.inference import predict as predictor
+from detector.inference.detector import load
 from detector.models.weights import transfer
+from detector.training import replay
 from detector.utils.errors import InputError
 
 SOUND = {

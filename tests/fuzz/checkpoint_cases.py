@@ -22,13 +22,13 @@ import torch
 from hypothesis import strategies as st
 from strategies import TEXTS, VALUES, mangled
 
-from detector import replay
-from detector.config import Config
+from detector.config.schema import Config
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
 from detector.models.build import build_model
 from detector.models.retinanet import RetinaNet
-from detector.utils.sealed import write_sealed
+from detector.training import replay
+from detector.utils.digest import write_sealed
 
 CANARY = Path(tempfile.gettempdir()) / f"fuzz-canary-{os.getpid()}"  # what a file's code would make, if it ran
 SETTINGS = {

@@ -17,18 +17,21 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from detector import inference, replay
-from detector.config import Config, load_config
+from detector.config.file import load_config
+from detector.config.schema import Config
 from detector.data.coco import MAX_CLASSES, Split, read_coco
-from detector.data.coco_file import stays_inside
 from detector.data.descriptor import load_descriptor
 from detector.data.image import MAX_SIDE, read_image
+from detector.doctor.checks.images import look
 from detector.doctor.examination import examine_dataset
-from detector.doctor.images import look
+from detector.inference import detector as inference
 from detector.models.build import build_model
-from detector.models.files import read_state_dict, read_torch_file
+from detector.models.state_dict import read_state_dict
+from detector.training import replay
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
+from detector.utils.untrusted.file_names import stays_inside
+from detector.utils.untrusted.torch_file import read_torch_file
 
 PAIRS = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "f"), ("f", "g"), ("g", "h"), ("h", "i"), ("i", "j")]
 ALIASES = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in PAIRS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.config import LossConfig
+from detector.config.schema import LossConfig
 from detector.losses.class_alpha import MAX_ALPHA, alpha_table, effective_number, inverse_frequency
 
 COUNTS = np.array([600, 300, 100])

@@ -10,12 +10,12 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from detector.losses import class_statistics
-from detector.losses.assigner import BACKGROUND, IGNORED
+from detector.losses.assigners.assignment import BACKGROUND, IGNORED
 from detector.losses.class_statistics import FIGURES, ClassStatistics
-from detector.losses.equalized_focal import EqualizedFocal
-from detector.losses.focal import Focal
-from detector.losses.quality_focal import QualityFocal
-from detector.losses.varifocal import Varifocal
+from detector.losses.classification.equalized_focal import EqualizedFocal
+from detector.losses.classification.focal import Focal
+from detector.losses.classification.quality_focal import QualityFocal
+from detector.losses.classification.varifocal import Varifocal
 
 NAMES = ["disc", "ring", "star"]
 

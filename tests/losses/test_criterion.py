@@ -7,15 +7,15 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from detector.config import LossConfig
-from detector.losses.adaptive_focal import AdaptiveFocal
-from detector.losses.assigner import MaxIoUAssigner
+from detector.config.schema import LossConfig
+from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.box import box_loss, iou
+from detector.losses.classification.adaptive_focal import AdaptiveFocal
+from detector.losses.classification.equalized_focal import EqualizedFocal
+from detector.losses.classification.focal import Focal
+from detector.losses.classification.quality_focal import QualityFocal
+from detector.losses.classification.varifocal import Varifocal
 from detector.losses.criterion import Criterion, build_criterion
-from detector.losses.equalized_focal import EqualizedFocal
-from detector.losses.focal import Focal
-from detector.losses.quality_focal import QualityFocal
-from detector.losses.varifocal import Varifocal
 from detector.ops.boxes import encode
 from detector.utils.errors import InputError
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from detector.models.fpn import build_fpn
 from detector.models.head import Head, permute_to_N_HWA_K
+from detector.models.necks.fpn import build_fpn
 from detector.utils.errors import InputError
 
 

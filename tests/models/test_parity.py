@@ -12,10 +12,11 @@ from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetin
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.checkpoint import read_detector
-from detector.config import ModelConfig
+from detector.config.schema import ModelConfig
 from detector.models.build import build_model, build_postprocess
-from detector.models.layouts import COCO_IDS, COCO_SLOTS, NOT_CLASSES
-from detector.models.weights import load_whole, transfer
+from detector.models.weights import transfer
+from detector.models.weights.layouts import COCO_IDS, COCO_SLOTS, NOT_CLASSES
+from detector.models.weights.transfer import load_whole
 
 V1 = {"backbone": {"weights": None}}
 V2 = {"backbone": {"weights": None, "norm": "batch"}, "fpn": {"extra_levels": "c5"}, "head": {"norm": "group"}}

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from detector.config import ModelConfig
+from detector.config.schema import ModelConfig
 from detector.models.build import build_model, build_postprocess
 from detector.models.norm import FrozenBatchNorm2d
 from detector.utils.errors import InputError

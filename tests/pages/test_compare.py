@@ -2,7 +2,7 @@
 
 import pytest
 
-from detector.evaluation.compare_page import write_comparison
+from detector.evaluation.report.compare_page import write_comparison
 
 
 def difference(run: str, figure: str, by: float, sure: bool = True, baseline: float = 0.4) -> dict:

@@ -10,12 +10,12 @@ from PIL import Image
 
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split
-from detector.evaluation.analysis import analyse
-from detector.evaluation.average_precision import hits_by_class
 from detector.evaluation.detections import Detections
-from detector.evaluation.matching import match
-from detector.evaluation.report import write_report
-from detector.evaluation.thresholds import Goal, choose_thresholds
+from detector.evaluation.metrics.analysis import analyse
+from detector.evaluation.metrics.average_precision import hits_by_class
+from detector.evaluation.metrics.matching import match
+from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
+from detector.evaluation.report.page import write_report
 
 NASTY = "<script>window.broken = 1</script></svg><img src=x onerror='window.broken = 1'> $x$ {{ 7 * 7 }}"
 FACTS = {"title": f"Evaluation of {NASTY}", "rows": [("trained on", NASTY), ("image size", "64")]}

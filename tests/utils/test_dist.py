@@ -4,9 +4,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detector.losses.assigner import MaxIoUAssigner
+from detector.losses.assigners.max_iou import MaxIoUAssigner
+from detector.losses.classification.focal import Focal
 from detector.losses.criterion import Criterion
-from detector.losses.focal import Focal
 from detector.utils.dist import mean_across_processes, world_size
 
 

@@ -1,0 +1,94 @@
+"""What an evaluation found, as text."""
+
+from __future__ import annotations
+
+from detector.evaluation.metrics.bootstrap import FEW
+from detector.utils.names import shortened
+
+ROWS = [  # key, figure, IoU, area, detections an image: as pycocotools prints them
+    ("AP", "Average Precision  (AP)", "0.50:0.95", "all", 100),
+    ("AP50", "Average Precision  (AP)", "0.50", "all", 100),
+    ("AP75", "Average Precision  (AP)", "0.75", "all", 100),
+    ("APs", "Average Precision  (AP)", "0.50:0.95", "small", 100),
+    ("APm", "Average Precision  (AP)", "0.50:0.95", "medium", 100),
+    ("APl", "Average Precision  (AP)", "0.50:0.95", "large", 100),
+    ("AR1", "Average Recall     (AR)", "0.50:0.95", "all", 1),
+    ("AR10", "Average Recall     (AR)", "0.50:0.95", "all", 10),
+    ("AR100", "Average Recall     (AR)", "0.50:0.95", "all", 100),
+    ("ARs", "Average Recall     (AR)", "0.50:0.95", "small", 100),
+    ("ARm", "Average Recall     (AR)", "0.50:0.95", "medium", 100),
+    ("ARl", "Average Recall     (AR)", "0.50:0.95", "large", 100),
+]
+
+
+def coco_table(metrics: dict) -> str:
+    """The twelve lines everybody knows; a figure with nothing to measure is a dash."""
+    return "\n".join(
+        f" {figure} @[ IoU={iou:<9} | area={area:>6s} | maxDets={most:>3d} ] = {_number(metrics[key])}"
+        for key, figure, iou, area, most in ROWS
+    )
+
+
+def tables(metrics: dict) -> str:
+    """All that is printed of an analysis (`analysis.py`)."""
+    return "\n".join([coco_table(metrics), interval_line(metrics), group_table(metrics), per_class_table(metrics)])
+
+
+def interval_line(metrics: dict) -> str:
+    """How sure AP is."""
+    interval = metrics["intervals"]["AP"]
+    if interval is None:
+        return " too few images to say how sure AP is"
+    return f" AP is in {_interval(interval)} with 95 % confidence, as far as {metrics['images']} images can tell"
+
+
+def group_table(metrics: dict) -> str:
+    """A line for head, medium and tail, those that there are."""
+    lines = [f" {'group':<8} classes     AP       95 %         AP50  (by {metrics['grouped_by']})"]
+    for group, row in metrics["groups"].items():
+        if row["classes"]:
+            few = shortened(row["classes"], 5)
+            lines.append(
+                f" {group:<8} {len(row['classes']):>7d}  {_number(row['AP'])}  {_interval(row['interval'])}"
+                f"  {_number(row['AP50'])}  {few}"
+            )
+    return "\n".join(lines)
+
+
+def per_class_table(metrics: dict) -> str:
+    """A line a class, most objects first, so that the rare ones stand together at the end.
+
+    With an analysis' figures also the interval of AP, the score to use and what it gives; `few` marks a class that is
+    not to be concluded from.
+    """
+    classes = sorted(metrics["per_class"].items(), key=lambda item: -item[1]["num_gt"])
+    width = max([len("class"), *(len(name) for name, _ in classes)])
+    analysed = all("interval" in row for _, row in classes)
+    more = "        95 %         score  precision  recall" if analysed else ""
+    lines = [f" {'class':<{width}}  objects     AP   AP50{more}"]
+    for name, row in classes:
+        line = f" {name:<{width}}  {row['num_gt']:>7d}  {_number(row['AP'])}  {_number(row['AP50'])}"
+        lines.append(line + (_use(row) if analysed else ""))
+    if analysed and not all(row["conclusive"] for _, row in classes):
+        lines.append(f" few: with fewer than {FEW} objects here, nothing is to be concluded from these")
+    if analysed and not all(row["own"] for _, row in classes):
+        lines.append(
+            f" *: val has fewer than {FEW} objects to choose a score from; the one that suits all classes together"
+        )
+    return "\n".join(lines)
+
+
+def _use(row: dict) -> str:
+    few = "" if row["conclusive"] else "  few"
+    return (
+        f"  {_interval(row['interval'])}  {row['threshold']:>6.3f}{' ' if row['own'] else '*'}"
+        f"    {row['precision']:>6.3f}  {row['recall']:>6.3f}{few}"
+    )
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "      -       " if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _number(value: float) -> str:
+    return "    -" if value < 0 else f"{value:.3f}"

@@ -1,0 +1,120 @@
+"""Detections on images that have no annotations: pictures with boxes, and one results file."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detector.data.image import read_image
+from detector.evaluation.metrics.thresholds import UNCHOSEN
+from detector.evaluation.report.draw import draw_boxes
+from detector.inference.detector import Detector, load
+from detector.utils.console import console, progress_bar
+from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+
+
+def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
+    """(image, its path below the output folder) for files, folders (searched through) and globs, each file once.
+
+    Hidden files in folders are passed over. Raises InputError for what matches nothing.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+            matches = [(p, p.relative_to(path)) for p in inside if p.is_file()]
+        else:
+            named = [path] if path.is_file() else sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+            matches = [(p, Path(p.name)) for p in named if p.is_file()]
+        if not matches:
+            raise InputError(f"{pattern}: no image there; {_hint(path)}")
+        for image, below in matches:
+            found.setdefault(image, below)
+    return list(found.items())
+
+
+def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshold: float | None, device: str) -> None:
+    """Write every image of `find_images` with its detections drawn, and detections.json, into `output`.
+
+    detections.json: COCO results format (image_id: number of the image from 1, category_id: the training data's own,
+    bbox: xywh in original pixels) with file_name and category_name. threshold: the score to report from; None = those
+    chosen on val for each class, or UNCHOSEN. Raises InputError.
+    """
+    pictures = [output / name for name in _distinct_names([below for _, below in images])]
+    originals = {path.resolve() for path, _ in images}
+    if any(picture.resolve() in originals for picture in pictures):
+        raise InputError(f"--output {output}: would write over the images themselves; name another folder")
+    detector = load(source, device=device, threshold=threshold)
+    if threshold is None:
+        detector = _with_thresholds(detector)
+    output.mkdir(parents=True, exist_ok=True)
+    results: list[dict] = []
+    with progress_bar() as bar:
+        task = bar.add_task("detecting", total=len(images), note="")
+        stream = detector.stream(path for path, _ in images)
+        for number, ((path, _), picture, found) in enumerate(zip(images, pictures, stream, strict=True), start=1):
+            drawn = draw_boxes(read_image(path), found["boxes"], found["labels"], found["names"], found["scores"])
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn).save(picture)
+            results += _results(found, number, str(path), detector.category_ids)
+            bar.advance(task)
+    (output / "detections.json").write_text(json.dumps(results, indent=1))
+    console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'} and pictures")
+
+
+def _with_thresholds(detector: Detector) -> Detector:
+    """The detector, and a sentence on the scores it reports from."""
+    if detector.deployment is None:
+        console.print(f"no thresholds were chosen for this detector: scores from {UNCHOSEN} on are reported")
+        return replace(detector, thresholds=np.full(len(detector.class_names), UNCHOSEN))
+    scores = detector.thresholds
+    console.print(
+        f"scores from {scores.min():.2f} to {scores.max():.2f} on are reported, as chosen for each class on val for "
+        f"{detector.deployment.goal} (--threshold for another)"
+    )
+    for line in detector.deployment.lines():
+        console.print(line)
+    return detector
+
+
+def _results(found: dict, number: int, file_name: str, category_ids: list[int]) -> list[dict]:
+    return [
+        {
+            "image_id": number,
+            "file_name": file_name,
+            "category_id": category_ids[label],
+            "category_name": str(name),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for (x1, y1, x2, y2), label, name, score in zip(
+            found["boxes"].tolist(), found["labels"].tolist(), found["names"], found["scores"].tolist(), strict=True
+        )
+    ]
+
+
+def _distinct_names(names: list[Path]) -> list[Path]:
+    """Names for pictures: JPEG or PNG, and numbered where two images of different folders share one."""
+    distinct: dict[Path, None] = {}
+    for name in names:
+        name = name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_suffix(".png")
+        candidates = itertools.chain([name], (name.with_stem(f"{name.stem}_{i}") for i in itertools.count(2)))
+        distinct[next(c for c in candidates if c not in distinct)] = None
+    return list(distinct)
+
+
+def _hint(path: Path) -> str:
+    if path.is_dir():
+        return f"it holds no {', '.join(sorted(SUFFIXES))} file"
+    siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings) if siblings else f"there is no folder {path.parent}"

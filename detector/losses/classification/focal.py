@@ -1,0 +1,102 @@
+"""Sigmoid focal loss: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002.
+
+    FL(p_t) = -alpha_t (1 - p_t)^gamma log(p_t)                                             (eq. 5)
+
+p_t is the probability of the right answer: p for the class of a positive anchor, 1 - p for everything else. gamma 0 is
+(alpha-balanced) cross entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from detector.losses.classification.one_pass import ClassificationLoss, Factor, Formula, SummedLoss, at, power, softplus
+
+ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); what any weights a class average to
+
+
+def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = ALPHA, gamma: float = 2.0) -> Tensor:
+    """Focal loss, summed over all anchors and classes.
+
+    logits: (..., K) float. classes: (...) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED
+    (-2: no loss, no gradient). alpha weighs the positives and 1 - alpha the negatives; None weighs nothing, so
+    that gamma=0 is exactly binary cross entropy. Returns a scalar: float64 for float64 logits, else float32.
+    """
+    return SummedLoss.apply(logits, classes, None, focal_formula(*positive_and_negative(alpha), gamma))[0]
+
+
+class FocalLoss(nn.Module):
+    """Focal loss of logits and 0/1 labels of one shape, for direct use.
+
+    reduction: "none" (a loss for each entry), "mean" or "sum".
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | None = ALPHA,
+        reduction: Literal["none", "mean", "sum"] = "mean",
+    ):
+        super().__init__()
+        if reduction not in ("none", "mean", "sum"):
+            raise ValueError(f"reduction must be none, mean or sum, got {reduction!r}")
+        self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits: any shape, float. labels: the same shape, 0 or 1, any dtype."""
+        if logits.shape != labels.shape:
+            raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in shape")
+        positive = labels > 0.5
+        wrong = torch.where(positive, -logits, logits)  # logit of the wrong answer: sigmoid(wrong) = 1 - p_t
+        loss = torch.exp(-self.gamma * softplus(-wrong)) * softplus(wrong)
+        if self.alpha is not None:
+            loss = loss * torch.where(positive, self.alpha, 1.0 - self.alpha)
+        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
+
+
+class Focal(ClassificationLoss):
+    """Focal loss of dense predictions; see `positive_and_negative` for alpha. gamma: a number, or K, one a class."""
+
+    def __init__(self, *, alpha: float | Sequence[float] | None = ALPHA, gamma: float | Sequence[float] = 2.0):
+        super().__init__()
+        positive, self.negative = positive_and_negative(alpha)
+        set_factor(self, "positive", positive)
+        set_factor(self, "gamma", gamma)
+
+    def formula(self) -> Formula:
+        return focal_formula(self.positive, self.negative, self.gamma)
+
+
+def focal_formula(positive: Factor, negative: Factor, gamma: Factor, gradient_sums: bool = False) -> Formula:
+    """The focal loss with these weights of positives and of negatives."""
+
+    def positive_term(x: Tensor, classes: Tensor, _) -> tuple[Tensor, Tensor]:
+        weight, exponent = at(positive, classes), at(gamma, classes)
+        p, q, loss = torch.sigmoid(x), torch.sigmoid(-x), softplus(-x)
+        modulation = weight * power(q, exponent)
+        return (modulation * loss).to(x.dtype), (-modulation * (exponent * p * loss + q)).to(x.dtype)
+
+    return Formula(gamma, negative, positive_term, gradient_sums)
+
+
+def positive_and_negative(alpha: float | Sequence[float] | None) -> tuple[float | Sequence[float], float]:
+    """What weighs the positives, what the negatives.
+
+    A number: alpha and 1 - alpha. None: nothing is weighed. K numbers: each weighs the positives of its class, and the
+    negatives of every class keep 1 - ALPHA, so that a class's weight does not also move its background.
+    """
+    if alpha is None:
+        return 1.0, 1.0
+    return (alpha, 1.0 - alpha) if isinstance(alpha, (int, float)) else (alpha, 1.0 - ALPHA)
+
+
+def set_factor(module: nn.Module, name: str, value: float | Sequence[float]) -> None:
+    """A number as it is; one a class as a float32 buffer (K,), which is setting, not state, and not saved."""
+    if isinstance(value, (int, float)):
+        setattr(module, name, float(value))
+    else:
+        module.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), persistent=False)

@@ -1,0 +1,145 @@
+"""The experiment file: base, overrides, what is written is what is read, and errors that name the right thing."""
+
+import json
+
+import pytest
+import yaml
+
+from detector.config.file import dump, load_config
+from detector.config.help import reference
+from detector.config.schema import Config
+from detector.utils.errors import InputError
+from detector.utils.untrusted.yaml import read_yaml
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "my.yaml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def test_base_overrides_and_default_output_dir(write):
+    write("data: {dataset: a.yaml, image_size: 320}\ntrain: {epochs: 3, lr: 0.1}", "base.yaml")
+    config = load_config(write("base: base.yaml\ntrain: {epochs: 5}"), ["train.lr=1e-3", "loss.alpha=null"])
+    assert (config.data.image_size, config.train.epochs, config.train.lr, config.loss.alpha) == (320, 5, 1e-3, None)
+    assert config.output_dir == "runs/my"
+
+
+def test_a_class_map_without_weights(write):
+    with pytest.raises(InputError, match="class_map says what classes are called in model.weights, and there are none"):
+        load_config(write("data: {dataset: a.yaml}\nmodel: {class_map: {a: b}}"))
+
+
+def test_a_colon_without_its_space(write):
+    with pytest.raises(InputError, match="a space follows the colon"):
+        load_config(write("data: {dataset: a.yaml}"), ["train.unfreeze={backbone.layer3:2}"])
+
+
+def test_one_frozen_part_needs_no_list(write):
+    path = write("data: {dataset: a.yaml}")
+    assert load_config(path, ["train.freeze=backbone"]).train.freeze == ["backbone"]
+    assert load_config(path).train.freeze == "auto"
+
+
+def test_image_size_replaces_a_number_by_sides_and_back(write):
+    path = write("data: {dataset: a.yaml, image_size: 320}")
+    assert load_config(path, ["data.image_size={short: 240, long: 320}"]).data.image_size.long == 320
+    path = write("data: {dataset: a.yaml, image_size: {short: 240, long: 320}}")
+    assert load_config(path, ["data.image_size=64"]).data.image_size == 64
+
+
+def test_dump_is_read_back_to_the_same(write, tmp_path):
+    path = write("data: {dataset: a.yaml, augment: [{name: HorizontalFlip, p: 0.5}]}\ntrain: {milestones: [0.5]}")
+    config = load_config(path)
+    assert load_config(write(dump(config), "resolved.yaml")) == config
+
+
+def test_reference_is_a_valid_config_with_every_default(write):
+    assert load_config(write(reference()), ["output_dir=null"]) == load_config(
+        write("data: {dataset: datasets/shapes.yaml}")
+    )
+    assert all(line.isspace() or not line or ":" in line or line.lstrip()[0] == "#" for line in reference().split("\n"))
+
+
+def test_every_field_of_the_schema_is_described():
+    def fields(node):
+        for definition in [node, *node.get("$defs", {}).values()]:
+            yield from definition.get("properties", {}).items()
+
+    schema = json.loads(json.dumps(Config.model_json_schema()))
+    sections = {
+        "data",
+        "augment",
+        "model",
+        "loss",
+        "train",
+        "eval",
+        "backbone",
+        "fpn",
+        "head",
+        "anchors",
+        "postprocess",
+        "assigner",
+    }
+    undescribed = [name for name, field in fields(schema) if "description" not in field and name not in sections]
+    assert not undescribed
+
+
+@pytest.mark.parametrize(
+    "text, override, expected",
+    [
+        ("{}", [], "`data` is required"),
+        ("data: {}", [], "`data.dataset` is required"),
+        ("data: {dataset: a}\ntrian: {}", [], "unknown key `trian`; did you mean `train`?"),
+        ("data: {dataset: a}", ["train.epohs=1"], "unknown key `train.epohs`; did you mean `epochs`?"),
+        ("data: {dataset: a}", ["model.backbone.nam=x"], "unknown key `model.backbone.nam`; did you mean `name`?"),
+        ("data: {dataset: a}", ["loss.zzz=1"], "unknown key `loss.zzz`; valid here: alpha, gamma"),
+        ("data: {dataset: a}", ["train.epochs=three"], "`train.epochs`: input should be a valid integer, got 'three'"),
+        ("data: {dataset: a}", ["train.epochs=0"], "`train.epochs`: input should be greater than or equal to 1, got 0"),
+        ("data: {dataset: a}", ["data.augment=heavy"], "'none', 'light' or 'strong'"),
+        ("data: {dataset: a}", ["data.image_size=big"], "`data.image_size`"),
+        ("data: {dataset: a}", ["data.image_size={short: 9, long: 5}"], "long (5) is smaller than short (9)"),
+        ("data: {dataset: a}", ["loss.assigner.negative_iou=0.9"], "negative_iou (0.9) is above positive_iou (0.5)"),
+        ("data: {dataset: a}", ["train.epochs"], "an override reads dotted.path=value"),
+        ("data: {dataset: a}", ["train.lr=[1"], "not a YAML value"),
+        ("data: [unclosed", [], "not valid YAML"),
+        ("data: {dataset: a}\nseed: 1\nseed: 2", [], "key `seed` stands twice, again in line 3"),
+        ("data: {dataset: a}", ["output_dir=2024-13-45"], "not a YAML value"),
+        ("data: {dataset: a}", ["train.lr=.inf"], "`train.lr`: input should be a finite number"),
+        ("data: {dataset: a}", ["data.image_size={short: 5, lnog: 9}"], "unknown key `data.image_size.lnog`"),
+        ("data: {dataset: a}", ["data.augment=[HorizontalFlip]"], "`data.augment.0`: input should be a valid dict"),
+        ("just text", [], "a config file has `key: value` lines, this is str"),
+        ("base: nowhere.yaml", [], "nowhere.yaml: no such config file"),
+    ],
+)
+def test_errors_name_the_file_the_path_and_the_right_thing(write, text, override, expected):
+    with pytest.raises(InputError) as problem:
+        load_config(write(text), override)
+    assert expected in str(problem.value)
+    assert "\n" not in str(problem.value)
+    assert ".yaml" in str(problem.value) or override
+
+
+def test_one_base_at_most(write):
+    write("data: {dataset: a}", "first.yaml")
+    write("base: first.yaml", "second.yaml")
+    with pytest.raises(InputError, match="one base at most"):
+        load_config(write("base: second.yaml"))
+
+
+def test_missing_config_names_the_nearest_file(write, tmp_path):
+    write("data: {dataset: a}", "quickstart.yaml")
+    with pytest.raises(InputError, match=r"did you mean .*quickstart\.yaml"):
+        load_config(tmp_path / "quikstart.yaml")
+
+
+def test_numbers_in_scientific_notation_are_numbers():
+    assert read_yaml("[1e-3, -2E5, 1.5e+2, .5e1]") == [0.001, -200000.0, 150.0, 5.0]
+    assert read_yaml("[1e, e3, 12ab]") == ["1e", "e3", "12ab"]
+
+
+def test_dump_is_plain_yaml(write):
+    assert isinstance(yaml.safe_load(dump(load_config(write("data: {dataset: a}")))), dict)

@@ -1,0 +1,187 @@
+"""Mosaic and mixup to the pixel, and what the mixer makes of them."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from detector.config.file import load_config
+from detector.config.schema import AugmentConfig, PasteConfig
+from detector.data.coco import load_descriptor, read_coco
+from detector.data.mixing.mixer import Mixer
+from detector.data.mixing.mixup import mixup
+from detector.data.mixing.mosaic import fill, mosaic
+from detector.utils.errors import InputError
+
+NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+
+def sample(value: int, size: tuple[int, int], boxes=(), label: int = 0):
+    boxes = np.float32(boxes).reshape(-1, 4)
+    return np.full((*size, 3), value, np.uint8), boxes, np.full(len(boxes), label, np.int64)
+
+
+def whole(value: int, size: tuple[int, int], label: int):
+    """An image that is one object."""
+    return sample(value, size, [[0, 0, size[1], size[0]]], label)
+
+
+def test_a_mosaic_is_four_images_around_a_centre():
+    samples = [whole(50 * k, size, k) for k, size in enumerate([(60, 80), (90, 40), (33, 100), (61, 79)], start=1)]
+    centres = set()
+    for seed in range(60):
+        image, boxes, labels = mosaic(samples, np.random.default_rng(seed))
+        assert image.shape == (60, 80, 3) and image.dtype == np.uint8
+        assert boxes.dtype == np.float32 and labels.dtype == np.int64
+        y, x = int((image[:, 0, 0] == 50).sum()), int((image[0, :, 0] == 50).sum())
+        places = [(0, 0, x, y), (x, 0, 80, y), (0, y, x, 60), (x, y, 80, 60)]
+        for k, (x1, y1, x2, y2) in enumerate(places, start=1):
+            assert (image[y1:y2, x1:x2] == 50 * k).all()
+            # of the objects that a crop leaves more than a quarter of, the box is the whole place
+            kept = boxes[labels == k]
+            assert len(kept) == 0 or kept.tolist() == [[x1, y1, x2, y2]]
+            height, width = samples[k - 1][0].shape[:2]
+            shown = min(height / (y2 - y1), width / (x2 - x1)) ** 2 * (y2 - y1) * (x2 - x1) / (height * width)
+            assert abs(shown - 0.25) < 0.02 or len(kept) == (shown > 0.25)
+        assert 15 <= y <= 45 and 20 <= x <= 60
+        centres.add((x, y))
+    assert len(centres) > 50
+
+
+def test_boxes_of_a_mosaic_are_on_their_objects():
+    def with_square(channel):
+        image = np.zeros((200, 200, 3), np.uint8)
+        image[80:120, 90:130, channel] = 200
+        return image, np.float32([[90, 80, 130, 120]]), np.array([channel])
+
+    checked = 0
+    for seed in range(40):
+        image, boxes, labels = mosaic([*map(with_square, range(3)), sample(0, (9, 9))], np.random.default_rng(seed))
+        for box, label in zip(boxes, labels.tolist(), strict=True):
+            rows, columns = np.nonzero(image[..., label] > 100)
+            found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(box, found, atol=0.75)
+            checked += 1
+    assert checked > 80
+
+
+def test_objects_cut_below_a_quarter_are_dropped_and_others_clipped():
+    """From 100x100 to 100x50: half of the width is cut away, wherever that is."""
+    boxes = [[40, 0, 60, 10], [0, 20, 100, 30], [0, 50, 10, 60], [90, 50, 100, 60]]
+    kept = {0: [], 1: [], 2: [], 3: []}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        gradient = np.tile(np.arange(100, dtype=np.uint8)[:, None], (100, 1, 3))
+        image, found, labels = fill((gradient, np.float32(boxes), np.arange(4)), (100, 50), rng)
+        start = int(image[0, 0, 0])
+        assert (image[..., 0] == np.arange(start, start + 50)).all()
+        for k, (x1, y1, x2, y2) in enumerate(boxes):
+            left, right = max(x1 - start, 0), min(x2 - start, 50)
+            if (right - left) >= 0.25 * (x2 - x1):
+                assert found[labels == k].tolist() == [[left, y1, right, y2]]
+                kept[k].append(start)
+            else:
+                assert k not in labels
+    assert len(kept[1]) == 100 and 0 < len(kept[2]) < 40 and 0 < len(kept[3]) < 40
+
+
+def test_filling_enlarges():
+    image, boxes, _ = fill(sample(7, (10, 10), [[3, 2, 5, 4]]), (30, 20), np.random.default_rng(0))
+    assert image.shape == (30, 20, 3) and (image == 7).all()
+    assert boxes[0, 1::2].tolist() == [6, 12]
+    assert boxes[0, 2] - boxes[0, 0] == pytest.approx(2 * 20 / 7)  # 7 columns became 20
+
+
+def test_images_without_objects_and_of_one_pixel():
+    rng = np.random.default_rng(0)
+    image, boxes, labels = mosaic([sample(k, (8, 9)) for k in range(4)], rng)
+    assert boxes.shape == (0, 4) and boxes.dtype == np.float32 and labels.shape == (0,) and labels.dtype == np.int64
+    for thin in ((1, 1), (1, 50), (2, 2), (300, 2)):
+        image, boxes, _ = mosaic([whole(9, thin, 0), *(whole(9, s, 0) for s in ((5, 5), (1, 70), (70, 1)))], rng)
+        assert image.shape == (*thin, 3) and (image == 9).all()
+        assert (boxes >= 0).all() and (boxes[:, 2:] <= [thin[1], thin[0]]).all()
+
+
+def test_mixup_averages_and_keeps_both():
+    first, second = sample(200, (60, 80), [[10, 10, 20, 20]], 1), sample(100, (30, 40), [[5, 5, 10, 15]], 2)
+    weights = []
+    for seed in range(300):
+        image, boxes, labels = mixup(first, second, np.random.default_rng(seed))
+        assert image.shape == (60, 80, 3) and image.dtype == np.uint8
+        assert boxes.tolist() == [[10, 10, 20, 20], [10, 10, 20, 30]] and labels.tolist() == [1, 2]
+        assert len(np.unique(image)) == 1
+        weights.append((int(image[0, 0, 0]) - 100) / 100)
+    # Beta(8, 8): mean 1/2, variance 1 / (4 * 17)
+    assert np.mean(weights) == pytest.approx(0.5, abs=0.03)
+    assert np.std(weights) == pytest.approx((1 / 68) ** 0.5, rel=0.15)
+
+
+def test_mixup_to_the_pixel():
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    weight = np.random.default_rng(3).beta(8, 8)
+    image = mixup((a, *NO_BOXES), (b, *NO_BOXES), np.random.default_rng(3))[0]
+    assert abs(image - (weight * a + (1 - weight) * b)).max() <= 0.51
+
+
+@pytest.fixture
+def data(tiny_dataset):
+    return read_coco(load_descriptor(tiny_dataset).split("train"))
+
+
+def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
+    mixer = Mixer(data, AugmentConfig(paste=PasteConfig(classes=["light"], per_image=1.0), mosaic=0.5, mixup=0.5))
+    other = pickle.loads(pickle.dumps(mixer))
+    results = {}
+    for index in range(len(data)):
+        given = mixer.read(index)
+        copies = [array.copy() for array in given]
+        image, boxes, labels = results[index] = mixer.apply(*given, np.random.default_rng((1, index)))
+        assert image.shape == given[0].shape and image.dtype == np.uint8
+        assert boxes.dtype == np.float32 and labels.dtype == np.int64 and len(boxes) == len(labels)
+        for array, copy in zip(given, copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
+    for index in reversed(range(len(data))):
+        again = other.apply(*other.read(index), np.random.default_rng((1, index)))
+        for array, before in zip(again, results[index], strict=True):
+            np.testing.assert_array_equal(array, before)
+
+
+def test_images_are_mixed_in_by_their_weights(data):
+    """The sampler's, so that mosaics do not dilute it."""
+    only = Mixer(data, AugmentConfig(mixup=1.0), weights=np.eye(len(data))[3])
+    (_, own, _), (_, third, _) = only.read(1), only.read(3)
+    for seed in range(5):
+        _, boxes, _ = only.apply(*only.read(1), np.random.default_rng(seed))
+        np.testing.assert_array_equal(boxes, np.concatenate([own, third]))
+
+
+def test_probabilities(data):
+    given = Mixer(data, AugmentConfig()).read(1)
+    assert Mixer(data, AugmentConfig()).apply(*given, np.random.default_rng(0)) == given
+    assert Mixer(data, AugmentConfig()).lines() == []
+    mixer = Mixer(data, AugmentConfig(mosaic=0.3))
+    rng = np.random.default_rng(0)
+    changed = sum(mixer.apply(*given, rng)[0] is not given[0] for _ in range(600))
+    assert 145 < changed < 215  # 180, of standard deviation 11
+    boxes = Mixer(data, AugmentConfig(mixup=1.0)).apply(*given, np.random.default_rng(2))[1]  # not with the empty image
+    assert boxes[:2].tolist() == given[1].tolist() and len(boxes) > 2
+    assert Mixer(data, AugmentConfig(mosaic=0.3, mixup=1.0)).lines() == [
+        "mosaic: 30% of the images",
+        "mixup: 100% of the images",
+    ]
+
+
+def test_the_section_in_a_config(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("data: {dataset: a.yaml}\n")
+    assert load_config(path).augment == AugmentConfig(paste=None, mosaic=0.0, mixup=0.0)
+    assert load_config(path, ["augment.paste={}"]).augment.paste == PasteConfig()
+    assert load_config(path, ["augment.paste.per_image=2"]).augment.paste.per_image == 2
+    for override, words in (
+        ("augment.paste={scale: [2, 1]}", r"`augment.paste`: scale \(\[2.0, 1.0\]\) must be \[least, greatest\]"),
+        ("augment.paste={contxt: 1}", "unknown key `augment.paste.contxt`; did you mean `context`?"),
+        ("augment.mosaic=1.5", "`augment.mosaic`: input should be less than or equal to 1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_config(path, [override])

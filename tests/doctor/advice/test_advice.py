@@ -1,0 +1,162 @@
+"""The advice: what it follows from, and the file that it makes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from detector.config.file import load_config
+from detector.data.coco import read_coco
+from detector.data.descriptor import Descriptor, Split
+from detector.doctor.advice.advice import advise, config_lines, write_config
+from detector.doctor.advice.recipe import as_tree, choose_size, configured, no_up_and_down, recipe
+from detector.doctor.class_balance import describe_classes
+from detector.doctor.reach.reach import reach
+from detector.utils.errors import InputError
+
+
+def data_of(tmp_path, boxes, labels, size=(640, 480), images=100, name="train"):
+    """Boxes (B, 4) xywh, spread over the images in turn."""
+    tree = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": size[0], "height": size[1]} for i in range(images)],
+        "annotations": [
+            {"id": b, "image_id": b % images, "category_id": int(label), "bbox": list(map(float, box))}
+            for b, (box, label) in enumerate(zip(boxes, labels, strict=True))
+        ],
+        "categories": [{"id": k, "name": n} for k, n in enumerate(("common", "rare: #1"))],
+    }
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(tree))
+    return read_coco(Split(tmp_path, path), None, "drop")
+
+
+def squares(count, side, size=(640, 480), seed=0):
+    rng = np.random.default_rng(seed)
+    sides = rng.uniform(0.9, 1.1, (count, 2)) * side
+    return np.hstack([rng.uniform(0, 1, (count, 2)) * (np.array(size) - sides), sides])
+
+
+def advice_of(train, val=None, gpu=False, dataset="datasets/my.yaml"):
+    settings = recipe(dataset, train, gpu)
+    config = configured(settings)
+    descriptor = Descriptor(None, None, {})
+    return advise(descriptor, train, val, describe_classes(train, config), reach(train, config), settings)
+
+
+def reasons(advice):
+    return {setting.path: setting.reason for setting in advice.settings}
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """A long tail as of blood cells: 1000 boxes of 100 px and 50 of 40 px, without up and down."""
+    boxes = np.vstack([squares(1000, 100), squares(50, 40, seed=1), [[5, 5, 0, 0]]])
+    return data_of(tmp_path, boxes, [0] * 1000 + [1] * 51)
+
+
+def test_the_file_is_the_advice_and_every_line_has_its_reason(tmp_path, cells):
+    for gpu in (False, True):
+        advice = advice_of(cells, gpu=gpu)
+        path = tmp_path / f"gpu_{gpu}.yaml"
+        write_config(advice, path)
+        loaded = load_config(path)
+        assert loaded.output_dir == f"runs/gpu_{gpu}"
+        assert loaded.model_copy(update={"output_dir": None}) == advice.config
+        lines = path.read_text().splitlines()
+        assert len(lines) > 20
+        for line in lines:
+            before, hash_, comment = line.partition(" # ")
+            assert line.startswith("# ") or hash_ and before.strip() and len(comment) > 5, line
+
+
+def test_reasons_may_hold_anything_that_a_class_may_be_called(tmp_path, cells):
+    advice = advice_of(cells)
+    assert "rare: #1" in reasons(advice)["model.anchors"]
+    assert advice.config.augment.paste.classes == ["rare: #1"]
+
+
+def test_nothing_is_overwritten(tmp_path, cells):
+    advice, path = advice_of(cells), tmp_path / "my.yaml"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        write_config(advice, path)
+    assert path.read_text() == "mine"
+
+
+def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
+    config = advice_of(cells).config
+    # 40 px of 640 become 20 of 320; that wants anchors from 14 to 20 px
+    assert config.data.image_size.model_dump() == {"short": 240, "long": 320}
+    assert 14 <= config.model.anchors.base_size <= 20
+    assert config.data.bad_annotations == "drop"
+    assert config.loss.alpha == "effective_number" and config.imbalance == "none"
+    assert config.model.backbone.weights is None
+    assert config.train.epochs == 143  # as many pixels as 70 epochs of 205 images of this size
+    assert "3575 steps, about 15 minutes" in reasons(advice_of(cells))["train.epochs"]
+
+
+def test_a_gpu_is_advised_the_published_detector(cells):
+    config = advice_of(cells, gpu=True).config
+    assert config.model.weights == "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"
+    assert (config.model.anchors.scales, len(config.model.anchors.ratios)) == (3, 3)
+
+
+def test_balanced_classes_without_bad_boxes_are_left_alone(tmp_path):
+    boxes = np.vstack([squares(100, 90), squares(60, 90, seed=1)])
+    advice = advice_of(data_of(tmp_path, boxes, [0] * 100 + [1] * 60))
+    assert not {"loss.alpha", "data.sampling", "augment.paste", "data.bad_annotations"} & set(reasons(advice))
+    assert "plain focal loss" in advice.notes[0]
+
+
+def test_bad_boxes_of_val_are_a_reason_too(tmp_path):
+    boxes = squares(100, 90)
+    train = data_of(tmp_path, boxes, [0] * 100)
+    val = data_of(tmp_path, [[0, 0, 0, 5], [9, 9, 9, 9]], [0, 0], name="val")
+    assert reasons(advice_of(train, val))["data.bad_annotations"].endswith(": 1 in val")
+
+
+def test_what_cannot_be_measured_is_said(tmp_path):
+    train = data_of(tmp_path, squares(104, 90), [0] * 100 + [1] * 4)
+    val = data_of(tmp_path, squares(20, 90), [0] * 20, name="val")
+    notes = " ".join(advice_of(train, val).notes)
+    assert "fewer than 10 boxes of rare: #1" in notes
+    assert "val has fewer than 10 boxes of rare: #1" in notes
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "gpu", "expected", "why"),
+    [
+        (40, (640, 480), False, {"short": 240, "long": 320}, "common has the smallest objects"),
+        (200, (640, 480), False, {"short": 192, "long": 256}, "more than the 20 wanted (256 is little work)"),
+        (4, (640, 480), False, {"short": 384, "long": 512}, "fewer than the 20 wanted (512 is the most that a CPU"),
+        (4, (200, 100), False, {"short": 96, "long": 192}, "fewer than the 20 wanted (the images have no more)"),
+        (200, (640, 480), True, {"short": 600, "long": 800}, "800 is little work"),
+        (20, (2000, 3000), True, {"short": 896, "long": 1344}, "1344 is the most that a GPU"),
+    ],
+)  # fmt: skip
+def test_the_image_size_follows_the_smallest_objects(tmp_path, side, size, gpu, expected, why):
+    data = data_of(tmp_path, squares(100, side, size), [0] * 100, size)
+    chosen, reason = choose_size(data, gpu)
+    assert chosen == expected
+    assert why in reason
+
+
+def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):
+    boxes = squares(2000, 40)
+    assert no_up_and_down(data_of(tmp_path, boxes, [0] * 2000)).startswith("the objects know no up and down")
+    assert no_up_and_down(data_of(tmp_path, boxes[:900], [0] * 900)) is None  # too few to tell
+    tall, lower, nearer = boxes.copy(), boxes.copy(), boxes.copy()
+    tall[:, 3] *= 1.3
+    lower[:, 1] = 480 - (480 - lower[:, 1]) * 0.7
+    nearer[:, 2:] *= (0.8 + nearer[:, 1] / 480)[:, None]
+    for upright in (tall, lower, nearer):
+        assert no_up_and_down(data_of(tmp_path, upright, [0] * 2000)) is None
+
+
+def test_settings_as_a_tree_and_as_lines(cells):
+    advice = advice_of(cells)
+    tree = as_tree(advice.settings)
+    assert [entry["name"] for entry in tree["data"]["augment"]][:2] == ["HorizontalFlip", "VerticalFlip"]
+    assert "  dataset: datasets/my.yaml # what was examined; relative to the folder that training is started in" in (
+        config_lines(advice)
+    )

@@ -1,0 +1,122 @@
+"""Runs beside one another: paired differences, seeds together, the alarm, and what is wrong with the input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.data.coco import load_descriptor, read_coco
+from detector.evaluation.compare import compare, lines
+from detector.evaluation.detections import Detections, coco_results
+from detector.utils.errors import InputError
+
+
+@pytest.fixture
+def run(tiny_config, tiny_dataset, tmp_path):
+    """run(name, keep, *settings): a run directory whose detector found the objects that keep(image, class) names, those
+    of `light` `light_off` pixels to the left. There are 20 images, each with a dark and a light object of 20 pixels."""
+    coco = json.loads((tmp_path / "val.json").read_text())
+    coco["images"] = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(20)]
+    coco["annotations"] = [
+        {"id": 2 * i + k + 1, "image_id": i, "category_id": category, "bbox": [32 * k + 4, 10, 20, 20]}
+        for i in range(20)
+        for k, category in enumerate((7, 3))
+    ]
+    (tmp_path / "val.json").write_text(json.dumps(coco))
+    data = read_coco(load_descriptor(tiny_dataset).split("val"))
+    boxes = data.boxes.copy()
+    boxes[:, 2:] += boxes[:, :2]
+    images = np.repeat(np.arange(len(data)), np.diff(data.first))
+    scores = np.linspace(0.5, 0.9, len(boxes)).astype(np.float32)
+
+    def run(name: str, keep, *settings: str, light_off: int = 0) -> str:
+        folder = tmp_path / name / "eval" / "val"
+        folder.mkdir(parents=True)
+        text = tiny_config.read_text() + "".join(f"{line}\n" for line in settings)
+        (tmp_path / name / "config.yaml").write_text(text)
+        chosen = np.array([keep(i, data.class_names[k]) for i, k in zip(images, data.labels, strict=True)])
+        off = light_off * (data.labels == data.class_names.index("light"))
+        moved = (boxes - off[:, None] * [1, 0, 1, 0]).astype(np.float32)
+        found = Detections(images, moved, scores, data.labels)
+        (folder / "detections.json").write_text(json.dumps(coco_results(found.select(chosen), data)))
+        return str(tmp_path / name)
+
+    return run
+
+
+def of_figure(comparison: dict, figure: str) -> dict:
+    (row,) = [row for row in comparison["differences"] if row["figure"] == figure]
+    return row
+
+
+def light(image: int, name: str) -> bool:
+    return name == "light"
+
+
+def most(image: int, name: str) -> bool:
+    """All that is light, and what is dark in 18 of 20 images."""
+    return name == "light" or image >= 2
+
+
+def test_differences_with_their_intervals(run):
+    first, second = run("first", light), run("second", most, "seed: 3", "loss: {gamma: 1}")
+    comparison = compare([first, second], "val", None)
+    dark = of_figure(comparison, "class:dark")
+    assert (dark["baseline"], dark["value"]) == (0, pytest.approx(91 / 101)) and dark[
+        "significant"
+    ]  # 91 of 101 recalls
+    low, high = dark["interval"]
+    assert 0.7 < low < 0.85 and high == 1  # of 20 images drawn again, two to seven or so were missed, or none
+    same = of_figure(comparison, "class:light")
+    assert (same["difference"], same["significant"], same["interval"]) == (0, False, None)
+    assert of_figure(comparison, "AP")["difference"] == pytest.approx(91 / 202)
+    assert comparison["alarms"] == [] and comparison["baseline"] == first
+    text = "\n".join(lines(comparison))
+    assert "dark   0.000 -> 0.901  +0.901 [+0." in text and "one training of a kind" in text
+
+
+def test_seeds_are_one_entry_in_any_order(run):
+    first = run("first", most)
+    seeds = [run(f"s{s}", light if s else most, "loss: {gamma: 1}", f"seed: {s}") for s in (0, 1)]
+    comparison = compare([first, *seeds], "val", None)
+    assert [entry["seeds"] for entry in comparison["runs"]] == [1, 2]
+    row = of_figure(comparison, "class:dark")
+    assert row["value"] == pytest.approx(91 / 202) and not row["significant"]  # one seed finds it, the other does not
+    with pytest.raises(InputError, match="nothing to compare"):
+        compare(seeds, "val", None)
+
+
+def test_two_entries_draw_their_seeds_apart(run):
+    ours = [run(f"a{s}", most if s else light, f"seed: {s}") for s in (0, 1)]
+    theirs = [run(f"b{s}", most if s else light, "loss: {gamma: 1}", f"seed: {s}") for s in (0, 1)]
+    widths = []
+    for order in (theirs, theirs[::-1]):
+        low, high = of_figure(compare([*ours, *order], "val", None), "class:dark")["interval"]
+        widths.append(high - low)
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)
+
+
+def test_alarm_where_the_mean_hides_a_worse_head(run):
+    first = run("first", light)
+    groups = {"dark": {"group": "tail"}, "light": {"group": "head"}}
+    (Path(first) / "eval/val/metrics.json").write_text(json.dumps({"per_class": groups}))
+    worse = run("worse", lambda image, name: name == "dark" or image >= 4, "loss: {gamma: 1}")
+    (alarm,) = compare([first, worse], "val", None)["alarms"]
+    assert "but classes of the head fell: light by 0.198" in alarm
+    chance = run("chance", lambda image, name: name == "dark" or image >= 1, "loss: {gamma: 3}")
+    assert compare([first, chance], "val", None)["alarms"] == []
+
+
+def test_tool_and_its_page(run, succeeds, fails, tmp_path):
+    first, second = run("first", light), run("second", most, "loss: {gamma: 1}")
+    out = succeeds("compare", first, second, "--html", tmp_path / "page.html")
+    assert "more than chance" in out and "page.html" in out
+    assert "second" in (tmp_path / "page.html").read_text()
+    assert "two runs" in fails("compare", first, first)
+    assert "no run directory" in fails("compare", first, tmp_path / "none")
+    assert "evaluate the run first" in fails("compare", first, second, "--split", "train")
+    (Path(second) / "eval/val/detections.json").write_text(
+        '[{"image_id": 999, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1}]'
+    )
+    assert "names image or category 999" in fails("compare", first, second)

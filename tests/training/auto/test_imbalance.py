@@ -1,0 +1,148 @@
+"""What `imbalance: auto` chooses for balanced data and for two kinds of rare classes, and what it leaves alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from detector.config.file import dump, validate
+from detector.data.coco import CocoData, load_descriptor, read_coco
+from detector.losses.class_alpha import effective_number
+from detector.training.auto.imbalance import choose
+
+
+def _data(*images: dict[str, int], side: int = 20) -> CocoData:
+    """A dataset of images with so many boxes of each class, none touching another."""
+    names = sorted({name for image in images for name in image})
+    labels = [[names.index(name) for name, number in image.items() for _ in range(number)] for image in images]
+    corners = [[(10 + 2 * side * (k % 20), 10 + 2 * side * (k // 20)) for k in range(len(image))] for image in labels]
+    corners = np.array([corner for image in corners for corner in image], float)
+    boxes = np.concatenate([corners, np.full_like(corners, side)], axis=1)
+    number = len(images)
+    return CocoData(
+        class_names=names,
+        category_ids=np.arange(len(names)),
+        images_dir=Path("none"),
+        image_ids=np.arange(number),
+        heights=np.full(number, 1000, np.int32),
+        widths=np.full(number, 1000, np.int32),
+        names=b"",
+        name_offsets=np.zeros(number + 1, np.int64),
+        first=np.cumsum([0, *map(len, labels)]),
+        boxes=boxes,
+        areas=np.full(len(boxes), float(side**2)),
+        labels=np.array([label for image in labels for label in image], np.int32),
+        iscrowd=np.zeros(len(boxes), bool),
+        annotation_ids=np.arange(len(boxes)),
+    )
+
+
+def _config(text: str = "imbalance: auto"):
+    return validate({"data": {"dataset": "none.yaml"}, **yaml.safe_load(text)}, "test")
+
+
+def _changes(config) -> dict:
+    """Dotted path → value of what differs from the defaults."""
+    default = _config("{}").model_dump()
+    return {
+        f"{section}.{key}": value
+        for section in ("data", "loss", "augment")
+        for key, value in config.model_dump()[section].items()
+        if value != default[section][key]
+    }
+
+
+APART = [{"common": 10}] * 20 + [{"rare": 1}]  # the rare class has images of its own
+TOGETHER = [{"common": 12, "rare": 1}] * 120  # resampling cannot raise it
+BOTH = [{"common": 12, "rare": 1}] * 20
+
+
+def test_balanced_data_is_left_alone_with_a_reason():
+    config = _config()
+    (line,) = choose(config, _data(*[{"a": 10, "b": 1}] * 5))
+    assert config == _config("imbalance: none") and _changes(config) == {}
+    assert "plain focal loss" in line and "the rarest class, b (5 boxes)" in line and "the commonest, a (50)" in line
+
+
+WEIGHTED = {"loss.alpha": "effective_number"}
+
+
+def test_rare_classes_in_images_of_their_own_are_sampled_and_pasted_too():
+    config = _config()
+    lines = "\n".join(choose(config, _data(*APART)))
+    changes = _changes(config)
+    paste = changes.pop("augment.paste")
+    # frequencies 20/21 and 1/21; the median is 10.5/21; factor of the rare class sqrt(10.5) = 3.24
+    assert changes == {**WEIGHTED, "data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
+    assert "shows the rare classes 3.2 times as often, relative to common" in lines
+    assert (paste["classes"], paste["blend"]) == (["rare"], "clone") and "augment.paste rare: with fewer" in lines
+
+
+def test_a_choice_may_be_left_out():
+    config = _config("imbalance: {loss: false, paste: false}")
+    lines = "\n".join(choose(config, _data(*APART)))
+    assert _changes(config) == {"data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
+    assert "loss stays" in lines and "augment.paste stays off" in lines
+
+
+def test_rare_classes_beside_common_ones_are_weighted():
+    config = _config()
+    lines = "\n".join(choose(config, _data(*TOGETHER)))
+    assert _changes(config) == WEIGHTED
+    assert "1.0 times as often" in lines and "100% of the images have common" in lines
+    assert "no pasting: every class has 100 boxes or more" in lines
+
+
+def test_few_boxes_are_pasted_where_there_are_crops():
+    config = _config()
+    choose(config, _data(*BOTH))
+    changes = _changes(config)
+    assert changes.pop("augment.paste")["classes"] == ["rare"] and changes == WEIGHTED
+    config = _config()
+    lines = "\n".join(choose(config, _data(*BOTH, side=4)))
+    assert config.augment.paste is None and "no good crop of rare" in lines
+
+
+@pytest.mark.parametrize("imbalance", ["auto", "{}"])
+def test_what_is_given_is_kept(imbalance):
+    given = "data: {dataset: none.yaml, sampling: uniform}\nloss: {alpha: 0.5}\naugment: {paste: null}"
+    config = _config(f"imbalance: {imbalance}\n{given}")
+    lines = "\n".join(choose(config, _data(*APART)))
+    assert _changes(config) == {"loss.alpha": 0.5}
+    assert (
+        "data.sampling stays uniform, as configured" in lines
+        and "loss stays" in lines
+        and "augment.paste stays off" in lines
+    )
+
+
+def test_weights_tell_counts_apart_in_large_data_too():
+    """With the default beta, classes of 6000 and of a million boxes would weigh the same."""
+    config = _config("imbalance: {sampling: false, paste: false}")
+    lines = "\n".join(choose(config, _data(*[{"common": 10}] * 3000, *[{"rare": 1}] * 2000)))
+    assert config.loss.effective_beta == 0.9999
+    expected = effective_number(np.array([30000, 2000]), 0.9999)  # common, rare
+    assert f"positives weigh {expected[0]:.2f} to {expected[1]:.2f}" in lines and expected[1] > 3 * expected[0]
+
+
+def test_none_reads_nothing():
+    config = _config("imbalance: none")
+    assert choose(config, None) == [] and _changes(config) == {}
+
+
+def test_the_choices_are_ordinary_settings():
+    config = _config()
+    choose(config, _data(*APART))
+    again = validate(yaml.safe_load(dump(config)), "dumped")
+    assert again == config and again.imbalance == "none"
+    assert choose(again, _data(*TOGETHER)) == []
+
+
+def test_shapes_and_blood_cells_need_different_things(real_data):
+    """Red cells stand in nearly every image of BCCD: to repeat images repeats them."""
+    bccd = real_data("bccd") / "bccd.yaml"
+    descriptor = load_descriptor(bccd)
+    config = _config()
+    choose(config, read_coco(descriptor.split("train"), bad="drop"))
+    assert _changes(config) == WEIGHTED

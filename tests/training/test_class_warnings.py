@@ -1,0 +1,102 @@
+"""Who is reported as left behind, and where the figures of the classes go."""
+
+import json
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from detector.config.file import load_config
+from detector.evaluation.report.curves import plot_classes
+from detector.training.class_warnings import remedies, warnings_of
+from detector.training.log import RunLog
+
+
+def figures(score: float | None, ratio: float | None = 1.0, positives: int = 50) -> dict:
+    return {
+        "positives": positives, "loss_share": 0.1, "gradient_ratio": ratio, "score_positive": score,
+        "score_background": 0.01,
+    }  # fmt: skip
+
+
+def test_a_class_that_is_pushed_down_is_named_with_its_figures_and_what_to_try():
+    said = warnings_of({"disc": figures(0.7), "star": figures(0.04, 0.08)}, ["a=1", "b=2"])
+    assert said[0] == "`star`: gradient ratio 0.08, mean score on its own objects 0.04: it is being suppressed"
+    assert said[1:] == ["what may help, one at a time: a=1, b=2"]
+
+
+def test_a_class_in_balance_at_a_low_score_is_left_behind():
+    said = warnings_of({"disc": figures(0.7), "star": figures(0.04, 0.9, positives=7)}, [])
+    assert "more images" in said[1]
+    assert "from 7 positive anchors: it is left behind" in said[0] and "suppressed" not in said[0]
+
+
+@pytest.mark.parametrize(
+    "per_class",
+    [
+        {"disc": figures(0.06, 0.7), "star": figures(0.01, 0.003)},  # the first epochs: no class has got anywhere
+        {"disc": figures(0.7), "star": figures(0.5, 0.08)},  # pushed down from where it is well learnt
+        {"disc": figures(0.7), "star": figures(None, None, 0)},  # no object of it came up
+        {"disc": figures(None, None, 0)},
+        {},
+    ],
+)
+def test_nothing_to_say(per_class):
+    assert warnings_of(per_class, ["a=1"]) == []
+
+
+def test_a_few_lines_the_worst_first():
+    classes = {"disc": figures(0.7)} | {f"c{i}": figures(0.09 - i / 100, 0.1) for i in range(6)}
+    said = warnings_of(classes, ["a=1"])
+    assert [line.split("`")[1] for line in said[:3]] == ["c5", "c4", "c3"]
+    assert "3 more classes" in said[3] and "a=1" in said[4] and len(said) == 5
+
+
+def test_the_settings_to_try_are_settings_and_not_those_in_use(tiny_config):
+    settings = remedies(load_config(tiny_config))
+    assert len(settings) == 3
+    for setting in settings:
+        assert remedies(load_config(tiny_config, [setting])) == [other for other in settings if other != setting]
+
+
+def test_figures_go_to_the_metrics_and_to_tensorboard(tmp_path):
+    summary = {"batches": 9, "sampled_batches": 2, "per_class": {"a b": figures(0.25), "ä": figures(None, None, 0)}}
+    log = RunLog(tmp_path)
+    log.per_class(9, 1, summary)
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "kind": "classes", "step": 9, "epoch": 1, **summary,
+    }  # fmt: skip
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("classes/score_positive/a b")] == [(9, 0.25)]
+    assert "classes/positives/ä" in events.Tags()["scalars"]
+    assert "classes/score_positive/ä" not in events.Tags()["scalars"]  # nothing seen is no point, not a 0
+
+
+@pytest.fixture
+def legends(monkeypatch) -> list[list[str]]:
+    """The legend of each picture that is drawn."""
+    from matplotlib.figure import Figure
+
+    seen, real = [], Figure.legend
+    monkeypatch.setattr(Figure, "legend", lambda self, *args, **kw: seen.append(args[1]) or real(self, *args, **kw))
+    return seen
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 40])
+def test_the_picture_has_the_rarest_and_the_commonest(legends, tmp_path, classes):
+    per_class = {f"c{i}$": figures(0.1 if i else None, 0.5 if i else None, positives=i) for i in range(classes)}
+    records = [{"kind": "train", "step": 1, "epoch": 1, "loss": 1.0}]
+    records += [{"kind": "classes", "step": e, "epoch": e, "per_class": per_class} for e in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png")
+    wanted = [*range(6), *range(classes - 6, classes)] if classes > 12 else range(classes)
+    assert legends == [[f"c{i}\\$ ({i})" for i in sorted(wanted, reverse=True)]]
+    assert Image.open(tmp_path / "classes.png").size == (1300, 400)
+
+
+def test_no_figures_no_picture(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "epoch": 1, "loss": 1.0}\n')
+    plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png")
+    assert not (tmp_path / "classes.png").exists()

@@ -1,0 +1,335 @@
+"""One epoch: what it yields, that accumulation is exact, and that a loss that is not finite leaves no trace."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from detector.inference.detect import evaluate
+from detector.losses.assigners.max_iou import MaxIoUAssigner
+from detector.losses.class_statistics import ClassStatistics
+from detector.losses.classification.adaptive_focal import AdaptiveFocal
+from detector.losses.criterion import Criterion
+from detector.models.anchors import AnchorGenerator
+from detector.models.backbones.torchvision import build_backbone
+from detector.models.head import Head
+from detector.models.necks.fpn import build_fpn
+from detector.models.postprocess import Postprocess
+from detector.models.retinanet import RetinaNet
+from detector.training.engine import train_one_epoch
+from detector.utils.errors import InputError
+
+
+def small_model(norm: str = "group") -> RetinaNet:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18", weights=None, norm=norm)
+    anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
+    head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
+    return RetinaNet(
+        backbone=backbone, fpn=build_fpn(backbone.channels, channels=8, extra_levels="p5"), head=head, anchors=anchors
+    )
+
+
+def images_and_targets() -> tuple[torch.Tensor, list[dict]]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    boxes = [
+        [[2.0, 2, 30, 34], [20, 20, 60, 50]],
+        [[5, 5, 21, 22]],
+        [],
+        [[0, 0, 16, 16], [1, 0, 17, 18], [40, 3, 60, 22]],
+    ]
+    targets = [
+        {
+            "boxes": torch.tensor(b).view(-1, 4).float(),
+            "labels": torch.arange(len(b)) % 3,
+            "image_id": 100 + i,
+            "size": (64, 64),
+        }
+        for i, b in enumerate(boxes)
+    ]
+    return images, targets
+
+
+def train(model: nn.Module, batches: list, **options) -> list[dict]:
+    """One epoch of SGD with lr 1 and no momentum: the weights move by exactly the gradient."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    criterion = Criterion(assigner=MaxIoUAssigner())
+    steps = train_one_epoch(
+        model, criterion, batches, optimizer, schedule, scaler, device=torch.device("cpu"), autocast=None, **options
+    )
+    return list(steps)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_accumulated_single_images_are_one_batch(norm):
+    images, targets = images_and_targets()
+    start, whole, parts = (small_model(norm).double() for _ in range(3))
+    (one,) = train(whole, [(images, targets)])
+    (four,) = train(parts, [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], accumulate=4)
+    for name in ("loss", "loss_cls", "loss_box", "positives", "grad_norm", "images"):
+        assert four[name] == pytest.approx(one[name], rel=1e-6), name
+    assert (one["batches"], four["batches"]) == (1, 4)
+    moved = 0
+    for a, b, c in zip(start.parameters(), whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(c - a, b - a, rtol=1e-6, atol=1e-9)
+        moved += (b - a).abs().sum().item()
+    assert moved > 0
+
+
+def test_the_last_incomplete_group_also_steps():
+    images, targets = images_and_targets()
+    records = train(small_model(), [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], accumulate=3)
+    assert [(r["images"], r["batches"]) for r in records] == [(3, 3), (1, 4)]
+
+
+def test_an_epoch_resumed_in_its_middle_ends_like_the_whole():
+    images, targets = images_and_targets()
+
+    class Rest(list):  # as Loader: iterates over what is left, its length is the whole epoch's
+        def __len__(self):
+            return 4
+
+    rest = Rest([(images[3:], targets[3:])])
+    records = train(small_model(), rest, accumulate=3, start=3)
+    assert [(r["images"], r["batches"]) for r in records] == [(1, 4)]
+
+
+class LittleMemory(nn.Module):
+    """Runs out of memory where more than `limit` images come at once."""
+
+    def __init__(self, model: nn.Module, limit: int):
+        super().__init__()
+        self.model, self.limit, self.seen = model, limit, []
+
+    def forward(self, images, sizes):
+        self.seen.append(len(images))
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model(images, sizes)
+
+
+def test_a_step_that_does_not_fit_is_done_in_parts_with_the_same_gradient():
+    images, targets = images_and_targets()
+    start, whole, parts = (small_model().double() for _ in range(3))
+    # the first batch of the step has given its gradient when the second runs out of memory
+    batches = [(images[:1], targets[:1]), (images[1:], targets[1:])]
+    (one,) = train(whole, batches, accumulate=2)
+    model = LittleMemory(parts, limit=1)
+    (split,) = train(model, batches, accumulate=2)
+    assert model.seen == [1, 3, 1, 2, 1, 1, 1, 1]
+    assert (one.pop("split"), split.pop("split")) == (1, 4)
+    for name in ("loss", "loss_cls", "loss_box", "positives", "grad_norm", "images"):
+        assert split[name] == pytest.approx(one[name], rel=1e-6), name
+    for a, b, c in zip(start.parameters(), whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(c - a, b - a, rtol=1e-6, atol=1e-9)
+
+
+def test_later_steps_stay_in_parts():
+    images, targets = images_and_targets()
+    model = LittleMemory(small_model(), limit=2)
+    records = train(model, [(images, targets)] * 2)
+    assert model.seen == [4, 2, 2, 2, 2] and [r["split"] for r in records] == [2, 2]
+
+
+def test_a_single_image_that_does_not_fit_is_an_error():
+    images, targets = images_and_targets()
+    with pytest.raises(InputError, match="does not hold one image of 64x64 px; lower data.image_size"):
+        train(LittleMemory(small_model(), limit=0), [(images, targets)])
+
+
+def test_an_evaluation_that_does_not_fit_is_done_in_halves():
+    images, targets = images_and_targets()
+    targets = [t | {"orig_size": t["size"]} for t in targets]
+    model = small_model()
+    model.head.classification_head.cls_logits.bias.data.zero_()
+    postprocess = Postprocess(score_threshold=0.5, nms_iou=0.5, topk=50, max_detections=20)
+    batches, device = [(images[:3], targets[:3]), (images[3:], targets[3:])], torch.device("cpu")
+    whole = list(evaluate(model, postprocess, batches, device=device))
+    little = LittleMemory(model, limit=1)
+    halves = list(evaluate(little, postprocess, batches, device=device))
+    assert little.seen == [3, 2, 1, 1, 1, 1] and [len(part.scores) > 20 for part in whole] == [True, False]
+    for one, other in zip(whole, halves, strict=True):
+        for field in ("images", "labels", "boxes", "scores"):
+            np.testing.assert_allclose(getattr(other, field), getattr(one, field), rtol=1e-5, atol=1e-4)
+    with pytest.raises(InputError, match="one image of 64x64 px"):
+        list(evaluate(LittleMemory(model, limit=0), postprocess, batches, device=device))
+
+
+def test_gradient_is_clipped():
+    images, targets = images_and_targets()
+    before, model = small_model(), small_model()
+    (record,) = train(model, [(images, targets)], clip_norm=1e-3)
+    assert record["grad_norm"] > 1e-3
+    moved = [(b - a).flatten() for a, b in zip(before.parameters(), model.parameters(), strict=True)]
+    assert torch.cat(moved).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def state_of(*parts) -> list[torch.Tensor]:
+    return [value.clone() for part in parts for value in part.state_dict().values()]
+
+
+class Planted(nn.Module):
+    """A model whose output or gradient is not finite for images with a white corner, as long as it is `on`."""
+
+    def __init__(self, model: nn.Module, where: str):
+        super().__init__()
+        self.model, self.where, self.on = model, where, False
+
+    def forward(self, images, sizes):
+        chosen = (images[:, 0, 0, 0] == 255).nonzero().flatten()
+        outputs = self.model(images + torch.rand(()) * 0, sizes)  # draws, as dropout would
+        if self.on and self.where == "loss":
+            outputs["deltas"][chosen] = math.inf
+        if self.on and self.where == "gradient":  # sqrt(0) is finite, its slope is not
+            outputs["logits"][chosen] += (outputs["logits"][chosen] * 0).abs().sqrt()
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("where", "split", "parts"),
+    [("loss", 1, ["loss_box"]), ("loss", 2, ["loss_box"]), ("gradient", 1, ["gradient of loss_cls"])],
+)
+def test_a_step_that_is_not_finite_is_named_and_leaves_no_trace(where, split, parts):
+    images, targets = images_and_targets()
+    images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
+    model = Planted(small_model("batch"), where)
+    criterion = Criterion(assigner=MaxIoUAssigner(), classification=AdaptiveFocal(), statistics=ClassStatistics(3))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    options = {"device": torch.device("cpu"), "autocast": None, "split": split}
+    steps = train_one_epoch(model, criterion, [(images, targets)] * 3, optimizer, schedule, scaler, **options)
+    assert next(steps)["bad"] is None
+    before, random, momentum = state_of(model, criterion), torch.get_rng_state(), str(optimizer.state_dict()["state"])
+    model.on = True
+    record = next(steps)
+    assert record["bad"].image_ids == [101, 103] and record["bad"].parts == parts
+    assert "loss" not in record and record["images"] == 4 and record["image_ids"] == [100, 101, 102, 103]
+    assert all(torch.equal(a, b) for a, b in zip(before, state_of(model, criterion), strict=True))
+    assert torch.equal(random, torch.get_rng_state()) and momentum == str(optimizer.state_dict()["state"])
+    model.on = False
+    last = next(steps)
+    assert last["bad"] is None and last["lr"] == 0.25e-3  # the schedule counts every step
+    assert not all(torch.equal(a, b) for a, b in zip(before, state_of(model, criterion), strict=True))
+
+
+def test_broken_weights_blame_every_image_with_an_object():
+    images, targets = images_and_targets()
+    model = small_model()
+    model.head.regression_head.bbox_reg.bias.data.fill_(float("nan"))
+    targets[2] = targets[2] | {"boxes": torch.zeros(0, 4)}  # no object, so no loss_box to be wrong
+    (record,) = train(model, [(images, targets)])
+    assert record["bad"].image_ids == [100, 101, 103] and record["bad"].parts == ["loss_box"]
+
+
+class Half(Planted):
+    """Whose outputs, and so their gradients, go through half precision, as under autocast on a GPU."""
+
+    def forward(self, images, sizes):
+        outputs = super().forward(images, sizes)
+        return outputs | {key: outputs[key].half().float() for key in ("logits", "deltas")}
+
+
+def scaled(model: nn.Module, init_scale: float, **options):
+    """An endless training in which only half precision's scaler is unusual; and the scaler."""
+    images, targets = images_and_targets()
+    images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=init_scale, **options)
+    steps = train_one_epoch(
+        model, Criterion(assigner=MaxIoUAssigner()), [(images, targets)] * 100, optimizer, schedule, scaler,
+        device=torch.device("cpu"), autocast=None,
+    )  # fmt: skip
+    return steps, scaler
+
+
+def test_a_gradient_too_large_for_half_precision_is_the_scalers_affair():
+    """Steps are skipped until the scale suits; none is bad."""
+    model = Half(small_model(), "")
+    before = state_of(model)
+    steps, scaler = scaled(model, init_scale=2.0**24)
+    scales = []
+    for record in steps:
+        assert record["bad"] is None
+        scales.append(scaler.get_scale())
+        if math.isfinite(record["grad_norm"]):
+            break
+        assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+    assert len(scales) > 2 and scales[:2] == [2.0**23, 2.0**22] and scales[-1] > 1
+    assert math.isfinite(record["grad_norm"])
+    assert not all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+
+
+def test_a_gradient_that_is_nan_at_every_scale_is_a_bad_step():
+    """Scaling less does not mend it: once the scale is 1 it is named, every time, and the scale stays."""
+    model = Half(small_model("batch"), "gradient")
+    steps, scaler = scaled(model, init_scale=8.0)
+    assert next(steps)["bad"] is None and scaler.get_scale() == 8.0
+    model.on = True
+    skipped = [next(steps) for _ in range(3)]
+    assert all(record["bad"] is None and not math.isfinite(record["grad_norm"]) for record in skipped)
+    assert scaler.get_scale() == 1.0
+    parameters = [p.clone() for p in model.parameters()]
+    before = state_of(model)
+    for record in (next(steps) for _ in range(4)):
+        assert record["bad"].image_ids == [101, 103] and record["bad"].parts == ["gradient of loss_cls"]
+        assert scaler.get_scale() == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+    model.on = False
+    record = next(steps)
+    assert record["bad"] is None and math.isfinite(record["grad_norm"])
+    assert not all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
+
+
+def test_the_scale_grows_again_after_bad_steps():
+    model = Half(small_model(), "gradient")
+    steps, scaler = scaled(model, init_scale=1.0, growth_interval=2)
+    model.on = True
+    assert [next(steps)["bad"] is not None for _ in range(3)] == [True] * 3 and scaler.get_scale() == 1.0
+    model.on = False
+    assert [next(steps)["bad"] for _ in range(4)] == [None] * 4 and scaler.get_scale() == 4.0
+
+
+HALVES = ("classification_head", "regression_head")
+
+
+@pytest.mark.parametrize(
+    ("frozen", "where", "parts"),
+    [
+        ("regression_head", "loss", ["loss_box"]),  # the half is frozen; the pyramid below it would get its gradient
+        ("classification_head", "loss", ["loss_box"]),
+        ("regression_head", "gradient", ["gradient of loss_cls"]),
+        ("classification_head", "gradient", ["gradient of loss_cls"]),
+    ],
+)
+@pytest.mark.parametrize("below", [False, True])
+def test_a_frozen_half_of_the_head(frozen, where, parts, below):
+    """Whatever of it is not finite is named where it reaches a weight that is trained, and stops no good step.
+
+    below: the backbone and the pyramid are frozen, too, so that the half's loss has no gradient at all.
+    """
+    images, targets = images_and_targets()
+    images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
+    model = Planted(small_model(), where)
+    model.requires_grad_(not below)
+    for half in HALVES:
+        getattr(model.model.head, half).requires_grad_(half != frozen)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before, of_trained = state_of(model), [p.detach().clone() for p in trained]
+    model.on = True
+    (record,) = train(model, [(images, targets)])
+    if below and where == "gradient" and frozen == "classification_head":  # where it would be, nothing is trained
+        assert record["bad"] is None and math.isfinite(record["grad_norm"])
+    else:
+        assert record["bad"].image_ids == [101, 103] and record["bad"].parts == parts
+        assert all(torch.equal(a, b) for a, b in zip(before, state_of(model), strict=True))
+    model.on = False
+    (record,) = train(model, [(images, targets)])
+    assert record["bad"] is None and math.isfinite(record["grad_norm"])
+    assert not all(torch.equal(a, b) for a, b in zip(of_trained, trained, strict=True))

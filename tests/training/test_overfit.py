@@ -1,0 +1,49 @@
+"""A detector that is right can learn 8 real images by heart."""
+
+import json
+
+from detector.config.file import validate
+from detector.training.trainer import fit
+
+
+def test_eight_real_images_are_learnt_by_heart(real_data, tmp_path):
+    bccd = real_data("bccd")
+    coco = json.loads((bccd / "annotations/train.json").read_text())
+    coco["images"] = coco["images"][:8]
+    kept = {image["id"] for image in coco["images"]}
+    coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] in kept]
+    assert {a["category_id"] for a in coco["annotations"]} == {1, 2, 3}
+    (tmp_path / "eight.json").write_text(json.dumps(coco))
+    split = f"{{images: {bccd / 'images/train'}, annotations: eight.json}}"
+    (tmp_path / "eight.yaml").write_text(f"train: {split}\nval: {split}\n")
+
+    settings = {
+        "output_dir": str(tmp_path / "run"),
+        "data": {
+            "dataset": str(tmp_path / "eight.yaml"),
+            "image_size": {"short": 240, "long": 320},
+            "augment": "none",
+            "workers": 0,
+            "bad_annotations": "drop",
+        },
+        "model": {
+            "backbone": {"name": "resnet18", "weights": None, "norm": "group"},
+            "fpn": {"channels": 64},
+            "head": {"depth": 2, "width": 64, "norm": "group"},
+            "anchors": {"base_size": 16},
+        },
+        "loss": {"box": "giou"},
+        "train": {
+            "epochs": 100,
+            "batch_size": 4,
+            "optimizer": "adamw",
+            "lr": 4e-3,
+            "schedule": "cosine",
+            "warmup_steps": 20,
+            "clip_norm": 10.0,
+            "eval_every": 100,
+        },
+    }
+    assert fit(validate(settings, "test")) == 0
+    metrics = json.loads((tmp_path / "run/eval/val/metrics.json").read_text())
+    assert metrics["AP50"] >= 0.95, metrics

@@ -1,0 +1,83 @@
+"""That sampling, mixing and pasting reach the batches of a training, the same for any number of workers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from detector.config.file import load_config
+from detector.data.resampling import image_weights
+from detector.training.setup import build_loader, read_training_data
+
+DARK, LIGHT = 0, 1  # labels: the categories in the order of their ids, 3 and 7
+
+
+@pytest.fixture
+def loaded(tiny_config):
+    """The training split of the tiny dataset, its loader for overrides, and the log's lines."""
+
+    def load(*overrides: str):
+        config = load_config(tiny_config, [*overrides, "train.batch_size=2", "data.augment=none"])
+        train, _ = read_training_data(config)
+        return train, *build_loader(config, train)
+
+    return load
+
+
+def labels_of_epochs(loader, epochs: int) -> np.ndarray:
+    """How many objects of each class some epochs show."""
+    counts = np.zeros(2, int)
+    for epoch in range(epochs):
+        loader.set_position(epoch, 0)
+        for _, targets in loader:
+            counts += np.bincount(torch.cat([target["labels"] for target in targets]), minlength=2)
+    return counts
+
+
+def test_the_sampler_draws_by_the_weights(loaded):
+    """All images but the one without objects are alike; with a threshold of 1 they are drawn more often than that."""
+    train, loader, _ = loaded("data.sampling=repeat_factor", "data.repeat_threshold=1.0", "data.workers=0")
+    weights, _ = image_weights(train, "repeat_factor", 1.0)
+    assert weights.max() > 1.05 * weights.min()
+    expected = weights / weights.sum() * len(train)
+    seen = np.zeros(len(train))
+    for epoch in range(200):
+        loader.set_position(epoch, 0)
+        for _, targets in loader:
+            for target in targets:
+                seen[train.image_ids.tolist().index(target["image_id"])] += 1
+    np.testing.assert_allclose(seen / 200, expected, atol=0.1)
+    assert seen[0] / 200 < 0.98  # the image without objects
+
+
+def test_pasted_objects_are_in_the_batches(loaded, tiny_dataset):
+    """One dark object and five light ones: two more an epoch are an equal share."""
+    file = tiny_dataset.parent / "train.json"
+    coco = json.loads(file.read_text())
+    dark = next(one for one in coco["annotations"] if one["category_id"] == 3)
+    coco["annotations"] = [one for one in coco["annotations"] if one["category_id"] == 7 or one is dark]
+    file.write_text(json.dumps(coco))
+    _, plain, _ = loaded("data.workers=0")
+    assert labels_of_epochs(plain, 20).tolist() == [20, 100]
+    _, loader, lines = loaded("data.workers=0", "augment.paste={classes: [dark], occlusion: 1.0}")
+    assert any("pasting: 0.33 objects an image" in line for line in lines)
+    seen = labels_of_epochs(loader, 20)
+    assert abs(seen[DARK] - 60) < 20 and seen[LIGHT] == 100  # three standard deviations of a Poisson variable
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_those_of_no_worker(loaded, workers):
+    mixed = ("augment.mosaic=0.5", "augment.mixup=0.5", "data.sampling=class_aware", "augment.paste={classes: [dark]}")
+    _, alone, _ = loaded(*mixed, "data.workers=0")
+    _, shared, _ = loaded(*mixed, f"data.workers={workers}")
+    _, plain, _ = loaded("data.workers=0")
+    for loader in (alone, shared, plain):
+        loader.set_position(1, 0)
+    changed = False
+    for (images, targets), (others, same), (raw, _) in zip(alone, shared, plain, strict=True):
+        assert torch.equal(images, others)
+        for target, other in zip(targets, same, strict=True):
+            assert torch.equal(target["boxes"], other["boxes"]) and torch.equal(target["labels"], other["labels"])
+        changed |= not torch.equal(images, raw)
+    assert changed
