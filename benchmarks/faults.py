@@ -42,7 +42,7 @@ from detector.utils.records import read_records
 BASE = {
     "data": {"image_size": 64, "augment": "light", "workers": 0},
     "model": {"backbone": {"name": "timm/test_resnet.r160_in1k", "weights": None, "norm": "batch"},
-              "fpn": {"channels": 16}, "head": {"depth": 1, "width": 16}, "anchors": {"base_size": 16},
+              "neck": {"channels": 16}, "head": {"depth": 1, "width": 16}, "anchors": {"base_size": 16},
               "postprocess": {"score_threshold": 0.0}},
     "train": {"epochs": 2, "batch_size": 2, "lr": 0.01, "precision": "fp32", "warmup_steps": 2, "log_every": 1,
               "save_every": 2, "keep": 1},

@@ -35,8 +35,8 @@ BUDGETS = {
     "shapes": ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
     "bccd": [
         "configs/bccd.yaml", "data.image_size={short: 150, long: 200}", "model.anchors.base_size=10",
-        "model.fpn.channels=64", "model.head.width=64", "train.batch_size=8", "train.epochs=6",
-        "data.augment=[{name: HorizontalFlip, p: 0.5}, {name: VerticalFlip, p: 0.5}]",
+        "model.neck.channels=64", "model.head.width=64", "train.batch_size=8", "train.epochs=6",
+        "augment.transforms=[{name: HorizontalFlip, p: 0.5}, {name: VerticalFlip, p: 0.5}]",
     ],
 }  # fmt: skip
 START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")

@@ -16,10 +16,11 @@ ROOT = Path(__file__).parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 TINY = """
-data: {{dataset: {dataset}, image_size: 64, augment: none, workers: 0}}
+data: {{dataset: {dataset}, image_size: 64, workers: 0}}
+augment: {{transforms: none}}
 model:
   backbone: {{name: timm/test_resnet, weights: null, norm: batch}}
-  fpn: {{channels: 16}}
+  neck: {{channels: 16}}
   head: {{depth: 1, width: 16}}
   anchors: {{base_size: 16}}
   postprocess: {{score_threshold: 0}}

@@ -123,7 +123,7 @@ def test_a_config_of_weights_with_unknown_names(trained, tiny_config, tmp_path):
     state = detect.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in trained.state_dict().items())
     with pytest.raises(InputError, match="another architecture"):
-        load(tiny_config, overrides=[*overrides, "model.fpn.channels=24"])
+        load(tiny_config, overrides=[*overrides, "model.neck.channels=24"])
 
 
 CONTENTS = {"model": {}, "config": {"model": {}}, "class_names": ["a"], "category_ids": [1]}

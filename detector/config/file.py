@@ -1,32 +1,67 @@
-"""Settings as they are written: YAML files on top of one another, and `dotted.path=value`."""
+"""Experiment files: YAML on top of its `base:`, then `dotted.path=value`, validated into a Config."""
 
 from __future__ import annotations
 
-import typing
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from detector.config.help import sentence
-from detector.config.schema import Config
-from detector.models.limits import check_size
+from detector.config.schema import Config, set_at
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
 from detector.utils.untrusted.yaml import read_yaml, read_yaml_file
 
+_OVERRIDE = re.compile(r"\w+(\.\w+)+=")
 
-def read_with_base(path: Path, child: Path | None = None) -> dict:
-    """The settings of a file on top of those of its `base:`. child: the file whose base this is. Raises InputError."""
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read an experiment file, its `base:`, and `dotted.path=value` overrides into a validated Config.
+
+    Raises InputError, one sentence: the file, the dotted path, and the nearest valid key or the allowed values.
+    """
+    path = Path(path)
+    config = validate(_read_with_base(path), str(path), overrides)
+    return config if config.output_dir else config.changed({"output_dir": str(Path("runs") / path.stem)})
+
+
+def validate(tree: dict, source: str, overrides: Sequence[str] = ()) -> Config:
+    """A nested dict from `source`, which errors name, and overrides as a Config. Raises InputError."""
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as problem:
+        raise InputError(f"{source}: {sentence(Config, problem.errors())}") from None
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML that `load_config` reads back to the same Config."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def is_override(argument: str) -> bool:
+    """Whether a command-line argument is a `path=value` rather than a file name, where both may stand."""
+    return bool(_OVERRIDE.match(argument)) or argument.partition("=")[0] in Config.model_fields
+
+
+def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """The settings of a file on top of those of its `base:`, which may have a base too.
+
+    above: the files on the way here. Raises InputError, also where the bases form a circle.
+    """
+    if any(path.resolve() == file.resolve() for file in above):
+        raise InputError(f"{above[0]}: `base:` leads in a circle: {' → '.join(str(file) for file in (*above, path))}")
     tree = read_yaml_file(path, "config file")
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if child is not None:
-        raise InputError(f"{path}: `base: {base}` here too, below {child}; one base at most, so copy its lines")
     if not isinstance(base, str):
         raise InputError(f"{path}: base: must be the name of one file, got {quoted(base)}")
-    return _merge(read_with_base(path.parent / base, child=path), tree)
+    return _merge(_read_with_base(path.parent / base, (*above, path)), tree)
 
 
 def _merge(base: dict, over: dict) -> dict:
@@ -38,51 +73,15 @@ def _merge(base: dict, over: dict) -> dict:
     return merged
 
 
-def apply_override(tree: dict, override: str) -> None:
+def _apply_override(tree: dict, override: str) -> None:
     """Set one `dotted.path=value` in place. Raises InputError."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
-        raise InputError(f"{override!r}: an override reads dotted.path=value, e.g. train.epochs=24")
+        raise InputError(f"{override!r}: an override reads dotted.path=value, such as train.epochs=24")
     try:
         value = read_yaml(text)
     except yaml.YAMLError:
         raise InputError(f"{override!r}: {text!r} is not a YAML value") from None
     if isinstance(value, dict) and any(entry is None and ":" in str(key) for key, entry in value.items()):
         raise InputError(f"{override!r}: in YAML a space follows the colon, {{a: b}}; quote the whole for the shell")
-    *parents, leaf = dotted.split(".")
-    for key in parents:
-        if not isinstance(tree.get(key), dict):
-            tree[key] = {}
-        tree = tree[key]
-    tree[leaf] = value
-
-
-def load_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
-    """Read an experiment file, its `base:`, and `dotted.path=value` overrides into a validated Config.
-
-    Raises InputError (one sentence: file, key path, nearest valid key or the allowed values) on anything wrong.
-    """
-    path = Path(path)
-    config = validate(read_with_base(path), str(path), overrides)
-    if config.output_dir is None:
-        config.output_dir = str(Path("runs") / path.stem)
-    return config
-
-
-def validate(tree: dict, source: str, overrides: typing.Sequence[str] = ()) -> Config:
-    """A nested dict (from `source`, named in errors), with overrides, as a Config. Raises InputError."""
-    for override in overrides:
-        apply_override(tree, override)
-    try:
-        config = Config.model_validate(tree)
-        check_size(config)
-    except ValidationError as problem:
-        raise InputError(f"{source}: {sentence(Config, problem.errors())}") from None
-    except InputError as problem:
-        raise InputError(f"{source}: {problem}") from None
-    return config
-
-
-def dump(config: Config) -> str:
-    """The whole configuration as YAML that `load_config` reads back to the same Config."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+    set_at(tree, dotted, value)

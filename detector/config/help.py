@@ -1,30 +1,30 @@
-"""What is said about a configuration: one sentence on what is wrong with it, and the reference of all its fields."""
+"""What is said about settings: one sentence on what is wrong with them, and the reference of them all."""
 
 from __future__ import annotations
 
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from detector.config.schema import Config
 from detector.utils.names import quoted
 
+MOST_ERRORS = 100  # only the first is told, and a file may have 10,000
 
-def sentence(root: type[BaseModel], errors: list[dict]) -> str:
-    """pydantic's errors on a `root` as one sentence: key path, what is wrong, nearest valid key or allowed values."""
-    error = _nearest_miss(root, errors[:100])  # the first place is what is told of; a file may have 10,000 wrong ones
+
+def sentence(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> str:
+    """pydantic's errors on a `root` as one sentence: dotted path, what is wrong, nearest valid key or allowed values."""
+    error = _nearest_miss(root, errors[:MOST_ERRORS])
     location = _location(root, error)
     dotted = ".".join(map(str, location))
     if error["type"] == "extra_forbidden":
-        fields = list(_section_at(root, location[:-1]).model_fields)
-        near = difflib.get_close_matches(str(location[-1]), fields, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"valid here: {', '.join(fields)}"
-        return f"unknown key `{dotted}`; {hint}"
+        return f"unknown key `{dotted}`; {_hint(root, location)}"
     if error["type"] == "missing":
         return f"`{dotted}` is required"
     if error["type"] == "value_error":
@@ -32,25 +32,58 @@ def sentence(root: type[BaseModel], errors: list[dict]) -> str:
     return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {quoted(error['input'])}"
 
 
-def reference_lines(section: type[BaseModel], depth: int) -> list[str]:
-    """Every field of a section with its default, above it a comment that says its meaning."""
-    indent = "  " * depth
+def reference(choices: Mapping[str, Sequence[str]]) -> str:
+    """Every field with its default, above it a comment with its meaning: a valid config file.
+
+    choices: dotted path → the names that may stand there (training/choices.py).
+    """
+    lines = ["# yaml-language-server: $schema=config.schema.json", *_reference_lines(Config, "", choices)]
+    return "\n".join(lines) + "\n"
+
+
+def json_schema(choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The JSON Schema of the settings, for completion in an editor. choices: as for `reference`."""
+    schema = Config.model_json_schema()
+    for path, names in choices.items():
+        *parents, leaf = path.split(".")
+        section = _section_at(Config, list(parents)).__name__
+        field = schema["$defs"][section]["properties"][leaf]
+        text = field if field.get("type") == "string" else next(o for o in field["anyOf"] if o.get("type") == "string")
+        text["enum"] = list(names)
+    return schema
+
+
+def _reference_lines(section: type[BaseModel], prefix: str, choices: Mapping[str, Sequence[str]]) -> list[str]:
+    """The lines of a section. prefix: its dotted path and a dot; nothing for the root."""
+    indent = "  " * prefix.count(".")
     lines = []
     for name, field in section.model_fields.items():
         member = _members(field.annotation)[0]
         if isinstance(member, type) and issubclass(member, BaseModel):
-            lines += ["", f"{indent}{name}:", *reference_lines(member, depth + 1)]
+            lines += ["", f"{indent}{name}:", *_reference_lines(member, f"{prefix}{name}.", choices)]
             continue
-        lines += [f"{indent}# {' '.join(field.description.split())}"]
+        names = choices.get(prefix + name)
+        allowed = f" One of: {', '.join(names)}." if names else ""
+        lines += [f"{indent}# {' '.join((field.description or '').split())}{allowed}"]
         default = "datasets/shapes.yaml" if field.is_required() else field.default
         value = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
         lines += [f"{indent}{name}: {value}"]
     return lines
 
 
-def _nearest_miss(root: type[BaseModel], errors: list[dict]) -> dict:
-    """Of the errors at the first wrong place (one for each member of a union), that of the member which was meant:
-    the deepest, rather one that did not fail at the type, rather an unknown key."""
+def _hint(root: type[BaseModel], location: Sequence[str | int]) -> str:
+    """The nearest valid key of the section; else the same key where another section has it; else the valid keys."""
+    name, fields = str(location[-1]), list(_section_at(root, location[:-1]).model_fields)
+    near = difflib.get_close_matches(name, fields, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    elsewhere = [path for path in _paths(root) if path.split(".")[-1] == name]
+    return f"did you mean `{elsewhere[0]}`?" if elsewhere else f"valid here: {', '.join(fields)}"
+
+
+def _nearest_miss(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """A value of a union fails once for each type. Of the errors at the first wrong place, the one to tell: the deepest;
+    then one that is not about the type; then an unknown key."""
     place = _location(root, errors[0])
     there = [e for e in errors if _location(root, e)[: len(place)] == place]
     return max(
@@ -59,13 +92,22 @@ def _nearest_miss(root: type[BaseModel], errors: list[dict]) -> dict:
     )
 
 
-def _location(root: type[BaseModel], error: dict) -> list[str | int]:
-    """Where in the config, without the members of a union (`ShortLong`, `list[...]`) that pydantic names on the way."""
+def _location(root: type[BaseModel], error: ErrorDetails) -> list[str | int]:
+    """Where in the settings, without the types of a union (`ShortLong`, `list[...]`) that pydantic puts between."""
     *parents, last = error["loc"] or [""]
     known = {name for section in _sections(root) for name in section.model_fields}
     return [part for part in parents if part in known or isinstance(part, int)] + (
         [last] if last in known or isinstance(last, int) or error["type"] == "extra_forbidden" else []
     )
+
+
+def _paths(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted path of every section and field."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for member in _members(field.annotation):
+            if isinstance(member, type) and issubclass(member, BaseModel):
+                yield from _paths(member, f"{prefix}{name}.")
 
 
 def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -76,8 +118,8 @@ def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
                 yield from _sections(member)
 
 
-def _section_at(section: type[BaseModel], location: list) -> type[BaseModel]:
-    for key in location:
+def _section_at(section: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    for key in map(str, location):
         members = _members(section.model_fields[key].annotation)
         section = next(m for m in members if isinstance(m, type) and issubclass(m, BaseModel))
     return section
@@ -90,9 +132,3 @@ def _members(annotation: Any) -> list:
     if typing.get_origin(annotation) is Annotated:
         return _members(typing.get_args(annotation)[0])
     return [annotation]
-
-
-def reference() -> str:
-    """Every field with its default, above it a comment that says its meaning and type: a valid config file."""
-    lines = ["# yaml-language-server: $schema=config.schema.json", *reference_lines(Config, 0)]
-    return "\n".join(lines) + "\n"

@@ -1,11 +1,13 @@
-"""The experiment file: typed sections, one `base:`, dotted overrides, and errors that name the nearest right thing.
+"""The settings of an experiment: typed sections, each field with its type, range, default and description.
 
-A field is declared once, here, with its type, range, default and description; the JSON Schema, the annotated
-reference (`tools/train.py --show-config`) and every error message are made from these declarations.
+The JSON Schema, the reference (`tools/train.py --show-config`) and the error messages are made from these fields. A
+`Choice` names an entry of a table elsewhere in the package (training/choices.py says which), so the names stand there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,13 +19,16 @@ NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1, le=10_000)]
 Name = Annotated[str, Field(min_length=1)]
+Choice = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values are not coerced across types."""
+    """Base of every section: it never changes, unknown keys are errors, values are not coerced across types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ShortLong(Section):
@@ -46,47 +51,37 @@ class DataConfig(Section):
     """Dataset descriptor (YAML), relative to the working directory."""
     image_size: Side | ShortLong = 640
     """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
-    augment: Literal["none", "light", "strong"] | list[dict[str, Any]] = "light"
-    """Training augmentation: a preset, or a list of albumentations transforms as [{name: HorizontalFlip, p: 0.5}]."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
-    """Loader processes; 0 loads in the training process. The batches are the same for any number."""
+    """Loader processes; 0 loads in the training process. Any number gives the same batches."""
     bad_annotations: Literal["error", "drop"] = "error"
     """A box of zero size, NaN, or outside its image: stop and name it, or drop and count."""
     bad_images: Literal["error", "replace"] = "error"
-    """A training image that is missing or broken: save, stop and name it, or take another in its place, counted and
-    listed in metrics.jsonl. (A val image always stops: without it the figures would be others.)"""
-    sampling: Literal["uniform", "repeat_factor", "instance_repeat_factor", "class_aware"] = "uniform"
-    """How often an image is drawn: once an epoch; more with a class that few images have (LVIS's repeat factor), or
-    that few images and objects have (IRFS); or so that every class is drawn as often. An epoch stays as long."""
+    """A missing or broken training image: save, stop and name it; or replace it by another, count and list it. A bad
+    val image always stops, because the figures would change without it."""
+    sampling: Choice = "uniform"
+    """How often each image is drawn (docs/imbalance.md). The length of an epoch stays the same."""
     repeat_threshold: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
-    """Images with a class that is less frequent than this are drawn more often by repeat_factor and
-    instance_repeat_factor; auto = the median class's frequency, or less if it repeats too much, printed."""
-
-    @model_validator(mode="after")
-    def _repeating(self) -> DataConfig:
-        if self.repeat_threshold != "auto" and not self.sampling.endswith("repeat_factor"):
-            raise ValueError(
-                f"repeat_threshold is for sampling repeat_factor or instance_repeat_factor, and sampling is "
-                f"{self.sampling}"
-            )
-        return self
+    """The repeat factors draw images more often that have a class less frequent than this. auto: the median class's
+    frequency, or less if that repeats too much; printed."""
 
 
 class BackboneConfig(Section):
     name: str = "resnet50"
-    """resnet18, resnet34, resnet50, resnet101, resnext50_32x4d, mobilenet_v3_large, or timm/<any model with
-    features at strides 8, 16 and 32> (pip install timm), e.g. timm/convnext_tiny."""
+    """A torchvision network, or timm/<any model with features at strides 8, 16 and 32>, such as timm/convnext_tiny
+    (pip install timm)."""
     weights: Name | None = "DEFAULT"
-    """ImageNet weights: a torchvision enum name (DEFAULT, IMAGENET1K_V1, ...), a local file, or null = from scratch."""
+    """ImageNet weights: a torchvision enum name (DEFAULT, IMAGENET1K_V1, ...), a local file, or null: from scratch."""
     norm: Literal["frozen", "batch", "sync", "group"] = "frozen"
     """Normalisation: frozen statistics, batch, sync (batch across GPUs), or group (for small batches from scratch)."""
 
 
-class FPNConfig(Section):
+class NeckConfig(Section):
+    name: Choice = "fpn"
+    """What makes the pyramid P3..P7 of the backbone's features."""
     channels: Width = 256
     """Channels of every pyramid level P3..P7."""
     extra_levels: Literal["p5", "c5"] = "p5"
-    """Where P6 (and from it P7) is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2)."""
+    """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2). P7 is computed from P6."""
 
 
 class HeadConfig(Section):
@@ -97,14 +92,14 @@ class HeadConfig(Section):
     norm: Literal["none", "group"] = "none"
     """GroupNorm(32) after each tower convolution, or nothing."""
     prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """Score every anchor starts with (pi in the focal loss paper, section 3.3)."""
+    """The score that every anchor starts with (pi in the focal loss paper, section 3.3)."""
 
 
 class AnchorConfig(Section):
     base_size: Positive = 32
     """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
     scales: Annotated[int, Field(ge=1, le=32)] = 3
-    """Sizes an octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
+    """Sizes per octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
     ratios: Annotated[list[Positive], Field(min_length=1, max_length=32)] = [0.5, 1.0, 2.0]
     """Height / width of the anchors."""
 
@@ -113,22 +108,22 @@ class PostprocessConfig(Section):
     score_threshold: Fraction = 0.05
     """Detections below this score are not reported."""
     nms_iou: Fraction = 0.5
-    """Of two boxes of one class overlapping more than this, the lower-scored goes."""
+    """Of two boxes of one class with a greater IoU than this, only the one with the higher score is kept."""
     topk: PositiveInt = 1000
-    """Candidates of each pyramid level that enter NMS."""
+    """Candidates per pyramid level that enter NMS."""
     max_detections: PositiveInt = 100
-    """Detections kept an image (COCO counts 100)."""
+    """Detections kept per image (COCO counts 100)."""
 
 
 class ModelConfig(Section):
     weights: Name | None = None
     """What to start from: a run directory or checkpoint, a torchvision enum name
     (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1), a .pth or .safetensors file of a RetinaNet in torchvision's or
-    detectron2's layout, or of an ImageNet backbone; null = only what backbone.weights says."""
+    detectron2's layout, or of an ImageNet backbone; null: only what backbone.weights names."""
     class_map: dict[Name, Name] = {}
-    """Renamed classes, {name in this dataset: name in `weights`}; equal names (but for case and spaces) need none."""
+    """Renamed classes, {name in this dataset: name in `weights`}. Names that differ only in case or spaces match anyway."""
     backbone: BackboneConfig = BackboneConfig()
-    fpn: FPNConfig = FPNConfig()
+    neck: NeckConfig = NeckConfig()
     head: HeadConfig = HeadConfig()
     anchors: AnchorConfig = AnchorConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
@@ -136,17 +131,19 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _mapped(self) -> ModelConfig:
         if self.class_map and self.weights is None:
-            raise ValueError("class_map says what classes are called in model.weights, and there are none")
+            raise ValueError("class_map names classes of model.weights, and model.weights is null")
         return self
 
 
 class AssignerConfig(Section):
+    name: Choice = "max_iou"
+    """What decides which anchors are positive."""
     positive_iou: Fraction = 0.5
     """An anchor whose best IoU is at least this is positive."""
     negative_iou: Fraction = 0.4
-    """An anchor whose best IoU is below this is background; in between it is ignored."""
+    """An anchor whose best IoU is below this is background; between the two it is ignored."""
     low_quality: bool = True
-    """Also make positive the anchors that overlap an object best, however little (torchvision does)."""
+    """The anchors with the greatest IoU of an object are positive too, however small that is (as in torchvision)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> AssignerConfig:
@@ -162,39 +159,23 @@ class LossConfig(Section):
         | Literal["inverse_frequency", "effective_number"]
         | None
     ) = 0.25
-    """Weight of positives in the classification loss, 1 - alpha that of negatives; null = no weighting. Or the weights
-    of each class's positives, in the order of the classes; or made from the boxes of each class, with 0.25 as the mean
-    over all boxes. quality_focal and varifocal have weights of their own."""
+    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. Or one weight per
+    class, in the order of the classes, or weights from the class counts, with a mean of 0.25 over all boxes."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
-    """Focusing parameter, one or one a class: easy anchors count less with a larger one. cross_entropy has none, and
-    adaptive_focal begins with it."""
-    classification: Literal[
-        "focal", "cross_entropy", "equalized_focal", "quality_focal", "varifocal", "adaptive_focal"
-    ] = "focal"
-    """focal; cross_entropy (gamma 0); equalized_focal (more focus and weight for classes of little positive gradient);
-    quality_focal, varifocal (scores say how good the box is); adaptive_focal (gamma falls as training goes on)."""
+    """Focusing parameter, one for all or one per class: the larger, the less easy anchors count."""
+    classification: Choice = "focal"
+    """The classification loss (docs/imbalance.md explains each)."""
     effective_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Of alpha effective_number: 0 weighs all classes alike, towards 1 it is inverse_frequency."""
+    """For alpha effective_number: 0 weighs all classes alike, towards 1 it becomes inverse_frequency."""
     equalized_scale: NonNegative = 8.0
-    """Of equalized_focal: what is added to gamma for a class without any positive gradient; 0 is focal."""
-    box: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
-    """Box loss. smooth_l1 compares deltas; the IoU losses compare decoded boxes."""
+    """For equalized_focal: what a class without any positive gradient adds to gamma; 0 is focal."""
+    box: Choice = "smooth_l1"
+    """The box loss. smooth_l1 compares deltas; the IoU losses compare decoded boxes."""
     beta: NonNegative = 0.0
     """Where smooth_l1 turns from quadratic to linear; 0 is L1 (torchvision v1)."""
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
     assigner: AssignerConfig = AssignerConfig()
-
-    @model_validator(mode="after")
-    def _used(self) -> LossConfig:
-        kind = self.classification
-        if kind in ("quality_focal", "varifocal") and isinstance(self.alpha, (list, str)):
-            raise ValueError(f"alpha by class is for focal losses; {kind} has weights of its own")
-        if kind == "adaptive_focal" and isinstance(self.gamma, list):
-            raise ValueError("gamma by class is not for adaptive_focal, which has one for all")
-        if kind == "equalized_focal" and 0 in (self.gamma if isinstance(self.gamma, list) else [self.gamma]):
-            raise ValueError("gamma must be above 0 for equalized_focal, which weighs classes by it")
-        return self
 
 
 def _one_or_more(parts: Any) -> Any:
@@ -205,24 +186,24 @@ class TrainConfig(Section):
     epochs: PositiveInt = 12
     """Passes over the training set."""
     batch_size: PositiveInt | Literal["auto"] = 16
-    """Images a step; auto = the largest that fits into the device's memory, measured."""
+    """Images per batch; auto: the largest batch that fits into the device's memory, measured."""
     accumulate: PositiveInt = 1
-    """Steps whose gradients are summed before the weights move: effective batch = batch_size x accumulate."""
+    """Batches per optimizer step. Their gradients are summed: the effective batch is batch_size x accumulate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum) or adamw."""
     lr: Positive = 0.01
-    """Learning rate for an effective batch of 16; scaled linearly to the real one, and printed."""
+    """Learning rate for an effective batch of 16, scaled linearly to the real one; printed."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD momentum (AdamW's betas stay 0.9, 0.999)."""
     weight_decay: NonNegative = 1e-4
-    """Decay of weights; norms and biases are never decayed."""
+    """Weight decay; norms and biases are never decayed."""
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
     freeze: Annotated[Literal["auto"] | list[Name], BeforeValidator(_one_or_more)] = "auto"
-    """Parts that are not trained, e.g. [backbone.stem, backbone.layer1]: a stage, backbone, fpn, or head. auto: the
-    backbone before stride 8 where its norms are frozen, else nothing."""
+    """Parts that are not trained, such as [backbone.stem, backbone.layer1]: backbone or one of its stages, neck, head
+    or a part of it. auto: the backbone before stride 8 if its norms are frozen, else nothing."""
     unfreeze: dict[Name, Annotated[int, Field(ge=2)]] = {}
-    """Frozen parts that are trained from an epoch on (counted from 1), e.g. {backbone.layer3: 2}."""
+    """Frozen parts that are trained from an epoch on (counted from 1), such as {backbone.layer3: 2}."""
     schedule: Literal["step", "cosine", "constant"] = "step"
     """step (divided by 10 at each milestone), cosine (to zero at the end) or constant."""
     milestones: list[Fraction] = [0.667, 0.917]
@@ -230,10 +211,10 @@ class TrainConfig(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     """Optimizer steps of linear warm-up from lr / 1000, at most a tenth of the training."""
     clip_norm: Positive | None = None
-    """Greatest norm of the gradient; null = not clipped."""
+    """Greatest norm of the gradient; null: no clipping."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay a step of an exponential moving average of the weights, which is then what is evaluated and saved
-    (0.9998, say; less in the first steps); null = none."""
+    """Decay per step of an exponential moving average of the weights, such as 0.9998; less in the first steps. The
+    average is what is evaluated and saved. null: no average."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Forward and loss arithmetic. auto: bf16 where the device has it in hardware, else fp16 on CUDA, else fp32."""
     channels_last: bool = True
@@ -243,38 +224,47 @@ class TrainConfig(Section):
     eval_every: PositiveInt = 1
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     metric: Name = "AP"
-    """What the best checkpoint is best in: AP, AP50, AP75, APs, APm, APl, AR100, ..., or a class (its AP)."""
+    """What the best checkpoint is best in: a COCO figure (AP, AP50, APs, AR100, ...), the AP of head, medium or tail (the
+    classes by frequency, docs/imbalance.md), or the AP of a class, by its name."""
     save_every: PositiveInt | None = None
-    """Steps between checkpoints in mid-epoch, which change nothing; null = only when an epoch ends."""
+    """Steps between checkpoints within an epoch; null: only at the end of each epoch. Training is the same either way."""
     keep: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Earlier checkpoints kept beside last.pt (last.1.pt, ...); the newest that is not damaged is resumed from."""
+    """Earlier checkpoints kept beside last.pt (last.1.pt, ...). --resume takes the newest that is not damaged."""
     deterministic: bool = False
-    """The same bits from every training on this machine, slower on a GPU; on a CPU they always are."""
+    """The same bits from every training on this machine: slower on a GPU, and on a CPU always so."""
     patience: PositiveInt | None = None
-    """Stop when `metric` was not exceeded for this many epochs; null = never."""
+    """Epochs without a better `metric` after which the training stops; null: never."""
     max_hours: Positive | None = None
-    """Save and stop after so many hours since the start, or since --resume; null = never."""
+    """Hours since the start, or since --resume, after which the training saves and stops; null: never."""
     max_bad_steps: PositiveInt = 10
-    """A step whose loss or gradient is not finite is skipped; save and stop after so many in a row."""
+    """Steps in a row with a loss or gradient that is not finite, after which the training saves and stops. Each such
+    step is skipped."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of an optimizer step, batch_size x accumulate, once batch_size is a number."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size * self.accumulate
 
 
 class PasteConfig(Section):
     classes: Literal["auto"] | Annotated[list[Name], Field(min_length=1)] = "auto"
-    """Classes to paste, up to an equal share of all boxes each; auto = those with less than half of one, up to that."""
+    """Classes to paste. Each is filled up to an equal share of all boxes; auto: those with less than half of an equal
+    share, up to that half."""
     per_image: Positive = 1.0
-    """Objects pasted into an image on average, at most; the rarest classes come first."""
+    """Greatest mean number of objects pasted into an image; the rarest classes come first."""
     max_factor: Positive = 10.0
-    """Times an epoch that one crop is pasted, at most, on average."""
+    """Greatest mean number of times per epoch that one crop is pasted."""
     context: Fraction = 0.1
-    """What is cut out around a box, in parts of its sides: where the crop fades into the image."""
+    """Margin that is cut out around a box, as a fraction of its sides. The crop fades into the image there."""
     scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [0.7, 1.4]
-    """Least and greatest size of a pasted object, in parts of its own."""
+    """Least and greatest size of a pasted object, relative to its own size."""
     flip: bool = True
-    """Mirror every other crop; false where left and right mean something."""
+    """Mirror half of the crops; set it to false where left and right mean something."""
     occlusion: Fraction = 0.5
-    """An object of which pasting covers more than this part loses its label."""
+    """An object loses its label when pasting covers more than this fraction of it."""
     blend: Literal["feather", "clone"] = "feather"
-    """How a crop joins the image: fading edges, or also the image's colours (Poisson editing, slower)."""
+    """How a crop joins the image: with fading edges, or also with the image's colours (Poisson editing, slower)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> PasteConfig:
@@ -284,13 +274,15 @@ class PasteConfig(Section):
 
 
 class AugmentConfig(Section):
-    paste: None | PasteConfig = None
-    """Paste objects of rare classes into other training images: {} or some of classes, per_image, max_factor, context,
-    scale, flip, occlusion, blend; null = no pasting."""
+    transforms: Choice | list[dict[str, Any]] = "light"
+    """A preset, or a list of albumentations transforms, as [{name: HorizontalFlip, p: 0.5}]."""
     mosaic: Fraction = 0.0
-    """Probability that an image becomes a quarter of itself and of three others."""
+    """Probability that an image and three others become the quarters of one image."""
     mixup: Fraction = 0.0
-    """Probability that an image is averaged with another, keeping the objects of both."""
+    """Probability that an image is averaged with another; the objects of both stay."""
+    paste: None | PasteConfig = None
+    """Paste objects of rare classes into other training images: {}, or some of classes, per_image, max_factor, context,
+    scale, flip, occlusion, blend; null: no pasting."""
 
 
 class ImbalanceConfig(Section):
@@ -304,26 +296,23 @@ class ImbalanceConfig(Section):
 
 class ThresholdConfig(Section):
     figure: Literal["f_score", "precision", "recall"] = "f_score"
-    """The greatest F-score; or at least `target` of precision or recall, and as much of the other as that leaves."""
+    """f_score: the score with the greatest F-score. precision, recall: at least `target` of it, and then the most of the
+    other."""
     beta: Positive = 1.0
-    """Of f_score: how much more recall weighs than precision."""
+    """For f_score: how many times as much recall weighs as precision."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Of precision or recall."""
-
-
-def _still_there(backend: Any) -> Any:
-    return "arrays" if backend == "faster_coco_eval" else backend  # runs of earlier versions name it
+    """For precision or recall: the least value."""
 
 
 class EvalConfig(Section):
-    backend: Annotated[Literal["arrays", "pycocotools"], BeforeValidator(_still_there)] = "arrays"
-    """Who computes COCO's figures: our own arrays, or the reference, slower; the figures are the same."""
+    backend: Literal["arrays", "pycocotools"] = "arrays"
+    """What computes COCO's figures: this project's arrays, or the reference, which is slower and gives the same."""
     batch_size: PositiveInt = 8
-    """Images a forward pass in evaluation and prediction."""
+    """Images per forward pass in evaluation and prediction."""
     threshold: ThresholdConfig = ThresholdConfig()
-    """How the score that each class is used with (predict, detector.load) is chosen on val."""
+    """How each class's score threshold for tools/predict.py and detector.load is chosen on val."""
     calibrate: bool = False
-    """Detect with scores that are shares of right detections, as seen on val (isotonic regression by class)."""
+    """Report calibrated scores: the precision that val had at that score (isotonic regression per class)."""
 
 
 class Config(Section):
@@ -332,15 +321,42 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seeds the weights, the order of the images and every augmentation."""
     output_dir: Name | None = None
-    """Run directory; null = runs/<config file's stem>."""
+    """Run directory; null: runs/<config file's stem>."""
     device: str = "auto"
     """auto (cuda, else mps, else cpu), or a torch device such as cuda:1 or cpu."""
     imbalance: Literal["none", "auto"] | ImbalanceConfig = "none"
-    """auto: choose the sampling, loss and pasting that suit the classes of the training split, and say why; {paste:
-    false} leaves that out, as does a setting that is given. The choices are settings of the run's config.yaml."""
+    """auto: choose sampling, loss and pasting for the classes of the training split, and print why. {paste: false}
+    leaves that choice out. Settings that are given are kept. The run's config.yaml holds the choices as settings."""
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @property
+    def run_directory(self) -> Path:
+        """`output_dir`, which `load_config` has filled in."""
+        assert self.output_dir is not None
+        return Path(self.output_dir)
+
+    def changed(self, settings: Mapping[str, Any]) -> Config:
+        """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.
+
+        In the copy they count as given (`model_fields_set`), as does what was given before. Raises
+        pydantic.ValidationError.
+        """
+        tree = self.model_dump(exclude_unset=True)
+        for path, value in settings.items():
+            set_at(tree, path, value.model_dump() if isinstance(value, BaseModel) else value)
+        return Config.model_validate(tree)
+
+
+def set_at(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path of nested dicts, in place."""
+    *parents, leaf = path.split(".")
+    for key in parents:
+        if not isinstance(tree.get(key), dict):
+            tree[key] = {}
+        tree = tree[key]
+    tree[leaf] = value

@@ -63,7 +63,7 @@ def build_transform(image_size: int | ShortLong, augment: str | list[dict] | Non
     if isinstance(augment, list):
         return Transform(image_size, before=_Albumentations(augment))
     if augment is not None and augment not in PRESETS:
-        raise InputError(f"data.augment: unknown preset {augment!r}; {did_you_mean(augment, PRESETS)}")
+        raise InputError(f"augment.transforms: unknown preset {augment!r}; {did_you_mean(augment, PRESETS)}")
     jitter, after = PRESETS[augment or "none"]
     return Transform(image_size, jitter=jitter, after=_Albumentations(after) if after else None)
 
@@ -182,10 +182,14 @@ class _Albumentations:
         except Exception as problem:
             h, w = image.shape[:2]
             why = " ".join(str(problem).split())
-            raise InputError(f"data.augment: {self.names} failed on an image of {w}x{h} pixels: {why}") from problem
+            raise InputError(
+                f"augment.transforms: {self.names} failed on an image of {w}x{h} pixels: {why}"
+            ) from problem
         image, rows = out["image"], out["bboxes"].reshape(-1, 5)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-            raise InputError(f"data.augment: {self.names} must leave a uint8 RGB image; the model normalises it itself")
+            raise InputError(
+                f"augment.transforms: {self.names} must leave a uint8 RGB image; the model normalises it itself"
+            )
         return image, rows[:, :4].astype(np.float32), rows[:, 4].astype(np.int64)
 
 
@@ -200,15 +204,19 @@ def _albumentations():
 
 def _transform(entry: dict[str, Any]):
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise InputError(f"data.augment: every entry needs a name, as in {{name: HorizontalFlip, p: 0.5}}; got {entry}")
+        raise InputError(
+            f"augment.transforms: every entry needs a name, as in {{name: HorizontalFlip, p: 0.5}}; got {entry}"
+        )
     arguments = {key: value for key, value in entry.items() if key != "name"}
     name, known = entry["name"], _transforms_for_boxes()
     if name not in known:
-        raise InputError(f"data.augment: no albumentations transform {name!r} for boxes; {did_you_mean(name, known)}")
+        raise InputError(
+            f"augment.transforms: no albumentations transform {name!r} for boxes; {did_you_mean(name, known)}"
+        )
     parameters = inspect.signature(known[name]).parameters
     for key in arguments:
         if key not in parameters:
-            raise InputError(f"data.augment: {name} has no argument {key!r}; {did_you_mean(key, parameters)}")
+            raise InputError(f"augment.transforms: {name} has no argument {key!r}; {did_you_mean(key, parameters)}")
     defaults = {key: p.default for key, p in parameters.items() if p.default is not p.empty}
     try:
         with warnings.catch_warnings():
@@ -218,9 +226,9 @@ def _transform(entry: dict[str, Any]):
             warnings.simplefilter("ignore")  # what is left is advice on what else to use
             transform = known[name](**arguments)
     except (ValueError, TypeError, Warning) as problem:
-        raise InputError(f"data.augment: {name}: {_complaint(problem)}") from None
+        raise InputError(f"augment.transforms: {name}: {_complaint(problem)}") from None
     if set(transform.targets_as_params) - {"image", "bboxes"}:
-        raise InputError(f"data.augment: {name} needs more than an image and its boxes")
+        raise InputError(f"augment.transforms: {name} needs more than an image and its boxes")
     return transform
 
 

@@ -32,12 +32,12 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
     if _norm(config) != config.backbone.norm:
         logger.warning("model.backbone.norm: batch instead of frozen, as no weights bring statistics to freeze")
     backbone = _build_backbone(config, pretrained)
-    fpn = build_fpn(backbone.channels, channels=config.fpn.channels, extra_levels=config.fpn.extra_levels)
+    fpn = build_fpn(backbone.channels, channels=config.neck.channels, extra_levels=config.neck.extra_levels)
     anchors = AnchorGenerator(
         base_size=config.anchors.base_size, scales=config.anchors.scales, ratios=config.anchors.ratios
     )
     head = Head(
-        config.fpn.channels,
+        config.neck.channels,
         anchors_per_cell=anchors.anchors_per_cell,
         num_classes=num_classes,
         depth=config.head.depth,

@@ -27,7 +27,7 @@ def check_size(config: Config, num_classes: int = 1) -> None:
     cells = 1 / 48  # a pixel: 1/64 of them on P3, a quarter of that on P4, ...
     of_classes = f", for {num_classes} classes," if num_classes > 1 else ""
     for what, count, unit, most in (
-        ("model.fpn, model.head and model.anchors", parameters(model, num_classes), "parameters", MAX_PARAMETERS),
+        ("model.neck, model.head and model.anchors", parameters(model, num_classes), "parameters", MAX_PARAMETERS),
         ("data.image_size and train.batch_size", of_train, "pixels a batch", MAX_PIXELS),
         ("data.image_size and eval.batch_size", of_val, "pixels a batch", MAX_PIXELS),
         ("data.image_size, train.batch_size and train.accumulate", of_train * settings.accumulate,
@@ -41,7 +41,7 @@ def check_size(config: Config, num_classes: int = 1) -> None:
 
 def parameters(config: ModelConfig, num_classes: int) -> int:
     """Of pyramid and head, without the few that depend on the backbone's channels and those of norms, and biases."""
-    channels, width, depth = config.fpn.channels, config.head.width, config.head.depth
+    channels, width, depth = config.neck.channels, config.head.width, config.head.depth
     pyramid = 4 * 9 * channels**2  # the outputs of P3, P4, P5 and P7
     tower = 9 * (channels * width + (depth - 1) * width**2) if depth else 0
     anchors = config.anchors.scales * len(config.anchors.ratios)

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from detector.utils.errors import InputError
+
+T = TypeVar("T")
 
 # What is compared: difflib's time grows with the square of the length, and takes a second for a few thousand names.
 LONGEST, MOST = 200, 5000
+
+
+def chosen(table: Mapping[str, T], name: str, setting: str) -> T:
+    """The entry of a table that a setting names. Raises InputError with the nearest name."""
+    if name not in table:
+        raise InputError(f"{setting}: no {name!r}; {did_you_mean(name, table)}")
+    return table[name]
 
 
 def did_you_mean(name: object, candidates: Iterable[object], limit: int = 8) -> str:

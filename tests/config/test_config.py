@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from detector.config.file import dump, load_config
-from detector.config.help import reference
-from detector.config.schema import Config
+from detector.config.file import dump, is_override, load_config
+from detector.config.help import json_schema, reference
+from detector.config.schema import Config, PasteConfig
 from detector.utils.errors import InputError
 from detector.utils.untrusted.yaml import read_yaml
 
@@ -29,7 +30,7 @@ def test_base_overrides_and_default_output_dir(write):
 
 
 def test_a_class_map_without_weights(write):
-    with pytest.raises(InputError, match="class_map says what classes are called in model.weights, and there are none"):
+    with pytest.raises(InputError, match="class_map names classes of model.weights, and model.weights is null"):
         load_config(write("data: {dataset: a.yaml}\nmodel: {class_map: {a: b}}"))
 
 
@@ -52,16 +53,20 @@ def test_image_size_replaces_a_number_by_sides_and_back(write):
 
 
 def test_dump_is_read_back_to_the_same(write, tmp_path):
-    path = write("data: {dataset: a.yaml, augment: [{name: HorizontalFlip, p: 0.5}]}\ntrain: {milestones: [0.5]}")
+    path = write(
+        "data: {dataset: a.yaml}\naugment: {transforms: [{name: HorizontalFlip, p: 0.5}]}\ntrain: {milestones: [0.5]}"
+    )
     config = load_config(path)
     assert load_config(write(dump(config), "resolved.yaml")) == config
 
 
 def test_reference_is_a_valid_config_with_every_default(write):
-    assert load_config(write(reference()), ["output_dir=null"]) == load_config(
+    assert load_config(write(reference({})), ["output_dir=null"]) == load_config(
         write("data: {dataset: datasets/shapes.yaml}")
     )
-    assert all(line.isspace() or not line or ":" in line or line.lstrip()[0] == "#" for line in reference().split("\n"))
+    assert all(
+        line.isspace() or not line or ":" in line or line.lstrip()[0] == "#" for line in reference({}).split("\n")
+    )
 
 
 def test_every_field_of_the_schema_is_described():
@@ -78,7 +83,7 @@ def test_every_field_of_the_schema_is_described():
         "train",
         "eval",
         "backbone",
-        "fpn",
+        "neck",
         "head",
         "anchors",
         "postprocess",
@@ -99,7 +104,7 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a}", ["loss.zzz=1"], "unknown key `loss.zzz`; valid here: alpha, gamma"),
         ("data: {dataset: a}", ["train.epochs=three"], "`train.epochs`: input should be a valid integer, got 'three'"),
         ("data: {dataset: a}", ["train.epochs=0"], "`train.epochs`: input should be greater than or equal to 1, got 0"),
-        ("data: {dataset: a}", ["data.augment=heavy"], "'none', 'light' or 'strong'"),
+        ("data: {dataset: a, augment: light}", [], "unknown key `data.augment`; did you mean `augment`?"),
         ("data: {dataset: a}", ["data.image_size=big"], "`data.image_size`"),
         ("data: {dataset: a}", ["data.image_size={short: 9, long: 5}"], "long (5) is smaller than short (9)"),
         ("data: {dataset: a}", ["loss.assigner.negative_iou=0.9"], "negative_iou (0.9) is above positive_iou (0.5)"),
@@ -110,7 +115,11 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a}", ["output_dir=2024-13-45"], "not a YAML value"),
         ("data: {dataset: a}", ["train.lr=.inf"], "`train.lr`: input should be a finite number"),
         ("data: {dataset: a}", ["data.image_size={short: 5, lnog: 9}"], "unknown key `data.image_size.lnog`"),
-        ("data: {dataset: a}", ["data.augment=[HorizontalFlip]"], "`data.augment.0`: input should be a valid dict"),
+        (
+            "data: {dataset: a}",
+            ["augment.transforms=[HorizontalFlip]"],
+            "`augment.transforms.0`: input should be a valid dict",
+        ),
         ("just text", [], "a config file has `key: value` lines, this is str"),
         ("base: nowhere.yaml", [], "nowhere.yaml: no such config file"),
     ],
@@ -123,11 +132,47 @@ def test_errors_name_the_file_the_path_and_the_right_thing(write, text, override
     assert ".yaml" in str(problem.value) or override
 
 
-def test_one_base_at_most(write):
-    write("data: {dataset: a}", "first.yaml")
-    write("base: first.yaml", "second.yaml")
-    with pytest.raises(InputError, match="one base at most"):
-        load_config(write("base: second.yaml"))
+def test_a_base_may_have_a_base(write):
+    write("data: {dataset: a}\ntrain: {epochs: 3, lr: 0.1}", "first.yaml")
+    write("base: first.yaml\ntrain: {epochs: 4, patience: 2}", "second.yaml")
+    settings = load_config(write("base: second.yaml\ntrain: {patience: 1}")).train
+    assert (settings.lr, settings.epochs, settings.patience) == (0.1, 4, 1)
+
+
+def test_bases_in_a_circle(write):
+    write("base: my.yaml", "first.yaml")
+    with pytest.raises(
+        InputError, match=r"my.yaml: `base:` leads in a circle: \S*my.yaml → \S*first.yaml → \S*my.yaml$"
+    ):
+        load_config(write("base: first.yaml"))
+
+
+def test_a_config_never_changes_but_copies_do(write):
+    config = load_config(write("data: {dataset: a}\nloss: {gamma: 1.5}"))
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.lr = 0.1
+    other = config.changed({"train.lr": 0.1, "augment.paste": PasteConfig(flip=False)})
+    assert (other.train.lr, other.loss.gamma, config.train.lr) == (0.1, 1.5, 0.01)
+    assert other.augment.paste == PasteConfig(flip=False)
+    assert other.loss.model_fields_set == {"gamma"} and "lr" in other.train.model_fields_set
+    with pytest.raises(ValidationError):
+        config.changed({"train.lr": -1})
+
+
+@pytest.mark.parametrize(
+    "argument, expected",
+    [("train.lr=1", True), ("seed=3", True), ("evl.calibrate=true", True), ("a=b.jpg", False), ("a.jpg", False)],
+)
+def test_what_is_an_override_among_file_names(argument, expected):
+    assert is_override(argument) == expected
+
+
+def test_the_reference_and_the_schema_have_the_names_of_choices():
+    choices = {"loss.box": ["giou", "ciou"], "augment.transforms": ["light"]}
+    assert "One of: giou, ciou." in reference(choices)
+    properties = {name: section["properties"] for name, section in json_schema(choices)["$defs"].items()}
+    assert properties["LossConfig"]["box"]["enum"] == ["giou", "ciou"]
+    assert properties["AugmentConfig"]["transforms"]["anyOf"][0]["enum"] == ["light"]
 
 
 def test_missing_config_names_the_nearest_file(write, tmp_path):

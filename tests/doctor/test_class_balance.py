@@ -17,7 +17,7 @@ from detector.models.build import build_model
 SMALL = {
     "model": {
         "backbone": {"name": "resnet18", "weights": None, "norm": "batch"},
-        "fpn": {"channels": 8},
+        "neck": {"channels": 8},
         "head": {"depth": 0, "width": 8},
     }
 }

@@ -45,7 +45,8 @@ SOUND = {
 }
 CONFIG = """\
 seed: 3
-data: &data {dataset: d.yaml, image_size: {short: 320, long: 512}, augment: [{name: HorizontalFlip, p: 0.5}]}
+data: &data {dataset: d.yaml, image_size: {short: 320, long: 512}}
+augment: {transforms: [{name: HorizontalFlip, p: 0.5}]}
 model:
   backbone: {name: resnet18, weights: null, norm: group}
   anchors: {ratios: [0.5, 1, 2]}

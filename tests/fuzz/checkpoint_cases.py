@@ -33,7 +33,7 @@ from detector.utils.digest import write_sealed
 CANARY = Path(tempfile.gettempdir()) / f"fuzz-canary-{os.getpid()}"  # what a file's code would make, if it ran
 SETTINGS = {
     "data": {"dataset": "d.yaml", "image_size": 64},
-    "model": {"backbone": {"name": "timm/test_resnet", "weights": None, "norm": "batch"}, "fpn": {"channels": 8},
+    "model": {"backbone": {"name": "timm/test_resnet", "weights": None, "norm": "batch"}, "neck": {"channels": 8},
               "head": {"depth": 1, "width": 8}, "anchors": {"base_size": 16, "scales": 1, "ratios": [1.0]}},
 }  # fmt: skip
 
@@ -220,7 +220,7 @@ def hostile_sizes() -> st.SearchStrategy[dict]:
     def with_sizes(numbers: list[int]) -> dict:
         tree, (channels, depth, width, scales, image, batch) = copied(checkpoint()), numbers
         model = tree["config"]["model"]
-        model["fpn"]["channels"], model["head"]["depth"], model["head"]["width"] = channels, depth, width
+        model["neck"]["channels"], model["head"]["depth"], model["head"]["width"] = channels, depth, width
         model["anchors"]["scales"], tree["config"]["data"]["image_size"] = scales, image
         tree["config"]["eval"]["batch_size"] = tree["config"]["train"]["batch_size"] = batch
         return tree

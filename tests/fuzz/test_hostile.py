@@ -342,7 +342,7 @@ def test_a_key_whose_hash_takes_for_ever(tmp_path, is_archive):
 
 
 def settings(backbone: str) -> dict:
-    small = {"backbone": {"name": backbone, "weights": None, "norm": "batch"}, "fpn": {"channels": 8},
+    small = {"backbone": {"name": backbone, "weights": None, "norm": "batch"}, "neck": {"channels": 8},
              "head": {"depth": 1, "width": 8}, "anchors": {"scales": 1, "ratios": [1.0]}}  # fmt: skip
     return {"data": {"dataset": "d.yaml", "image_size": 64}, "model": small}
 

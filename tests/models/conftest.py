@@ -16,7 +16,7 @@ def small_model():
     def build(num_classes, **changes):
         settings = {
             "backbone": {"name": "resnet18", "weights": None, "norm": "batch"},
-            "fpn": {"channels": 16},
+            "neck": {"channels": 16},
             "head": {"width": 16, "depth": 1},
         }
         return build_model(ModelConfig.model_validate({**settings, **changes}), num_classes)

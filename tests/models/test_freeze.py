@@ -15,7 +15,7 @@ from detector.utils.errors import InputError
 def small_model(**backbone):
     settings = {
         "backbone": {"name": "resnet18", "weights": None, "norm": "batch", **backbone},
-        "fpn": {"channels": 8},
+        "neck": {"channels": 8},
         "head": {"width": 8, "depth": 1},
     }
     return build_model(ModelConfig.model_validate(settings), num_classes=2)

@@ -23,7 +23,10 @@ def config(**sections) -> dict:
     ("settings", "said"),
     [
         (config(model={"head": {"depth": 64, "width": 8192}}), "model.anchors together ask for 7.6e+10 parameters; 5e"),
-        (config(model={"fpn": {"channels": 8192}}), "model.fpn, model.head and model.anchors together ask for 2.5e+09"),
+        (
+            config(model={"neck": {"channels": 8192}}),
+            "model.neck, model.head and model.anchors together ask for 2.5e+09",
+        ),
         (config(train={"batch_size": 10**9}), "data.image_size and train.batch_size together ask for 4.1e+14 pixels"),
         (config(eval={"batch_size": 10**6}), "data.image_size and eval.batch_size together ask for 4.1e+11 pixels"),
         (config(train={"batch_size": "auto", "accumulate": 10**9}), "train.accumulate together ask for 4.1e+14 pixels"),
@@ -67,7 +70,7 @@ def test_parameters_are_those_of_the_model(extra_levels):
     """But for what depends on the backbone, and a few: never more than there are."""
     for channels, width, depth, classes in itertools.product((64, 256), (32, 256), (0, 1, 4), (1, 500)):
         settings = config(model={"backbone": {"name": "resnet18", "weights": None},
-                                 "fpn": {"channels": channels, "extra_levels": extra_levels},
+                                 "neck": {"channels": channels, "extra_levels": extra_levels},
                                  "head": {"depth": depth, "width": width}})  # fmt: skip
         settings = Config.model_validate(settings)
         model = build_model(settings.model, classes, pretrained=False)

@@ -19,7 +19,7 @@ from detector.models.weights.layouts import COCO_IDS, COCO_SLOTS, NOT_CLASSES
 from detector.models.weights.transfer import load_whole
 
 V1 = {"backbone": {"weights": None}}
-V2 = {"backbone": {"weights": None, "norm": "batch"}, "fpn": {"extra_levels": "c5"}, "head": {"norm": "group"}}
+V2 = {"backbone": {"weights": None, "norm": "batch"}, "neck": {"extra_levels": "c5"}, "head": {"norm": "group"}}
 SIZES = [(250, 333), (320, 256), (97, 400)]
 
 
@@ -169,7 +169,7 @@ def test_detectron2s_layout(bgr, said, reference_of_detectron2s_kind, as_detectr
     weights = read_detector(str(tmp_path / "d2.pth"))
     assert said in weights.description and "MSRA" not in weights.description
     names = ["a", "b", "c", "d"]
-    settings = {"backbone": {"name": "resnet18"}, "fpn": {"extra_levels": "c5"}, "weights": "d2.pth"}
+    settings = {"backbone": {"name": "resnet18"}, "neck": {"extra_levels": "c5"}, "weights": "d2.pth"}
     config = ModelConfig.model_validate(settings)
     (expected,) = expected_of(reference_of_detectron2s_kind, [image(SIZES[0])])
 

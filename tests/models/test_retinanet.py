@@ -10,7 +10,7 @@ from detector.utils.errors import InputError
 
 
 def config(**changes):
-    small = {"backbone": {"name": "resnet18", "weights": None}, "fpn": {"channels": 32}, "head": {"width": 32}}
+    small = {"backbone": {"name": "resnet18", "weights": None}, "neck": {"channels": 32}, "head": {"width": 32}}
     return ModelConfig.model_validate({**small, **changes})
 
 
@@ -105,7 +105,7 @@ def test_state_dict_has_torchvisions_names_only(model):
 
 VARIANTS = [
     {"backbone": {"name": "mobilenet_v3_large", "weights": None, "norm": "group"}},
-    {"backbone": {"name": "resnet18", "weights": None, "norm": "sync"}, "fpn": {"extra_levels": "c5", "channels": 24}},
+    {"backbone": {"name": "resnet18", "weights": None, "norm": "sync"}, "neck": {"extra_levels": "c5", "channels": 24}},
     {"head": {"depth": 1, "width": 48, "norm": "group"}, "anchors": {"base_size": 16, "scales": 2, "ratios": [1.0]}},
 ]
 

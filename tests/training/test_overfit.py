@@ -22,13 +22,13 @@ def test_eight_real_images_are_learnt_by_heart(real_data, tmp_path):
         "data": {
             "dataset": str(tmp_path / "eight.yaml"),
             "image_size": {"short": 240, "long": 320},
-            "augment": "none",
             "workers": 0,
             "bad_annotations": "drop",
         },
+        "augment": {"transforms": "none"},
         "model": {
             "backbone": {"name": "resnet18", "weights": None, "norm": "group"},
-            "fpn": {"channels": 64},
+            "neck": {"channels": 64},
             "head": {"depth": 2, "width": 64, "norm": "group"},
             "anchors": {"base_size": 16},
         },

@@ -18,7 +18,7 @@ def loaded(tiny_config):
     """The training split of the tiny dataset, its loader for overrides, and the log's lines."""
 
     def load(*overrides: str):
-        config = load_config(tiny_config, [*overrides, "train.batch_size=2", "data.augment=none"])
+        config = load_config(tiny_config, [*overrides, "train.batch_size=2", "augment.transforms=none"])
         train, _ = read_training_data(config)
         return train, *build_loader(config, train)
 

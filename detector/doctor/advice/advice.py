@@ -22,7 +22,7 @@ from detector.utils.names import shortened
 FEW = 10  # boxes: with fewer, a class is neither learnt nor measured
 SECTIONS = {
     "data": "what is read, and how large",
-    "data.augment": "how the images are varied, in this order",
+    "augment.transforms": "how the images are varied, in this order",
     "augment": "what is mixed into images",
     "model": "the network",
     "loss": "what it learns by",

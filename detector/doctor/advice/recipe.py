@@ -35,7 +35,7 @@ TALL = 0.1  # of log(height / width): no taller than wide
 class Setting:
     """A setting, its value, and why."""
 
-    path: str  # dotted, as in an override: data.image_size; data.augment[0] is an entry of a list
+    path: str  # dotted, as in an override: data.image_size; augment.transforms[0] is an entry of a list
     value: Any  # of YAML's types
     reason: str  # without a line break
 
@@ -118,16 +118,20 @@ def _augmentation(train: CocoData) -> list[Setting]:
     facts = no_up_and_down(train)
     if facts is None:
         why = "mirroring, scale and colour; no vertical flips: the objects show no sign that up and down are alike"
-        return [Setting("data.augment", "light", why)]
+        return [Setting("augment.transforms", "light", why)]
     jitter = {"scale": [0.8, 1.25], "translate_percent": [-0.1, 0.1]}
     colour = {"brightness_limit": 0.2, "contrast_limit": 0.2}
     return [
-        Setting("data.augment[0]", {"name": "HorizontalFlip", "p": 0.5}, "doubles the views; not where left matters"),
-        Setting("data.augment[1]", {"name": "VerticalFlip", "p": 0.5}, f"{facts}; remove it where up matters"),
         Setting(
-            "data.augment[2]", {"name": "Affine", **jitter, "p": 0.7}, "other sizes and places of the same objects"
+            "augment.transforms[0]", {"name": "HorizontalFlip", "p": 0.5}, "doubles the views; not where left matters"
         ),
-        Setting("data.augment[3]", {"name": "RandomBrightnessContrast", **colour, "p": 0.5}, "other light"),
+        Setting("augment.transforms[1]", {"name": "VerticalFlip", "p": 0.5}, f"{facts}; remove it where up matters"),
+        Setting(
+            "augment.transforms[2]",
+            {"name": "Affine", **jitter, "p": 0.7},
+            "other sizes and places of the same objects",
+        ),
+        Setting("augment.transforms[3]", {"name": "RandomBrightnessContrast", **colour, "p": 0.5}, "other light"),
     ]
 
 
@@ -165,7 +169,7 @@ def _cpu(train: CocoData, size: dict[str, int]) -> list[Setting]:
     return [
         Setting("model.backbone", {"name": "resnet18", "weights": None, "norm": "batch"},
                 "no GPU here: the smallest ResNet, from scratch; weights: DEFAULT starts from ImageNet (a download)"),
-        Setting("model.fpn", {"channels": 128}, "half of the usual: a quarter of the work"),
+        Setting("model.neck", {"channels": 128}, "half of the usual: a quarter of the work"),
         Setting("model.head", {"depth": 2, "width": 128, "norm": "group"}, "likewise; norms make small batches train"),
         Setting("loss.box", "giou", "goes by the overlap, as AP does"),
         Setting("train.epochs", epochs,
@@ -192,7 +196,7 @@ def _gpu(train: CocoData) -> list[Setting]:
         Setting("model.weights", "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1",
                 f"{len(train)} images do not teach what COCO's 118,000 do; a download of 146 MB at first"),
         Setting("model.backbone", {"norm": "frozen"}, f"statistics of {batch} images would be noise; COCO's are good"),
-        Setting("model.fpn", {"extra_levels": "c5"}, "as these weights have it"),
+        Setting("model.neck", {"extra_levels": "c5"}, "as these weights have it"),
         Setting("model.head", {"norm": "group"}, "as these weights have it"),
         Setting("loss.box", "giou", "what these weights were trained with"),
         Setting("train.epochs", epochs,

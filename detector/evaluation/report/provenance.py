@@ -27,10 +27,13 @@ def facts(config: Config, source: str, class_counts: list[int] | None, data: Coc
             ("Evaluated on", f"{split}: {len(data)} images with {data.class_counts().sum()} objects"),
             (
                 "Network",
-                f"{model.backbone.name}, FPN {model.fpn.channels}, head {model.head.depth} x {model.head.width}",
+                f"{model.backbone.name}, FPN {model.neck.channels}, head {model.head.depth} x {model.head.width}",
             ),
             ("Started from", model.weights or f"backbone {model.backbone.weights or 'from scratch'}"),
-            ("Images", f"{fed}, augmentation {config.data.augment if isinstance(config.data.augment, str) else 'own'}"),
+            (
+                "Images",
+                f"{fed}, augmentation {config.augment.transforms if isinstance(config.augment.transforms, str) else 'own'}",
+            ),
             (
                 "Training",
                 f"{train.epochs} epochs, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",

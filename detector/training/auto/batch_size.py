@@ -86,7 +86,7 @@ def largest_fed_size(config: Config, train: CocoData) -> tuple[int, int]:
     image_size = config.data.image_size
     if isinstance(image_size, int):
         return image_size, image_size
-    if isinstance(config.data.augment, list):  # one's own transforms may turn and crop, before the resizing
+    if isinstance(config.augment.transforms, list):  # one's own transforms may turn and crop, before the resizing
         return image_size.long, image_size.long
     sizes = np.unique(np.stack([train.heights, train.widths], axis=1), axis=0)
     fed = [fed_size(size, image_size) for size in sizes.tolist()]

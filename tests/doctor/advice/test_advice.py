@@ -156,7 +156,7 @@ def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):
 def test_settings_as_a_tree_and_as_lines(cells):
     advice = advice_of(cells)
     tree = as_tree(advice.settings)
-    assert [entry["name"] for entry in tree["data"]["augment"]][:2] == ["HorizontalFlip", "VerticalFlip"]
+    assert [entry["name"] for entry in tree["augment"]["transforms"]][:2] == ["HorizontalFlip", "VerticalFlip"]
     assert "  dataset: datasets/my.yaml # what was examined; relative to the folder that training is started in" in (
         config_lines(advice)
     )

@@ -25,7 +25,7 @@ def config_of(image_size, anchors=None, **loss):
             "data": {"dataset": "x", "image_size": image_size},
             "model": {
                 "backbone": {"name": "resnet18", "weights": None, "norm": "batch"},
-                "fpn": {"channels": 8},
+                "neck": {"channels": 8},
                 "head": {"depth": 0, "width": 8},
                 "anchors": anchors or {},
             },

@@ -51,7 +51,7 @@ def outputs_of(network, layers, images):
 
 
 def config(**backbone):
-    sizes = {"fpn": {"channels": 16}, "head": {"width": 16, "depth": 1}}
+    sizes = {"neck": {"channels": 16}, "head": {"width": 16, "depth": 1}}
     return ModelConfig.model_validate({"backbone": {"weights": None, **backbone}, **sizes})
 
 

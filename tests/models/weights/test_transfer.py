@@ -28,7 +28,7 @@ V1 = {"weights": "w.pth", "backbone": {"weights": None}}
 V2 = {
     "weights": "w.pth",
     "backbone": {"weights": None, "norm": "batch"},
-    "fpn": {"extra_levels": "c5"},
+    "neck": {"extra_levels": "c5"},
     "head": {"norm": "group"},
 }
 
@@ -128,7 +128,7 @@ def test_published_weights_for_coco_and_for_other_classes(version, published_sta
 
 def test_the_lines(small_model):
     weights = ours(small_model(14), ["red cell", *(f"class {i}" for i in range(12)), "wbc"])
-    model = small_model(3, fpn={"channels": 24})
+    model = small_model(3, neck={"channels": 24})
     found = transfer(model, weights, BLOOD, {"RBC": "red cell"})
     assert found.lines() == [
         "model.weights old.pt: a checkpoint of this project, 14 classes",
@@ -216,7 +216,7 @@ def test_an_imagenet_backbone(small_model):
         "backbone.layer2": {"loaded": 25},
         "backbone.layer3": {"loaded": 25},
         "backbone.layer4": {"loaded": 25},
-        "fpn": {"initialised": 16},
+        "neck": {"initialised": 16},
         "classification tower": {"initialised": 2},
         "class logits": {"initialised": 2},
         "regression tower": {"initialised": 2},
@@ -255,7 +255,7 @@ def test_a_whole_detector_of_unknown_names(small_model, caplog):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"fpn": {"channels": 24}}, {"anchors": {"scales": 1}}, {"head": {"norm": "group"}}]
+    "changes", [{"neck": {"channels": 24}}, {"anchors": {"scales": 1}}, {"head": {"norm": "group"}}]
 )
 def test_a_whole_detector_has_no_initialised_part(changes, small_model):
     model = small_model(2, **changes)
@@ -267,17 +267,17 @@ def test_a_whole_detector_has_no_initialised_part(changes, small_model):
 
 def test_a_pyramid_of_other_channels_is_warned_of_with_what_the_checkpoint_had(small_model):
     anchors = {"base_size": 32, "scales": 3, "ratios": [0.5, 1.0, 2.0]}
-    settings = {"fpn": {"channels": 16}, "head": {"width": 16}, "anchors": anchors}
+    settings = {"neck": {"channels": 16}, "head": {"width": 16}, "anchors": anchors}
     weights = ours(small_model(2), ["a", "b"])._replace(settings=settings)
-    (warning,) = transfer(small_model(2, fpn={"channels": 24}), weights, ["a", "b"]).warnings
-    assert warning.endswith("; it was trained with model.fpn {'channels': 16}, model.head {'width': 16}")
+    (warning,) = transfer(small_model(2, neck={"channels": 24}), weights, ["a", "b"]).warnings
+    assert warning.endswith("; it was trained with model.neck {'channels': 16}, model.head {'width': 16}")
 
 
 def test_what_nothing_was_loaded_into(small_model):
     weights = ours(small_model(2), ["a", "b"])
     assert transfer(small_model(2), weights, ["b", "a"]).fresh == set()
     assert transfer(small_model(2), weights, ["b", "c"]).fresh == {f"{CLS_LOGITS}.weight", f"{CLS_LOGITS}.bias"}
-    fresh = transfer(small_model(2, fpn={"channels": 24}), weights, ["a", "b"]).fresh
+    fresh = transfer(small_model(2, neck={"channels": 24}), weights, ["a", "b"]).fresh
     assert "backbone.fpn.inner_blocks.0.0.weight" in fresh and not any("body" in name for name in fresh)
 
 

@@ -95,7 +95,7 @@ def test_largest_fed_size(config, train):
     turned = dataclasses.replace(train, heights=train.heights.copy(), widths=train.widths.copy())
     turned.heights[2], turned.widths[2] = 64, 48
     assert largest_fed_size(config, turned) == (32, 32)  # one batch may have both
-    config.data.augment = [{"name": "RandomRotate90"}]
+    config.augment.transforms = [{"name": "RandomRotate90"}]
     assert largest_fed_size(config, train) == (40, 40)
 
 
