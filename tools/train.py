@@ -10,43 +10,42 @@ The run goes to `output_dir`, runs/<CONFIG's stem> unless the config says otherw
 import json
 
 from detector.config.file import load_config
-from detector.config.help import reference
-from detector.config.schema import Config
+from detector.config.help import json_schema, reference
 from detector.utils.cli import ArgumentParser, run
 
 
 def main() -> int | None:
     parser = ArgumentParser(__doc__)
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="experiment file (YAML)")
-    parser.add_argument("overrides", nargs="*", metavar="path=value", help="e.g. train.epochs=24")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="such as train.epochs=24")
     parser.add_argument("--resume", action="store_true", help="continue the run in output_dir where it stopped")
     parser.add_argument("--overwrite", action="store_true", help="delete the run in output_dir and start again")
     parser.add_argument(
         "--show-config", nargs="?", const="reference", choices=["reference", "schema"],
         help="print every setting with its meaning and default (YAML), or the JSON Schema for editors",
     )  # fmt: skip
-    parser.add_argument(
-        "--replay", metavar="FILE", help="do the step that a training left here again: what is not finite?"
-    )
+    parser.add_argument("--replay", metavar="FILE", help="repeat the bad step in FILE and say where it begins")
     args = parser.parse_intermixed_args()
-    if args.show_config == "schema":
-        print(json.dumps(Config.model_json_schema(), indent=2))
-        return 0
     if args.show_config:
-        print(reference(), end="")
+        from detector.training.choices import names
+
+        as_json = args.show_config == "schema"
+        print(json.dumps(json_schema(names()), indent=2) + "\n" if as_json else reference(names()), end="")
         return 0
     if args.replay:
         from detector.training.replay import replay
 
-        return replay(args.replay)
+        replay(args.replay)
+        return 0
     if args.config is None:
-        parser.error("name a CONFIG, e.g. configs/quickstart.yaml")
+        parser.error("name a CONFIG, such as configs/quickstart.yaml")
     if args.resume and args.overwrite:
         parser.error("--resume continues the run and --overwrite deletes it: choose one")
+    config = load_config(args.config, args.overrides)
 
-    from detector.training.trainer import fit  # after the arguments are known to be right: torch takes seconds to load
+    from detector.training.trainer import fit  # once the arguments are right: torch takes seconds to load
 
-    return fit(load_config(args.config, args.overrides), resume=args.resume, overwrite=args.overwrite)
+    return fit(config, resume=args.resume, overwrite=args.overwrite)
 
 
 if __name__ == "__main__":

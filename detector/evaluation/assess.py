@@ -1,22 +1,78 @@
-"""Detections → figures → files, for the evaluations of a training and for tools/eval.py alike."""
+"""Detections → figures → files: one path, for the evaluations of a training and for tools/eval.py."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from detector.data.coco import CocoData
+from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections, coco_results
+from detector.evaluation.metrics.analysis import analyse
+from detector.evaluation.metrics.average_precision import ClassHits, hits_by_class
+from detector.evaluation.metrics.coco import figures_of, pycocotools_metrics
+from detector.evaluation.metrics.matching import Matching, match
+from detector.evaluation.metrics.thresholds import Goal, Threshold, choose_thresholds
 from detector.utils.atomic import replacing, write_whole
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """Detections matched with the ground truth, once; every figure is read from that.
+
+    figures: COCO's twelve, `per_class` and `groups` (metrics/coco.py).
+    train_counts: (K,) training boxes per class, by which classes are head, medium or tail; None: unknown.
+    reference: pycocotools' figures in place of ours, if `eval.backend` asks for them.
+    """
+
+    matching: Matching
+    hits: list[ClassHits]
+    figures: dict[str, Any]
+    train_counts: np.ndarray | None
+    reference: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> CocoData:
+        return self.matching.data
+
+    @property
+    def detections(self) -> Detections:
+        return self.matching.detections
+
+    def deployment(self, goal: Goal) -> Deployment:
+        """Thresholds for `goal`, and a calibration, both chosen on these detections."""
+        return Deployment.of(self.matching, choose_thresholds(self.hits, goal), goal)
+
+    def analysis(self, thresholds: Sequence[Threshold]) -> dict[str, Any]:
+        """All that metrics.json and the report hold, with the detector used at `thresholds` (K)."""
+        metrics = analyse(self.matching, self.hits, list(thresholds), self.train_counts)
+        return _with_reference(metrics, self.reference)
+
+
+def assess(
+    detections: Detections, data: CocoData, train_counts: np.ndarray | None = None, backend: str = "arrays"
+) -> Assessment:
+    """Match detections with the ground truth of `data` and compute COCO's figures. backend: see EvalConfig."""
+    matching = match(detections, data)
+    hits = hits_by_class(matching)
+    reference = pycocotools_metrics(detections, data) if backend == "pycocotools" else None
+    figures = _with_reference(figures_of(hits, data, train_counts), reference)
+    return Assessment(matching, hits, figures, train_counts, reference)
+
+
 def write_evaluation(
-    directory: Path, detections: Detections, data: CocoData, metrics: dict, samples: np.ndarray
+    directory: Path, detections: Detections, data: CocoData, metrics: dict[str, Any], samples: np.ndarray
 ) -> None:
-    """Write metrics.json, detections.json (COCO results format) and samples.jpg (see draw_samples) into `directory`."""
+    """Write detections.json (COCO results format), metrics.json and samples.jpg into `directory`.
+
+    samples: (H, W, 3) uint8 RGB, see report/samples.py.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / "detections.json", json.dumps(coco_results(detections, data)))
     write_metrics(directory, metrics)
@@ -24,5 +80,14 @@ def write_evaluation(
         Image.fromarray(samples).save(file, "JPEG", quality=90)
 
 
-def write_metrics(directory: Path, metrics: dict) -> None:
+def write_metrics(directory: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics.json into `directory`."""
     write_whole(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def _with_reference(metrics: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
+    """`metrics` with the figures that the reference has in place of ours."""
+    if reference is None:
+        return metrics
+    rows = {name: {**row, **reference["per_class"][name]} for name, row in metrics["per_class"].items()}
+    return {**metrics, **reference, "per_class": rows}

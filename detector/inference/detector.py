@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from PIL import Image
 from detector import checkpoint
 from detector.config.file import load_config, validate
 from detector.config.schema import Config
-from detector.data.coco import load_descriptor, read_coco
 from detector.data.image import read_image, to_rgb, turned_upright
 from detector.data.loader import collate
+from detector.data.split import read_split
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.evaluation.deployment import Deployment
-from detector.models.build import build_model, build_postprocess, check_buildable
+from detector.inference.detect import detect
+from detector.models.build import build_model, build_postprocess, check_buildable, to_device
 from detector.models.limits import check_size
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
@@ -33,22 +35,27 @@ ImageLike = str | Path | Image.Image | np.ndarray
 
 @dataclass
 class Detector:
-    """A model with what is needed to use it: its classes, the configuration it was trained with, and a device.
-
-    What it reports is what reaches `thresholds` (K,), where there are any: those chosen on val, or the caller's.
-    """
+    """A model with all that its use needs: classes, configuration, device."""
 
     model: RetinaNet
     class_names: list[str]
-    category_ids: list[int]  # of the training data, in the order of class_names
+    category_ids: list[int]
+    """Of the training data, in the order of class_names."""
     config: Config
     device: torch.device
     postprocess: Postprocess
-    class_counts: list[int] | None = None  # boxes of each class in training, where known
-    deployment: Deployment | None = None  # as its checkpoint has it
+    class_counts: list[int] | None = None
+    """Training boxes per class, where known."""
+    deployment: Deployment | None = None
+    """Thresholds and calibration of its checkpoint."""
     thresholds: np.ndarray | None = None
+    """(K,) scores that a detection must reach to be reported; None: all are reported."""
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> dict | list[dict]:
+    @overload
+    def __call__(self, images: ImageLike) -> dict[str, Any]: ...
+    @overload
+    def __call__(self, images: Sequence[ImageLike]) -> list[dict[str, Any]]: ...
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, Any] | list[dict[str, Any]]:
         """Detect objects in an image (a path, a PIL image or an (H, W, 3) uint8 RGB array) or in a list of them.
 
         Returns for each image a dict of numpy arrays, highest score first: `boxes` (n, 4) float32 xyxy in pixels of
@@ -59,24 +66,21 @@ class Detector:
             return next(self.stream([images]))
         return list(self.stream(images))
 
-    @torch.inference_mode()
-    def stream(self, images: Iterable[ImageLike]) -> Iterator[dict]:
-        """The same for any number of images, a batch at a time."""
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[dict[str, Any]]:
+        """The same for any number of images, `eval.batch_size` at a time."""
         transform = build_transform(self.config.data.image_size, None)
         iterator = iter(images)
         while chunk := list(islice(iterator, self.config.eval.batch_size)):
-            batch, targets = collate([_sample(image, transform) for image in chunk])
-            sizes = [t["size"] for t in targets]
-            outputs = self.model(batch.to(self.device), sizes)
-            for found in self.postprocess(outputs, sizes, [t["orig_size"] for t in targets]):
-                arrays = self._reported({key: found[key].cpu().numpy() for key in ("boxes", "scores", "labels")})
+            batch = collate([_sample(image, transform) for image in chunk])
+            assert isinstance(batch, tuple)
+            for found in detect(self.model, self.postprocess, *batch, self.device):
+                arrays = self._reported({key: values.cpu().numpy() for key, values in found.items()})
                 yield arrays | {"names": [self.class_names[label] for label in arrays["labels"]]}
 
-    def _reported(self, found: dict) -> dict:
-        """Those of the detections that reach their class's threshold, calibrated where `eval.calibrate` says so."""
-        scores, labels = found["scores"], found["labels"]
+    def _reported(self, found: dict[str, np.ndarray]) -> dict[str, Any]:
+        """The detections that reach their class's threshold, calibrated if `eval.calibrate` says so."""
         if self.thresholds is not None:
-            keep = scores >= self.thresholds[labels]
+            keep = found["scores"] >= self.thresholds[found["labels"]]
             found = {key: values[keep] for key, values in found.items()}
         if self.config.eval.calibrate and self.deployment:
             scores = self.deployment.calibration(found["scores"], found["labels"])
@@ -89,43 +93,64 @@ def load(
     source: str | Path, device: str = "auto", overrides: Sequence[str] = (), threshold: float | None = None
 ) -> Detector:
     """A detector from a run directory (its best checkpoint), a checkpoint file, or a CONFIG whose `model.weights`
-    names a whole detector (for all classes it knows; where it does not name them, those of the dataset's val split).
+    names a whole detector.
 
-    overrides: dotted.path=value on its configuration. threshold: the score, before any calibration, to report a
-    detection from; None = those of each class that were chosen on val, or all scores where the checkpoint has none.
-    Raises InputError.
+    A CONFIG's detector has the classes of its weights; if those have no names, it takes the names of the dataset's val
+    split. overrides: dotted.path=value on its configuration. threshold: the least score to report, before calibration;
+    None: the thresholds chosen on val for each class, or all scores where the checkpoint has none. Raises InputError.
     """
     if threshold is not None:
         overrides = [*overrides, f"model.postprocess.score_threshold={threshold}"]
-    detector = _load(Path(source), device, overrides)
+    source = Path(source)
+    is_config = source.suffix in (".yaml", ".yml")
+    detector = (_from_config if is_config else _from_checkpoint)(source, device, overrides)
     if threshold is not None or detector.deployment is None:
         return detector
     return replace(detector, thresholds=detector.deployment.thresholds)
 
 
-def _load(source: Path, device: str, overrides: Sequence[str]) -> Detector:
-    class_counts = deployment = None
-    if source.suffix in (".yaml", ".yml"):
-        config = load_config(source, overrides)
-        model, classes = _from_weights(config, source)
-    else:
-        state = checkpoint.load(checkpoint.find(source))
-        class_counts = state.get("class_counts")
-        deployment = _deployment(state, source)
-        classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
-        # it was trained on a device of its own time and machine
-        config = validate({**state["config"], "device": "auto"}, str(source), overrides)
-        check_buildable(config, len(classes), state["model"], source=str(source))
-        model = build_model(config.model, len(classes), pretrained=False)
-        load_strictly(model, state["model"], source=str(source))
-    place = resolve_device(config.device if device == "auto" else device)
-    model.to(place, memory_format=torch.channels_last).eval()
+def _from_checkpoint(source: Path, device: str, overrides: Sequence[str]) -> Detector:
+    state = checkpoint.load(checkpoint.find(source))
+    classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
+    # its own device was that of another time and machine
+    config = validate({**state["config"], "device": "auto"}, str(source), overrides)
+    check_buildable(config, len(classes), state["model"], source=str(source))
+    model = build_model(config.model, len(classes), pretrained=False)
+    load_strictly(model, state["model"], source=str(source))
+    detector = _ready(model, classes, config, device)
+    return replace(detector, class_counts=state.get("class_counts"), deployment=_deployment(state, source))
+
+
+def _from_config(source: Path, device: str, overrides: Sequence[str]) -> Detector:
+    config = load_config(source, overrides)
+    weights = config.model.weights
+    if weights is None:
+        raise InputError(f"{source}: model.weights names no detector to use; give a run directory or a checkpoint")
+    if config.model.class_map:
+        raise InputError(f"{source}: model.class_map is for training; a detector used as it is keeps its own names")
+    found = checkpoint.read_detector(weights)
+    if found.backbone_only:
+        raise InputError(f"{weights}: {found.description}: it is no detector to use")
+    classes = found.category_ids
+    if classes is None:
+        val = read_split(config, "val", check_images=False)
+        classes = dict(zip(val.class_names, val.category_ids.tolist(), strict=True))
+    check_size(config, len(classes))
+    model = build_model(config.model, len(classes), pretrained=False)
+    load_whole(model, found, list(classes))
+    return _ready(model, classes, config, device)
+
+
+def _ready(model: RetinaNet, classes: dict[str, int], config: Config, device: str) -> Detector:
+    """On its device, in evaluation mode. classes: name → category id. device: auto means the configuration's."""
+    resolved = resolve_device(config.device if device == "auto" else device)
+    to_device(model, resolved, channels_last=True).eval()
     postprocess = build_postprocess(config.model.postprocess)
-    return Detector(model, list(classes), list(classes.values()), config, place, postprocess, class_counts, deployment)
+    return Detector(model, list(classes), list(classes.values()), config, resolved, postprocess)
 
 
-def _deployment(state: dict, source: Path) -> Deployment | None:
-    """Raises InputError where the checkpoint's is none."""
+def _deployment(state: dict[str, Any], source: Path) -> Deployment | None:
+    """The checkpoint's thresholds and calibration. Raises InputError if they are damaged."""
     if state.get("deployment") is None:
         return None
     try:
@@ -134,28 +159,7 @@ def _deployment(state: dict, source: Path) -> Deployment | None:
         raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
 
 
-def _from_weights(config: Config, source: Path) -> tuple[RetinaNet, dict[str, int]]:
-    """The detector of `model.weights`, and class name → category id."""
-    weights = config.model.weights
-    if weights is None:
-        raise InputError(f"{source}: model.weights names no detector to use; give a run directory or a checkpoint")
-    if config.model.class_map:
-        raise InputError(f"{source}: model.class_map is for training; a detector used as it is keeps its own names")
-    found = checkpoint.read_detector(weights)
-    if found.backbone_only:
-        raise InputError(f"{weights}: {found.description}: no detector to use")
-    classes = found.category_ids
-    if classes is None:
-        descriptor = load_descriptor(config.data.dataset)
-        val = read_coco(descriptor.split("val"), descriptor.classes, config.data.bad_annotations)
-        classes = dict(zip(val.class_names, val.category_ids.tolist(), strict=True))
-    check_size(config, len(classes))
-    model = build_model(config.model, len(classes), pretrained=False)
-    load_whole(model, found, list(classes))
-    return model, classes
-
-
-def _sample(image: ImageLike, transform: Transform) -> tuple[torch.Tensor, dict]:
+def _sample(image: ImageLike, transform: Transform) -> tuple[torch.Tensor, dict[str, Any]]:
     array = _pixels(image)
     content, _, _ = transform(array, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     tensor = torch.from_numpy(letterbox(content, transform.image_size)).permute(2, 0, 1)

@@ -1,31 +1,31 @@
-"""Evaluate a detector on one split of a dataset: detections, what is to be said of them, and the files it goes to."""
+"""Evaluate a detector on a split of a dataset: detections, figures, files."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 
 from detector import checkpoint
 from detector.config.schema import Config
-from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
+from detector.data.coco import CocoData
 from detector.data.loader import eval_loader
-from detector.evaluation.assess import write_evaluation
+from detector.data.split import read_split
+from detector.evaluation.assess import Assessment, assess, write_evaluation
 from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
-from detector.evaluation.metrics.analysis import analyse
-from detector.evaluation.metrics.average_precision import ClassHits, hits_by_class
-from detector.evaluation.metrics.coco import pycocotools_metrics
-from detector.evaluation.metrics.matching import Matching, match
 from detector.evaluation.metrics.thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
 from detector.evaluation.report.page import write_report
-from detector.evaluation.report.provenance import facts
+from detector.evaluation.report.provenance import provenance
 from detector.evaluation.report.samples import draw_samples
 from detector.evaluation.report.tables import tables
-from detector.inference.detect import evaluate
+from detector.inference.detect import detect
+from detector.inference.detector import Detector
+from detector.models.postprocess import Postprocess
+from detector.models.retinanet import RetinaNet
 from detector.utils.console import console, progress_bar
 from detector.utils.errors import InputError
 from detector.utils.lock import locked
@@ -33,144 +33,164 @@ from detector.utils.names import match_names
 from detector.utils.records import read_records
 from detector.utils.signals import StopRequest
 
-if TYPE_CHECKING:
-    from detector.inference.detector import Detector
 
+def evaluate_detector(detector: Detector, source: str, split: str, dataset: str | None) -> dict[str, Any]:
+    """Evaluate a loaded detector on a split, print the tables, write the files. Returns the metrics.
 
-def detect_split(
-    model, postprocess, data: CocoData, config: Config, device: torch.device, stop: StopRequest | None = None
-) -> Detections:
-    """All detections on the images of `data`, in their order, with a progress bar. A signal to `stop` ends it early."""
-    loader = eval_loader(
-        data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers
-    )
-    with progress_bar() as bar:
-        task = bar.add_task("evaluating", total=len(loader), note="")
-        parts = []
-        for part in evaluate(model, postprocess, loader, device=device):
-            parts.append(part)
-            bar.advance(task)
-            if stop and stop.signum:
-                break
-    return Detections.concatenate(parts)
-
-
-def evaluate_detector(detector: Detector, source: str, split: str, dataset: str | None) -> dict:
-    """Evaluate a loaded detector on a split, print the tables, write the files; returns the metrics.
-
-    The files go to eval/<split>/ of the run directory, or of `output_dir` for a CONFIG; with another `dataset`, to
-    eval/<split>-<its name>/. Classes are matched by name. On its own val split, thresholds for another `eval.threshold`
-    than its checkpoint was given are chosen anew and kept there. Raises InputError.
+    source: what the detector was loaded from. dataset: another descriptor than the one it was trained with. The files
+    go to eval/<split>/ of the run directory, or of `output_dir` for a CONFIG; with `dataset`, to
+    eval/<split>-<its name>/. Classes are matched by name. On the detector's own val split, thresholds for an
+    `eval.threshold` that its checkpoint does not have are chosen and kept there. Raises InputError.
     """
     config = detector.config
-    descriptor = load_descriptor(dataset or config.data.dataset)
-    data = read_coco(descriptor.split(split), descriptor.classes, config.data.bad_annotations)
-    check_images_exist(data)
+    data = read_split(config, split, dataset=dataset)
     for reason, count in data.dropped.items():
         console.print(f"{count} annotations left out: {reason}")
-    new_labels = _labels_in(data, detector.class_names)
-    detections = detect_split(detector.model, detector.postprocess, data, config, detector.device)
-    labels = new_labels[detections.labels]
-    detections = replace(detections, labels=labels).select(labels >= 0)
-    matching = match(detections, data)
-    hits = hits_by_class(matching)
-    own_val = split == "val" and dataset is None and data.class_names == detector.class_names
-    thresholds = _thresholds(detector, source, matching, hits, new_labels, own_val)
-    counts = _in_labels(detector.class_counts, new_labels, len(data.class_names), 0)
-    metrics = analyse(matching, hits, thresholds, counts)
-    if config.eval.backend == "pycocotools":
-        _put_in(metrics, pycocotools_metrics(detections, data))
+    classes = ClassMapping.by_name(detector.class_names, data)
+    found = detect_split(detector.model, detector.postprocess, data, config, detector.device)
+    counts = None
+    if detector.class_counts is not None:
+        counts = classes.in_dataset(np.asarray(detector.class_counts), missing=0)
+    assessment = assess(classes.detections(found), data, counts, config.eval.backend)
+    is_own_val = split == "val" and dataset is None and data.class_names == detector.class_names
+    thresholds = _choose_and_keep(detector, source, assessment) if is_own_val else None
+    metrics = assessment.analysis(thresholds or _thresholds_of(detector, classes, assessment))
+
     run = run_directory_of(Path(source), config)
     directory = run / "eval" / (split if dataset is None else f"{split}-{Path(dataset).stem}")
-    write_evaluation(directory, detections, data, metrics, draw_samples(detections, data))
+    write_evaluation(directory, assessment.detections, data, metrics, draw_samples(assessment.detections, data))
+    described = split if dataset is None else f"{split} of {dataset}"
     write_report(
         directory / "report.html",
         metrics=metrics,
-        matching=matching,
+        matching=assessment.matching,
         data=data,
-        facts=facts(config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"),
+        facts=provenance(config, source, detector.class_counts, data, described),
         curves=read_records(run / "metrics.jsonl") or None,
     )
     console.print(f"{tables(metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
     return metrics
 
 
-def _thresholds(
-    detector: Detector, source: str, matching: Matching, hits: list[ClassHits], new_labels: np.ndarray, own_val: bool
-) -> list[Threshold]:
-    """What the detector is used with: what its checkpoint has, or, on its own val split, what is chosen anew for a goal
-    that it was not yet chosen for."""
-    goal, deployment = Goal(**detector.config.eval.threshold.model_dump()), detector.deployment
-    if own_val and (deployment is None or deployment.goal != goal):
-        thresholds = choose_thresholds(hits, goal)
-        _keep(Deployment.of(matching, thresholds, goal), detector, source)
-        return thresholds
+def detect_split(
+    model: RetinaNet,
+    postprocess: Postprocess,
+    data: CocoData,
+    config: Config,
+    device: torch.device,
+    stop: StopRequest | None = None,
+) -> Detections:
+    """The detections on all images of `data`, in their order, with a progress bar. A signal to `stop` ends it early."""
+    loader = eval_loader(
+        data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers
+    )
+    model.eval()
+    parts, first = [], 0
+    with progress_bar() as bar:
+        task = bar.add_task("evaluating", total=len(loader), note="")
+        for images, targets in loader:
+            parts.append(Detections.from_batch(detect(model, postprocess, images, targets, device), first))
+            first += len(targets)
+            bar.advance(task)
+            if stop and stop.signum:
+                break
+    return Detections.concatenate(parts)
+
+
+def run_directory_of(source: Path, config: Config) -> Path:
+    """Where the evaluation of `source` is written: its run directory; the folder of a lone checkpoint; `output_dir` of
+    a CONFIG."""
+    if source.is_dir():
+        return source
+    if source.suffix in (".yaml", ".yml"):
+        return config.run_directory
+    return source.parent.parent if source.parent.name == "checkpoints" else source.parent
+
+
+@dataclass(frozen=True)
+class ClassMapping:
+    """Which class of a dataset each class of a detector is.
+
+    labels: (K,) int64, the dataset's label of each of the detector's K classes; -1: the dataset does not have it.
+    num_classes: of the dataset.
+    """
+
+    labels: np.ndarray
+    num_classes: int
+
+    @classmethod
+    def by_name(cls, class_names: list[str], data: CocoData) -> ClassMapping:
+        """Match names, ignoring case and spaces, and print which classes only one side has. Raises InputError if they
+        share none."""
+        matches = match_names(class_names, data.class_names)
+        if not matches:
+            raise InputError(
+                f"the detector and the dataset share no class; the detector knows {', '.join(class_names)}"
+            )
+        unknown = [name for name in data.class_names if name not in matches.values()]
+        if unknown:
+            console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
+        if len(class_names) > len(matches):
+            console.print(f"{len(class_names) - len(matches)} classes of the detector are not in this dataset")
+        index = {name: label for label, name in enumerate(data.class_names)}
+        labels = [index[matches[name]] if name in matches else -1 for name in class_names]
+        return cls(np.array(labels, np.int64), len(data.class_names))
+
+    def detections(self, found: Detections) -> Detections:
+        """With the dataset's labels; detections of classes that it does not have are left out."""
+        labels = self.labels[found.labels]
+        return replace(found, labels=labels).select(labels >= 0)
+
+    def in_dataset(self, values: np.ndarray, missing: Any) -> np.ndarray:
+        """(K,) values of the detector's classes → values of the dataset's classes; `missing` where the detector lacks a
+        class."""
+        known = self.labels >= 0
+        mapped = np.full(self.num_classes, missing)
+        mapped[self.labels[known]] = values[known]
+        return mapped
+
+
+def _choose_and_keep(detector: Detector, source: str, assessment: Assessment) -> list[Threshold] | None:
+    """On the detector's own val split: thresholds for the configured goal, kept in its checkpoint; None if that has
+    thresholds for this goal already."""
+    goal = Goal(**detector.config.eval.threshold.model_dump())
+    if detector.deployment is not None and detector.deployment.goal == goal:
+        return None
+    thresholds = choose_thresholds(assessment.hits, goal)
+    _keep(Deployment.of(assessment.matching, thresholds, goal), detector, source)
+    return thresholds
+
+
+def _thresholds_of(detector: Detector, classes: ClassMapping, assessment: Assessment) -> list[Threshold]:
+    """What the detector's own thresholds give on this dataset; UNCHOSEN where its checkpoint has none."""
+    goal, deployment, hits = Goal(**detector.config.eval.threshold.model_dump()), detector.deployment, assessment.hits
     if deployment is None:
         console.print(f"no thresholds were chosen for this detector: {UNCHOSEN} is used; an evaluation on val chooses")
         return thresholds_at(hits, goal, [UNCHOSEN] * len(hits), [False] * len(hits))
     if deployment.goal != goal:
         console.print(f"thresholds stay those for {deployment.goal}: others are chosen on the detector's own val split")
-    scores = _in_labels(deployment.thresholds, new_labels, len(hits), 1.0)
-    borrowed = [name in deployment.borrowed for name in detector.class_names]
-    return thresholds_at(hits, deployment.goal, scores, ~_in_labels(borrowed, new_labels, len(hits), True))
+    scores = classes.in_dataset(deployment.thresholds, missing=1.0)
+    borrowed = np.array([name in deployment.borrowed for name in detector.class_names])
+    own = ~classes.in_dataset(borrowed, missing=True)
+    return thresholds_at(hits, deployment.goal, scores.tolist(), own.tolist())
 
 
 def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
-    """Write it into the detector's checkpoint, with the goal, if it was chosen on the data that the detector is for."""
+    """Write the deployment and its goal into the detector's checkpoint, unless it was loaded with other data or model
+    settings."""
     for line in deployment.lines():
         console.print(line)
     if Path(source).suffix in (".yaml", ".yml"):
         return
     path = checkpoint.find(Path(source))
     try:
-        with locked(run_directory_of(path, detector.config)):  # a training may be writing that very file
+        with locked(run_directory_of(path, detector.config)):  # a training may be writing this file
             state, config = checkpoint.load(path), detector.config.model_dump()
             if any(config[section] != state["config"][section] for section in ("data", "model")):
-                raise InputError(f"data or model are not {path}'s own")
+                raise InputError(f"data or model settings differ from those of {path}")
             state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
             checkpoint.save(path, {**state, "deployment": deployment.state()})
     except InputError as problem:
-        console.print(f"thresholds chosen for {deployment.goal} are for this time only: {problem}")
+        console.print(f"thresholds for {deployment.goal} were chosen for this evaluation only: {problem}")
         return
     console.print(f"thresholds chosen on val, for {deployment.goal}, kept in {path}")
-
-
-def _in_labels(values, new_labels: np.ndarray, num_classes: int, missing) -> np.ndarray | None:
-    """Values of the detector's classes as those of the dataset's, `missing` for a class that the detector lacks."""
-    if values is None:
-        return None
-    known = new_labels >= 0
-    there = np.full(num_classes, missing)
-    there[new_labels[known]] = np.asarray(values)[known]
-    return there
-
-
-def _put_in(metrics: dict, reference: dict) -> None:
-    for name, row in reference.pop("per_class").items():
-        metrics["per_class"][name] |= row
-    metrics |= reference
-
-
-def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:
-    """(K,) int64: for each of the detector's classes the dataset's label of that name (`match_names`), or -1.
-
-    Says which classes only one of them has. Raises InputError if they share none.
-    """
-    there = match_names(class_names, data.class_names)
-    unknown = [name for name in data.class_names if name not in there.values()]
-    if not there:
-        raise InputError(f"the detector and the dataset share no class; the detector knows {', '.join(class_names)}")
-    if unknown:
-        console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
-    if len(class_names) > len(there):
-        console.print(f"{len(class_names) - len(there)} classes of the detector are not in this dataset: not counted")
-    return np.array([data.class_names.index(there[name]) if name in there else -1 for name in class_names])
-
-
-def run_directory_of(source: Path, config: Config) -> Path:
-    """Where the evaluation of `source` is written: its run, else the folder of a lone checkpoint, else output_dir."""
-    if source.is_dir():
-        return source
-    if source.suffix in (".yaml", ".yml"):
-        return Path(config.output_dir)
-    return source.parent.parent if source.parent.name == "checkpoints" else source.parent

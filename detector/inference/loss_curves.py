@@ -1,44 +1,46 @@
-"""Where a trained detector's classification loss comes from: the paper's Figure 4 for any checkpoint.
+"""Where a trained detector's classification loss comes from: Figure 4 of the focal loss paper, for any checkpoint.
 
-Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002, section 5.1, "Analysis of the Focal Loss": the loss
-of every prediction, for several gamma, on the same outputs; sorted from the easiest to the hardest, normalised to sum
-to 1, and accumulated; for foreground and background separately. (So alpha, a factor common to each, changes nothing.)
+Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002, section 5.1, "Analysis of the Focal Loss": for
+several gamma, on the same outputs, the loss of every prediction, sorted from the easiest to the hardest, accumulated
+and normalised to sum to 1; foreground and background apart. Alpha is a factor common to each, so it changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from detector.data.coco import check_images_exist, load_descriptor, read_coco
 from detector.data.loader import eval_loader
+from detector.data.split import read_split
 from detector.inference.detector import Detector
 from detector.inference.evaluate import run_directory_of
+from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import BACKGROUND
-from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.utils.console import console, progress_bar
 from detector.utils.errors import InputError
 
-HARDEST = (0.01, 0.1)  # parts of the background whose share of the loss is told
+HARDEST = (0.01, 0.1)  # fractions of the background whose share of the loss is printed
+
+Curve = tuple[np.ndarray, np.ndarray]  # fractions of the predictions, shares of the loss
 
 
 class LogitHistogram:
-    """How many predictions have which logit, in bins so fine that losses follow from the counts.
+    """Counts of logits in bins so fine that the losses follow from the counts.
 
-    Whatever gamma is, the loss is a monotone function of the logit: one order serves for all, and instead of sorting a
-    sample (the paper's 10^5 foreground and 10^7 background windows) every prediction is counted, in 64 KB. A bin is
-    1/128 wide: taking its centre for all it holds changes a loss by less than (gamma + 1) / 256 of it, and sums by far
-    less, since that cancels. Logits beyond +-32 count as +-32.
+    The loss is a monotone function of the logit for any gamma, so one order serves all. Instead of sorting a sample
+    (the paper's 10^5 foreground and 10^7 background windows), every prediction is counted, in 64 KB. A bin is 1/128
+    wide: its centre stands for all logits in it, which changes a loss by less than (gamma + 1) / 256 of it, and a sum
+    by far less, because the errors cancel. Logits beyond +-32 count as +-32.
     """
 
     RANGE = 32
     PER_UNIT = 128
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = np.zeros(2 * self.RANGE * self.PER_UNIT, np.int64)
 
     def add(self, logits: Tensor) -> None:
@@ -47,9 +49,9 @@ class LogitHistogram:
         bins = ((inside + self.RANGE) * self.PER_UNIT).long().clamp_(max=len(self.counts) - 1)
         self.counts += torch.bincount(bins.flatten(), minlength=len(self.counts)).cpu().numpy()
 
-    def cumulative_loss(self, gamma: float) -> tuple[np.ndarray, np.ndarray]:
-        """The normalised loss of the easiest predictions, if all are background: (fractions, shares), both ascending
-        from 0 to 1, float64. Between two points it is linear.
+    def cumulative_loss(self, gamma: float) -> Curve:
+        """The normalised loss of the easiest predictions, if all are background: (fractions, shares), float64, both
+        ascending from 0 to 1; linear between two points.
 
         FL = p^gamma softplus(x), p = sigmoid(x) (eq. 4 of the paper, y = -1).
         """
@@ -57,18 +59,22 @@ class LogitHistogram:
         log_p = -np.logaddexp(0, -x)
         loss = self.counts * np.exp(gamma * log_p) * np.logaddexp(0, x)
         filled = self.counts > 0
-        return tuple(np.r_[0, np.cumsum(part[filled]) / part.sum()] for part in (self.counts, loss))
+        return _accumulated(self.counts, filled), _accumulated(loss, filled)
 
 
-def share_of_hardest(curve: tuple[np.ndarray, np.ndarray], part: float) -> float:
-    """Share of the loss that the hardest `part` (0..1) of the predictions have, by a curve of `cumulative_loss`."""
-    return 1 - float(np.interp(1 - part, *curve))
+def _accumulated(values: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    return np.r_[0, np.cumsum(values[filled]) / values.sum()]
+
+
+def share_of_hardest(curve: Curve, fraction: float) -> float:
+    """Share of the loss that the hardest `fraction` (0..1) of the predictions have."""
+    return 1 - float(np.interp(1 - fraction, *curve))
 
 
 def loss_curves(detector: Detector, source: str, split: str, output: Path | None, gammas: Sequence[float]) -> Path:
-    """Draw the curves of a split of the data the detector was trained with, and print the shares of the hardest.
+    """Draw the curves for a split of the data that the detector was trained with, and print the shares of the hardest.
 
-    output: a picture file; None: eval/<split>/loss_curves.png of the run `source` was loaded from. Returns where it is.
+    output: a picture file; None: eval/<split>/loss_curves.png of the run that `source` belongs to. Returns its path.
     Raises InputError.
     """
     foreground, background = count_logits(detector, split)
@@ -90,17 +96,15 @@ def loss_curves(detector: Detector, source: str, split: str, output: Path | None
 
 @torch.inference_mode()
 def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitHistogram]:
-    """The logits of a split's foreground, negated (the easiest lowest, as for the background), and of its background.
+    """The logits of a split's foreground and of its background.
 
-    Anchors are assigned as in the detector's training. Foreground: each positive anchor's logit of its own class.
-    Background: all K logits of each background anchor, every one of which is a term of the loss. Raises InputError.
+    Anchors are assigned as in the detector's training. Foreground: the logit of each positive anchor's own class,
+    negated, so that the easiest is the lowest here too. Background: all K logits of each background anchor, as each is
+    a term of the loss. Raises InputError.
     """
     config = detector.config
-    data = read_coco(
-        load_descriptor(config.data.dataset).split(split), detector.class_names, config.data.bad_annotations
-    )
-    check_images_exist(data)
-    assigner = MaxIoUAssigner(**config.loss.assigner.model_dump())
+    data = read_split(config, split, detector.class_names)
+    assigner = build_assigner(config.loss.assigner)
     loader = eval_loader(
         data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers
     )
@@ -108,8 +112,8 @@ def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitH
     with progress_bar() as bar:
         task = bar.add_task("predicting", total=len(loader), note="")
         for images, targets in loader:
-            outputs = detector.model(images.to(detector.device), [t["size"] for t in targets])
-            classes = assigner(outputs["anchors"], targets).classes
+            outputs = detector.model(images.to(detector.device), [target["size"] for target in targets])
+            classes = assigner(outputs, targets).classes
             own = classes.clamp(min=0)[..., None]
             foreground.add(-outputs["logits"].gather(2, own).squeeze(2)[classes >= 0])
             background.add(outputs["logits"][classes == BACKGROUND])
@@ -117,8 +121,8 @@ def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitH
     return foreground, background
 
 
-def _draw(curves: dict, output: Path) -> None:
-    """curves: gamma → (foreground, background), as `cumulative_loss` gives them."""
+def _draw(curves: Mapping[float, tuple[Curve, Curve]], output: Path) -> None:
+    """curves: gamma → (foreground, background)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -1,12 +1,14 @@
-"""Detections on images that have no annotations: pictures with boxes, and one results file."""
+"""Detect objects in images without annotations: pictures with boxes, and one results file."""
 
 from __future__ import annotations
 
 import glob
 import itertools
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,10 +24,10 @@ from detector.utils.nearest import did_you_mean
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
-def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
+def find_images(patterns: Sequence[str]) -> list[tuple[Path, Path]]:
     """(image, its path below the output folder) for files, folders (searched through) and globs, each file once.
 
-    Hidden files in folders are passed over. Raises InputError for what matches nothing.
+    Hidden files in folders are skipped. Raises InputError for a pattern that matches nothing.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -43,27 +45,36 @@ def find_images(patterns: list[str]) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshold: float | None, device: str) -> None:
+def predict(
+    source: str,
+    images: list[tuple[Path, Path]],
+    output: Path,
+    threshold: float | None,
+    device: str,
+    overrides: Sequence[str] = (),
+) -> None:
     """Write every image of `find_images` with its detections drawn, and detections.json, into `output`.
 
-    detections.json: COCO results format (image_id: number of the image from 1, category_id: the training data's own,
-    bbox: xywh in original pixels) with file_name and category_name. threshold: the score to report from; None = those
-    chosen on val for each class, or UNCHOSEN. Raises InputError.
+    detections.json: COCO results format (image_id: the image's number from 1; category_id: the training data's own;
+    bbox: xywh in original pixels) with file_name and category_name. threshold: the least score to report; None: the
+    thresholds chosen on val for each class, or UNCHOSEN. overrides: as for `load`. Raises InputError.
     """
     pictures = [output / name for name in _distinct_names([below for _, below in images])]
     originals = {path.resolve() for path, _ in images}
     if any(picture.resolve() in originals for picture in pictures):
         raise InputError(f"--output {output}: would write over the images themselves; name another folder")
-    detector = load(source, device=device, threshold=threshold)
+    detector = load(source, device=device, overrides=overrides, threshold=threshold)
     if threshold is None:
         detector = _with_thresholds(detector)
     output.mkdir(parents=True, exist_ok=True)
-    results: list[dict] = []
+    results: list[dict[str, Any]] = []
+    paths = [path for path, _ in images]
     with progress_bar() as bar:
         task = bar.add_task("detecting", total=len(images), note="")
-        stream = detector.stream(path for path, _ in images)
-        for number, ((path, _), picture, found) in enumerate(zip(images, pictures, stream, strict=True), start=1):
-            drawn = draw_boxes(read_image(path), found["boxes"], found["labels"], found["names"], found["scores"])
+        for number, (path, picture, (image, found)) in enumerate(
+            zip(paths, pictures, _detections(detector, paths), strict=True), start=1
+        ):
+            drawn = draw_boxes(image, found["boxes"], found["labels"], found["names"], found["scores"])
             picture.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(drawn).save(picture)
             results += _results(found, number, str(path), detector.category_ids)
@@ -72,22 +83,30 @@ def predict(source: str, images: list[tuple[Path, Path]], output: Path, threshol
     console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'} and pictures")
 
 
+def _detections(detector: Detector, paths: list[Path]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Each image, read once, with its detections; a batch at a time."""
+    size = detector.config.eval.batch_size
+    for first in range(0, len(paths), size):
+        arrays = [read_image(path) for path in paths[first : first + size]]
+        yield from zip(arrays, detector(arrays), strict=True)
+
+
 def _with_thresholds(detector: Detector) -> Detector:
-    """The detector, and a sentence on the scores it reports from."""
-    if detector.deployment is None:
-        console.print(f"no thresholds were chosen for this detector: scores from {UNCHOSEN} on are reported")
+    """Print which scores are reported, and use UNCHOSEN where no thresholds were chosen."""
+    deployment, scores = detector.deployment, detector.thresholds
+    if deployment is None or scores is None:
+        console.print(f"no thresholds were chosen for this detector: scores of {UNCHOSEN} or more are reported")
         return replace(detector, thresholds=np.full(len(detector.class_names), UNCHOSEN))
-    scores = detector.thresholds
     console.print(
-        f"scores from {scores.min():.2f} to {scores.max():.2f} on are reported, as chosen for each class on val for "
-        f"{detector.deployment.goal} (--threshold for another)"
+        f"each class is reported from its own threshold, {scores.min():.2f} to {scores.max():.2f}, chosen on val for "
+        f"{deployment.goal} (--threshold sets another)"
     )
-    for line in detector.deployment.lines():
+    for line in deployment.lines():
         console.print(line)
     return detector
 
 
-def _results(found: dict, number: int, file_name: str, category_ids: list[int]) -> list[dict]:
+def _results(found: dict[str, Any], number: int, file_name: str, category_ids: list[int]) -> list[dict[str, Any]]:
     return [
         {
             "image_id": number,
@@ -104,7 +123,7 @@ def _results(found: dict, number: int, file_name: str, category_ids: list[int]) 
 
 
 def _distinct_names(names: list[Path]) -> list[Path]:
-    """Names for pictures: JPEG or PNG, and numbered where two images of different folders share one."""
+    """Names for the pictures: JPEG or PNG, numbered where two images of different folders share one."""
     distinct: dict[Path, None] = {}
     for name in names:
         name = name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_suffix(".png")

@@ -1,61 +1,51 @@
-"""What a training keeps an eye on, step by step: steps that are not finite, losses that jump, images that went bad."""
+"""What a training watches step by step: losses that are not finite or jump, images that were replaced."""
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 from detector.training import replay
 from detector.training.bad_step import BadStep
-from detector.training.state import Run, Training
+from detector.training.state import Run
 from detector.utils.errors import RunError
 from detector.utils.names import shortened
 
-WINDOW = 100  # steps whose losses say what is usual
-FEWEST = 20  # before so many, nothing is
-# A loss jumps when it is this many robust deviations above the median of the window: 1.4826 x the median absolute
-# deviation, which is the standard deviation of a normal distribution, but at least a tenth of the median.
+WINDOW = 100  # recent losses that show what is usual
+FEWEST = 20  # with fewer losses, nothing is known to be usual
+# A loss jumps if it is this many robust standard deviations above the median of the window. The robust deviation is
+# 1.4826 x the median absolute deviation (equal to the standard deviation for normal data), at least a tenth of the
+# median.
 DEVIATIONS = 8
-MOST_LINES = 5  # of a kind and epoch on the console; log.txt and metrics.jsonl have all
+MOST_LINES = 5  # lines of a kind per epoch on the console; log.txt and metrics.jsonl have all
 
 
-class Deadline:
-    """hours: from `start` (of time.monotonic()) on; None = never."""
+class StepMonitor:
+    """Watches the steps of an epoch. What must survive a stop is in the training's Progress."""
 
-    def __init__(self, hours: float | None, start: float):
-        self.end = math.inf if hours is None else start + 3600 * hours
-
-    def is_over(self) -> bool:
-        return time.monotonic() >= self.end
-
-
-class Watch:
-    """Over an epoch, or what is left of it; what must outlive that is in the training's Progress."""
-
-    def __init__(self, run: Run, training: Training):
-        self.run, self.training = run, training
+    def __init__(self, run: Run):
+        self.run = run
         self.jumps = self.replaced = 0
-        self.written = False
-        self._note()
+        self.bad_batch_written = False
+        self._remember()
 
-    def is_good(self, record: dict) -> bool:
-        """Whether the step of the engine's `record` was taken; to be called after every one, when the progress counts
-        it. Takes from the record what only this needs.
+    def accept(self, record: dict[str, Any]) -> bool:
+        """Whether the step of the engine's `record` was taken. Call it after every step, once the progress counts it;
+        it pops `bad`, `image_ids` and `replaced` from the record.
 
-        Raises RunError when train.max_bad_steps in a row were bad; then the training is as before the first of them, or
-        of those of this epoch.
+        Raises RunError after `train.max_bad_steps` bad steps in a row. The training is then as it was before the first
+        of them, or before the first of them in this epoch.
         """
         bad, image_ids, replaced = (record.pop(key) for key in ("bad", "image_ids", "replaced"))
         if replaced:
-            self._say_replaced(replaced)
+            self._log_replaced(replaced)
         if bad:
-            self._bad(bad)
+            self._count_bad(bad)
             return False
         self._look_for_jump(record["loss"], image_ids)
-        self.training.progress.bad_in_a_row = 0
-        self._note()
+        self.run.progress.bad_in_a_row = 0
+        self._remember()
         return True
 
     def summary(self) -> list[str]:
@@ -63,8 +53,8 @@ class Watch:
         lines = [f"{self.jumps} steps with a jump of the loss (kind spike in metrics.jsonl)"] if self.jumps else []
         return lines + ([f"{self.replaced} images replaced (kind bad_images)"] if self.replaced else [])
 
-    def _bad(self, bad: BadStep) -> None:
-        run, progress, most = self.run, self.training.progress, self.run.config.train.max_bad_steps
+    def _count_bad(self, bad: BadStep) -> None:
+        run, progress, most = self.run, self.run.progress, self.run.config.train.max_bad_steps
         progress.bad_steps, progress.bad_in_a_row = progress.bad_steps + 1, progress.bad_in_a_row + 1
         counts = {"in_a_row": progress.bad_in_a_row, "in_all": progress.bad_steps}
         self._log("bad_step", {"parts": bad.parts, "image_ids": bad.image_ids, **counts})
@@ -72,34 +62,34 @@ class Watch:
         run.log.say(
             f"step {progress.step}: {what}: skipped ({progress.bad_in_a_row} in a row, {progress.bad_steps} in all)"
         )
-        last = progress.bad_in_a_row >= most
-        if last or not self.written:
-            self.written = replay.write(run, self.training, bad)
-        if last:
+        is_last = progress.bad_in_a_row >= most
+        if is_last or not self.bad_batch_written:
+            self.bad_batch_written = replay.write(run, bad)
+        if is_last:
             self._rewind()
-            again = f"python tools/train.py --replay {run.directory.bad_batch}" if self.written else ""
+            again = f"python tools/train.py --replay {run.directory.bad_batch}" if self.bad_batch_written else ""
             raise RunError(
-                f"{most} steps in a row were not finite (train.max_bad_steps), at last {what}"
+                f"{most} steps in a row were not finite (train.max_bad_steps), the last one: {what}"
                 f"{'; to see where it begins: ' if again else ''}{again}"
             )
 
-    def _note(self) -> None:
-        """All that a bad step moves: the rest, `train_one_epoch` leaves as it was."""
-        schedule, optimizer = self.training.schedule, self.training.optimizer
-        self.before = (
-            replace(self.training.progress), schedule.state_dict(), [group["lr"] for group in optimizer.param_groups]
-        )  # fmt: skip
+    def _remember(self) -> None:
+        """Copy what a bad step changes; `train_one_epoch` restores the rest."""
+        schedule, optimizer = self.run.training.schedule, self.run.training.optimizer
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self.before = (replace(self.run.progress), schedule.state_dict(), rates)
 
     def _rewind(self) -> None:
+        """Restore what `_remember` copied."""
         progress, schedule, rates = self.before
-        vars(self.training.progress).update(vars(progress))
-        self.training.progress.bad_in_a_row = 0  # they may have begun in the epoch before
-        self.training.schedule.load_state_dict(schedule)
-        for group, rate in zip(self.training.optimizer.param_groups, rates, strict=True):
+        vars(self.run.progress).update(vars(progress))
+        self.run.progress.bad_in_a_row = 0  # the copy may count bad steps of the epoch before
+        self.run.training.schedule.load_state_dict(schedule)
+        for group, rate in zip(self.run.training.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
     def _look_for_jump(self, loss: float, image_ids: list[int]) -> None:
-        progress = self.training.progress
+        progress = self.run.progress
         usual = progress.recent_losses
         if len(usual) >= FEWEST:
             middle = median(usual)
@@ -111,12 +101,13 @@ class Watch:
                     f"  step {progress.step}: loss {loss:.3g}, where {middle:.3g} is usual, on {_images(image_ids)}",
                     to_console=self.jumps <= MOST_LINES,
                 )
-        progress.recent_losses = [*usual, loss][-WINDOW:]  # a new list: the one before may be noted
+        progress.recent_losses = [*usual, loss][-WINDOW:]  # a new list: `_remember` may hold the old one
 
-    def _say_replaced(self, replaced: list[dict]) -> None:
+    def _log_replaced(self, replaced: list[dict[str, Any]]) -> None:
+        """replaced: see DetectionDataset."""
         rows = {f"{key}s" if key != "by" else "replaced_by": [row[key] for row in replaced] for key in replaced[0]}
-        self.training.progress.replaced += len(replaced)
-        self._log("bad_images", {**rows, "in_all": self.training.progress.replaced})
+        self.run.progress.replaced += len(replaced)
+        self._log("bad_images", {**rows, "in_all": self.run.progress.replaced})
         for row in replaced:
             self.replaced += 1
             self.run.log.say(
@@ -124,8 +115,8 @@ class Watch:
                 to_console=self.replaced <= MOST_LINES,
             )
 
-    def _log(self, kind: str, values: dict) -> None:
-        self.run.log.numbers(kind, self.training.progress.step, self.training.progress.epoch + 1, values)
+    def _log(self, kind: str, values: dict[str, Any]) -> None:
+        self.run.log.numbers(kind, self.run.progress.step, self.run.progress.epoch + 1, values)
 
 
 def _images(image_ids: list[int]) -> str:

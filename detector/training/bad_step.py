@@ -1,4 +1,4 @@
-"""A training step whose loss or gradient is not finite: whose fault it is, and everything as it was before."""
+"""A training step whose loss or gradient is not finite: undo it, and find the images to blame."""
 
 from __future__ import annotations
 
@@ -8,95 +8,99 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-Batch = tuple[Tensor, list[dict]]  # as in engine.py
+from detector.inference.detect import Batch
+from detector.models.retinanet import outputs_of_image
+from detector.training.forward import forward
 
 
 @dataclass(frozen=True)
 class BadStep:
     """A step that was not taken."""
 
-    parts: list[str]  # what is not finite: of loss_cls and loss_box, or their gradients
-    image_ids: list[int]  # whose own part of it is not; all of the step's images, if only together they are
-    batches: list[Batch]  # all that the step was made of
-    split: int  # parts that each batch was computed in
+    parts: list[str]
+    """The losses that are not finite, or whose gradient is not."""
+    image_ids: list[int]
+    """The images to blame: those whose own loss or gradient is not finite; all images of the step if none is alone."""
+    batches: list[Batch]
+    """The batches of the step."""
+    split: int
+    """Parts that each batch was computed in."""
 
 
 class Rollback:
-    """What the forward pass of a training step changes: the buffers of model and criterion (statistics of batch norm
-    and of the loss) and the state of the random generators. Noting it is a copy on the device, without a sync."""
+    """A copy of what the forward pass of a training step changes: the buffers of model and criterion (statistics of
+    batch norm and of the loss) and the state of the random generators. Copying does not wait for the device."""
 
     def __init__(self, model: nn.Module, criterion: nn.Module, device: torch.device):
         self.buffers = [*model.buffers(), *criterion.buffers()]
-        self.before = [buffer.clone() for buffer in self.buffers]
+        self.copies = [buffer.clone() for buffer in self.buffers]
         self.device = device
         self.note()
 
     @torch.no_grad()
     def note(self) -> None:
-        torch._foreach_copy_(self.before, self.buffers)
+        """Copy the state."""
+        torch._foreach_copy_(self.copies, self.buffers)
         self.random = torch.get_rng_state()
         self.random_cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Everything as it was at the last `note`."""
-        torch._foreach_copy_(self.buffers, self.before)
+        """Restore the state of the last `note`."""
+        torch._foreach_copy_(self.buffers, self.copies)
         torch.set_rng_state(self.random)
         if self.random_cuda is not None:
             torch.cuda.set_rng_state(self.random_cuda, self.device)
 
 
-def forward(
-    model: nn.Module, images: Tensor, targets: list[dict], device: torch.device, autocast: torch.dtype | None
-) -> dict:
-    """What the model makes of a batch, in the arithmetic of the training."""
-    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-        return model(images.to(device, non_blocking=True), [t["size"] for t in targets])
-
-
 def culprits(
-    model: nn.Module, criterion: nn.Module, batches: Iterable[Batch], *, device: torch.device, autocast
+    model: nn.Module,
+    criterion: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    autocast: torch.dtype | None,
 ) -> dict[int, list[str]]:
-    """Image id → which of its own losses are not finite, or, where all of them are, which have such a gradient.
+    """Image id → its losses that are not finite; if all losses are finite, its losses whose gradient is not.
 
-    The losses are those of each image, after the batches went through the model as they are, for the sake of norms that
-    look at a batch. The gradients are those of each image alone: in a batch, the infinite slope of one image makes NaN
-    of the zero gradients of the others. Empty if none is to blame alone, or it cannot be found out. Changes what
-    Rollback keeps.
+    The losses come from the batches as they are, because some norms look at a whole batch. The gradients come from each
+    image alone, because one infinite gradient in a batch turns the zero gradients of the other images into NaN. Empty
+    if no image is to blame alone. Changes what Rollback restores.
     """
     batches = list(batches)
     found: dict[int, list[str]] = {}
     with torch.no_grad():
         for images, targets in batches:
             outputs = forward(model, images, targets, device, autocast)
-            for target, losses in zip(targets, own_losses(criterion, outputs, targets), strict=True):
+            for target, losses in zip(targets, losses_by_image(criterion, outputs, targets), strict=True):
                 if names := [name for name, loss in losses.items() if not loss.isfinite()]:
                     found[target["image_id"]] = names
+    if found:
+        return found
     singles = [(images[i : i + 1], [target]) for images, targets in batches for i, target in enumerate(targets)]
-    for image, targets in [] if found else singles:
+    for image, alone in singles:
         try:
-            (losses,) = own_losses(criterion, forward(model, image, targets, device, autocast), targets)
-        except ValueError:  # batch norm refuses to look at a single value
+            (losses,) = losses_by_image(criterion, forward(model, image, alone, device, autocast), alone)
+        except ValueError:  # batch norm refuses a single value per channel
             break
         if names := _bad_gradients(model, losses):
-            found[targets[0]["image_id"]] = names
+            found[alone[0]["image_id"]] = names
     return found
 
 
-def own_losses(criterion: nn.Module, outputs: dict, targets: list[dict]) -> Iterator[dict[str, Tensor]]:
-    """loss_cls and loss_box of each image of a batch alone."""
+def losses_by_image(criterion: nn.Module, outputs: dict, targets: list[dict]) -> Iterator[dict[str, Tensor]]:
+    """The losses of each image of a batch alone, divided by the image's own positives."""
     for i, target in enumerate(targets):
-        own = {key: outputs[key][i : i + 1] for key in ("logits", "deltas")}
-        losses = criterion({**outputs, **own}, [target])
-        losses.pop("num_positives")
-        yield losses
+        losses = criterion(outputs_of_image(outputs, i), [target])
+        positives = losses.pop("num_positives").clamp(min=1)
+        yield {name: loss / positives for name, loss in losses.items()}
 
 
 def _bad_gradients(model: nn.Module, losses: dict[str, Tensor]) -> list[str]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     bad = []
     for name, loss in losses.items():
-        if not loss.requires_grad:  # that half of the head is frozen
+        if not loss.requires_grad:  # its half of the head is frozen
             continue
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         if not all(bool(g.isfinite().all()) for g in gradients if g is not None):

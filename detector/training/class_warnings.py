@@ -1,28 +1,29 @@
-"""What an epoch's figures of every class say: sentences where one is left behind, and a picture over the epochs.
+"""Warnings about classes that the training neglects, from an epoch's figures per class.
 
-The figures are those of `detector.losses.class_statistics`.
+The figures are those of detector.losses.class_statistics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from detector.config.schema import Config
 
-# A class is reported when its mean score on its own objects stays below LOW_SCORE while some class has got to LEARNT:
-# before that, in the first epochs, all scores are near the prior (0.01) and say nothing.
+# Below LOW_SCORE, a class's mean score on its own objects is worth a warning, once some class has reached LEARNT. In
+# the first epochs all scores are near the prior (0.01) and say nothing.
 LOW_SCORE = 0.1
 LEARNT = 0.3
-# Below this ratio of positive to negative gradient its scores are being pushed down. A low ratio alone is no alarm
-# (cross entropy starts at 0.7 for the commonest and 0.003 for the rarest class of shapes), nor is a high one a comfort:
-# focal loss brings all classes back to about 1, wherever their scores are.
+# Below this ratio of positive to negative gradient, a class's scores are being pushed down. A low ratio alone is no
+# alarm: cross entropy starts at 0.7 for the commonest and 0.003 for the rarest class of shapes. Nor is a high ratio a
+# comfort: focal loss brings every class to about 1, whatever its scores are.
 SUPPRESSED_RATIO = 0.2
-MOST_LINES = 3  # classes named in an epoch, the lowest scores first
+MOST_LINES = 3  # classes named per epoch, the lowest scores first
 
 
 def remedies(config: Config) -> list[str]:
-    """Settings, as one writes them after CONFIG, that help rare classes and that are not in use; what was measured to
-    help most comes first (docs/imbalance.md)."""
+    """Settings that help rare classes and are not in use, as one writes them after CONFIG. The one that helped most
+    comes first (docs/imbalance.md)."""
     in_use = {
         "loss.alpha=effective_number": isinstance(config.loss.alpha, (list, str))
         or config.loss.classification in ("equalized_focal", "quality_focal", "varifocal"),
@@ -32,28 +33,27 @@ def remedies(config: Config) -> list[str]:
     return [setting for setting, used in in_use.items() if not used]
 
 
-def warnings_of(per_class: Mapping[str, Mapping], settings_to_try: Sequence[str]) -> list[str]:
-    """A line for each class that is left behind, MOST_LINES at most, and one about what to try; none if all is well.
+def neglected_classes(per_class: Mapping[str, Mapping[str, Any]], settings_to_try: Sequence[str]) -> list[str]:
+    """A line for each neglected class, MOST_LINES at most, and one on what to try; none if all is well.
 
-    per_class: class name → figures, as in ClassStatistics.summary. settings_to_try: see `remedies`.
+    per_class: class name → figures, as ClassStatistics.summary gives them. settings_to_try: see `remedies`.
     """
     scores = {name: row["score_positive"] for name, row in per_class.items() if row["score_positive"] is not None}
     if max(scores.values(), default=0) < LEARNT:
         return []
-    behind = sorted((name for name in scores if scores[name] < LOW_SCORE), key=lambda name: scores[name])
-    lines = [_sentence(name, per_class[name]) for name in behind[:MOST_LINES]]
-    if len(behind) > MOST_LINES:
-        lines.append(f"and {len(behind) - MOST_LINES} more classes with a mean score below {LOW_SCORE:g}")
-    if behind:
+    low = sorted((name for name in scores if scores[name] < LOW_SCORE), key=lambda name: scores[name])
+    lines = [_line(name, per_class[name]) for name in low[:MOST_LINES]]
+    if len(low) > MOST_LINES:
+        lines.append(f"{len(low) - MOST_LINES} more classes score below {LOW_SCORE:g} on their own objects")
+    if low:
         settings = ", ".join(settings_to_try)
-        lines.append(f"what may help, one at a time: {settings or 'more images with objects of these classes'}")
+        lines.append(f"try one of these: {settings or 'more images with objects of these classes'}")
     return lines
 
 
-def _sentence(name: str, row: Mapping) -> str:
+def _line(name: str, row: Mapping[str, Any]) -> str:
     ratio = row["gradient_ratio"]
-    text = "" if ratio is None else f"gradient ratio {ratio:.2g}, "
-    text += f"mean score on its own objects {row['score_positive']:.2g}"
+    text = f"`{name}` is hardly learnt: it scores {row['score_positive']:.2g} on its own objects"
     if ratio is not None and ratio < SUPPRESSED_RATIO:
-        return f"`{name}`: {text}: it is being suppressed"
-    return f"`{name}`: {text}, from {row['positives']} positive anchors: it is left behind"
+        return f"{text}, because the other classes and the background push it down (gradient ratio {ratio:.2g})"
+    return f"{text} ({row['positives']} positive anchors this epoch)"

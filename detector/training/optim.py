@@ -10,16 +10,31 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-REFERENCE_BATCH = 16  # `train.lr` is given for this many images a step
+from detector.config.schema import TrainConfig
+
+REFERENCE_BATCH = 16  # images per step that `train.lr` is given for
 
 
-def scaled_lr(lr: float, effective_batch: int) -> float:
-    """Linear scaling rule: Goyal et al., Accurate, Large Minibatch SGD, arXiv 1706.02677, section 2.1."""
-    return lr * effective_batch / REFERENCE_BATCH
+def scaled_lr(config: TrainConfig) -> float:
+    """The learning rate for the images of a step. Linear scaling rule: Goyal et al., Accurate, Large Minibatch SGD,
+    arXiv 1706.02677, section 2.1."""
+    return config.lr * config.images_per_step / REFERENCE_BATCH
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of all parameters that require a gradient."""
+    lr = scaled_lr(config)
+    groups = parameter_groups(
+        model, lr=lr, weight_decay=config.weight_decay, backbone_lr_factor=config.backbone_lr_factor
+    )
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
+    # torch's fused SGD fails where some parameters get their momentum later than others, as unfreezing makes them
+    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=not config.unfreeze)
 
 
 def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, backbone_lr_factor: float) -> list[dict]:
-    """Four groups at most: {backbone, rest} x {weights, norms and biases}; the latter are never decayed."""
+    """Up to four groups: {backbone, rest} x {weights, norms and biases}. Norms and biases are never decayed."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -35,22 +50,10 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, backbo
     ]
 
 
-def build_optimizer(model: nn.Module, train, effective_batch: int) -> torch.optim.Optimizer:
-    """The optimizer of a TrainConfig, for `effective_batch` images a step."""
-    lr = scaled_lr(train.lr, effective_batch)
-    groups = parameter_groups(
-        model, lr=lr, weight_decay=train.weight_decay, backbone_lr_factor=train.backbone_lr_factor
-    )
-    if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, fused=True)
-    # torch's fused SGD cannot step where some momentum begins later than the rest
-    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, fused=not train.unfreeze)
-
-
-def build_schedule(optimizer: torch.optim.Optimizer, train, total_steps: int) -> LambdaLR:
-    """Warm-up, then the schedule of a TrainConfig, over `total_steps` optimizer steps."""
-    warmup = min(train.warmup_steps, total_steps // 10)
-    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup, train.schedule, train.milestones))
+def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, total_steps: int) -> LambdaLR:
+    """Warm-up, then `train.schedule`, over `total_steps` optimizer steps."""
+    warmup = min(config.warmup_steps, total_steps // 10)
+    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup, config.schedule, config.milestones))
 
 
 def lr_factor(step: int, total_steps: int, warmup: int, schedule: str, milestones: list[float]) -> float:
@@ -66,8 +69,8 @@ def lr_factor(step: int, total_steps: int, warmup: int, schedule: str, milestone
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of the weights and of the norms' statistics; `.module` is the averaged model.
 
-    Update n (from 0; it copies) decays the average by min(decay, (1 + n) / (10 + n)), so that in a short training it
-    is of about the last tenth, not of the first weights (the warm-up of tf.train.ExponentialMovingAverage).
+    Update n (from 0, which copies) uses a decay of min(decay, (1 + n) / (10 + n)), the warm-up of
+    tf.train.ExponentialMovingAverage: in a short training the average covers about the last tenth of the steps.
     """
 
     def average(averages: list[Tensor], weights: list[Tensor], n: Tensor) -> None:

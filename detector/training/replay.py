@@ -1,4 +1,4 @@
-"""A step whose loss or gradient was not finite, kept in a file, and done again to see where that begins.
+"""A step whose loss or gradient was not finite: kept in a file, and done again to see where that begins.
 
 python tools/train.py --replay runs/my/bad_batch.pt
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from torch import nn
 from detector import checkpoint
 from detector.config.file import validate
 from detector.config.schema import Config
-from detector.inference.detect import Batch, parts
-from detector.losses.class_statistics import ClassStatistics
-from detector.losses.criterion import build_criterion
+from detector.inference.detect import Batch, split_batches
 from detector.models import freeze
 from detector.models.build import build_model, check_buildable
-from detector.training.bad_step import BadStep, Rollback, culprits, forward, own_losses
+from detector.training.bad_step import BadStep, Rollback, culprits, losses_by_image
+from detector.training.forward import forward
+from detector.training.setup import build_training
 from detector.training.state import Run, Training
 from detector.utils.console import console
 from detector.utils.device import resolve_device
@@ -30,15 +31,15 @@ from detector.utils.errors import InputError
 from detector.utils.names import shortened
 from detector.utils.untrusted.torch_file import is_parameter
 
-FORMAT = "bad batch 1"
+FORMAT = "bad batch 2"
 
 
-def write(run: Run, training: Training, bad: BadStep) -> bool:
-    """Write the step `bad`, with the state of the training that it left as it was, to the run's bad_batch.pt.
+def write(run: Run, bad: BadStep) -> bool:
+    """Write the step `bad`, and the state of the training before it, to the run's bad_batch.pt.
 
-    Returns whether that was possible: a full disk does not end a training for the sake of this file.
+    Returns whether there was room: a full disk is no reason to end a training.
     """
-    path = run.directory.bad_batch
+    path, training = run.directory.bad_batch, run.training
     cuda = run.device.type == "cuda"
     state = {
         "replay": FORMAT,
@@ -46,8 +47,8 @@ def write(run: Run, training: Training, bad: BadStep) -> bool:
         "class_names": run.train.class_names,
         "class_counts": run.train.class_counts().tolist(),
         "frozen": run.frozen,
-        "epoch": training.progress.epoch,
-        "step": training.progress.step,
+        "epoch": run.progress.epoch,
+        "step": run.progress.step,
         "autocast": run.autocast,
         "model": training.model.state_dict(),
         "criterion": training.criterion.state_dict(),
@@ -77,42 +78,51 @@ def replay(path: str | Path) -> None:
         _check(state)
         config = validate(state["config"], str(path))
         check_buildable(config, len(state["class_names"]), state["model"], source=str(path))
-        model, criterion = _rebuild(state, config, device)
+        training = _rebuild(state, config, device)
     except InputError:
         raise
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         raise InputError(f"{path}: damaged: not a bad batch as this version writes it") from None
     autocast = state["autocast"] if device.type != "cpu" or state["autocast"] is not torch.float16 else None
-    say = console.print
-    say(
+    console.print(
         f"step {state['step']}, in epoch {state['epoch'] + 1}, of {config.output_dir}: {' and '.join(state['parts'])} "
         f"not finite on {shortened([f'image {i}' for i in state['image_ids']])}; again on {device}, "
         f"{str(autocast or torch.float32).removeprefix('torch.')}"
     )
-    for line in [*_broken_tensors(model), *_broken_boxes(state["batches"])]:
-        say(line)
+    for line in [*_broken_tensors(training.model), *_broken_boxes(state["batches"])]:
+        console.print(line)
+    for line in _first_not_finite(training, state, autocast):
+        console.print(line)
+
+
+def _first_not_finite(training: Training, state: dict[str, Any], autocast: torch.dtype | None) -> Iterator[str]:
+    """Do the step again. Lines on each image's losses, then on where the first value arises that is not finite: in a
+    module, in a loss, or in a gradient."""
+    model, criterion, device = training.model, training.criterion, training.device
     rollback = Rollback(model, criterion, device)
-    batches = list(parts(state["batches"], state["split"]))
+    batches = list(split_batches(state["batches"], state["split"]))
+    bad: list[str] = []
     with torch.no_grad(), _watched(model) as places:
-        bad = {}
         for images, targets in batches:
             outputs = forward(model, images, targets, device, autocast)
-            for target, losses in zip(targets, own_losses(criterion, outputs, targets), strict=True):
-                say(f"image {target['image_id']}: {_figures(losses)}; {len(target['boxes'])} boxes")
-                bad |= {name: None for name, loss in losses.items() if not loss.isfinite()}
+            for target, losses in zip(targets, losses_by_image(criterion, outputs, targets), strict=True):
+                yield f"image {target['image_id']}: {_figures(losses)}; {len(target['boxes'])} boxes"
+                bad += [name for name, loss in losses.items() if not loss.isfinite() and name not in bad]
     if places:
-        say(f"first not finite: {places[0]}")
+        yield f"first not finite: {places[0]}"
     elif bad:
-        say(f"first not finite: {' and '.join(bad)}; all that the model puts out is finite")
+        yield f"first not finite: {' and '.join(bad)}; all outputs of the model are finite"
     else:
         rollback.undo()
         found = culprits(model, criterion, batches, device=device, autocast=autocast)
-        lines = [f"image {image_id}: {' and '.join(names)} not finite" for image_id, names in found.items()]
-        say("\n".join(lines) or "every value is finite here; what was not may be of another device or precision")
+        for image_id, names in found.items():
+            yield f"image {image_id}: {' and '.join(names)} not finite"
+        if not found:
+            yield "every value is finite here; on another device or in another precision it was not"
 
 
-def _check(state: dict) -> None:
-    """Raises ValueError, or what comes of it, where a file has not what `write` wrote."""
+def _check(state: dict[str, Any]) -> None:
+    """Raises ValueError, or another error of reading it, for a file that `write` did not write."""
     lists = ("image_ids", "parts", "batches", "class_names", "class_counts", "frozen")
     if not all(type(state[key]) is list for key in lists):
         raise ValueError("not lists")
@@ -145,19 +155,28 @@ def _is_batch(images: torch.Tensor, targets: list[dict], num_classes: int) -> bo
     )  # fmt: skip
 
 
-def _rebuild(state: dict, config: Config, device: torch.device) -> tuple[nn.Module, nn.Module]:
-    """Model and criterion as they were before the step, and so the random generators."""
+def _rebuild(state: dict[str, Any], config: Config, device: torch.device) -> Training:
+    """Model, criterion and random generators as they were before the step."""
     names = state["class_names"]
     model = build_model(config.model, len(names), pretrained=False)
     model.load_state_dict(state["model"])
+    training = build_training(
+        config,
+        model,
+        state["frozen"],
+        class_names=names,
+        class_counts=np.array(state["class_counts"]),
+        batches=1,
+        total_steps=1,
+        device=device,
+    )
     freeze.set_frozen(model, state["frozen"], config.train.unfreeze, epoch=state["epoch"] + 1)
-    criterion = build_criterion(config.loss, np.array(state["class_counts"]), names, ClassStatistics(len(names)))
-    criterion.load_state_dict(state["criterion"])
-    model.to(device, memory_format=torch.channels_last if config.train.channels_last else torch.contiguous_format)
+    training.criterion.load_state_dict(state["criterion"])
     torch.set_rng_state(state["random"])
     if state["random_cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["random_cuda"], device)
-    return model.train(), criterion.to(device)
+    model.train()
+    return training
 
 
 def _broken_tensors(model: nn.Module) -> Iterator[str]:
@@ -175,16 +194,16 @@ def _broken_boxes(batches: list[Batch]) -> Iterator[str]:
 
 @contextmanager
 def _watched(model: nn.Module) -> Iterator[list[str]]:
-    """A list that gets, while the model runs, each module whose output is not finite, in the order of computing."""
+    """A list that grows, while the model runs, by each module whose output is not finite, in the order of computing."""
     places: list[str] = []
 
-    def look(name: str, module: nn.Module, inputs: tuple, output) -> None:
+    def look(name: str, module: nn.Module, inputs: tuple, output: Any) -> None:
         if not _finite(output):
             kind = type(module).__name__
-            inputs_are = "finite" if _finite(inputs) else "not"
-            weights_are = "finite" if _finite(list(module.state_dict().values())) else "not"
+            inputs_are = "finite" if _finite(inputs) else "not finite"
+            weights_are = "finite" if _finite(list(module.state_dict().values())) else "not finite"
             places.append(
-                f"output of {name or 'the model'} ({kind}); its input is {inputs_are}, its weights {weights_are}"
+                f"output of {name or 'the model'} ({kind}); its input is {inputs_are}, its weights are {weights_are}"
             )
 
     hooks = [module.register_forward_hook(partial(look, name)) for name, module in model.named_modules()]
@@ -195,8 +214,8 @@ def _watched(model: nn.Module) -> Iterator[list[str]]:
             hook.remove()
 
 
-def _finite(values) -> bool:
-    """Of a tensor, or of all tensors in nested lists, tuples and dicts."""
+def _finite(values: Any) -> bool:
+    """Whether a tensor, or all tensors in nested lists, tuples and dicts, are finite."""
     if isinstance(values, torch.Tensor):
         return bool(values.isfinite().all())
     if isinstance(values, dict):

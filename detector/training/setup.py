@@ -1,45 +1,108 @@
-"""What a training reads, and in which proportions its classes are shown."""
+"""prepare(): from a configuration to everything that a training needs: data, model, criterion, optimizer, loader."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch.amp import GradScaler
+
+from detector import checkpoint
 from detector.config.schema import Config
-from detector.data.coco import CocoData, check_images_exist, load_descriptor, read_coco
+from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.loader import Loader, train_loader
 from detector.data.mixing.mixer import Mixer
 from detector.data.resampling import image_weights
+from detector.data.split import read_split
 from detector.evaluation.metrics.coco import check_measurable
+from detector.losses.class_alpha import alpha_table
+from detector.losses.class_statistics import ClassStatistics, sample_every
+from detector.losses.criterion import build_criterion
+from detector.models import freeze
+from detector.models.build import build_model, to_device
 from detector.models.limits import check_size
+from detector.models.retinanet import RetinaNet
+from detector.models.weights.transfer import LOGITS, Transfer, transfer
+from detector.training.auto import imbalance
+from detector.training.auto.batch_size import choose_batch_size
+from detector.training.choices import check_choices
+from detector.training.optim import build_ema, build_optimizer, build_schedule
+from detector.training.resume import check_same_data
+from detector.training.state import Prepared, Training
+from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
+from detector.utils.names import shortened
+from detector.utils.seed import seed_everything, set_deterministic
 
 
-def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
-    """Train and val split, checked; val's classes are train's. Raises InputError."""
-    descriptor = load_descriptor(config.data.dataset)
-    train_split, val_split = descriptor.split("train"), descriptor.split("val")
-    train = read_coco(train_split, descriptor.classes, config.data.bad_annotations)
+def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
+    """Read the data, resolve what is `auto`, and build model, criterion, optimizer and loader.
+
+    last: the checkpoint that the training resumes from, of which `config` is the configuration; weights are not read
+    from anywhere else then. Raises InputError for whatever is wrong with the configuration or the data.
+    """
+    check_choices(config)
+    device = resolve_device(config.device)
+    set_deterministic(config.train.deterministic)
+    train, val = read_data(config)
+    if last:
+        check_same_data(last, train, config.run_directory)
+    config, notes = _resolve(config, train, device)
+
+    seed_everything(config.seed)
+    model = build_model(config.model, len(train.class_names), pretrained=last is None)
+    loaded = _start_from(config, model, train) if last is None else None
+    frozen = freeze.resolve(model, config.train.freeze, config.train.unfreeze)
+    loader, loader_notes = build_loader(config, train)
+    total_steps = config.train.epochs * -(-len(loader) // config.train.accumulate)
+    training = build_training(
+        config,
+        model,
+        frozen,
+        class_names=train.class_names,
+        class_counts=train.class_counts(),
+        batches=len(loader),
+        total_steps=total_steps,
+        device=device,
+    )
+    if loaded:
+        notes += loaded.lines()
+        training.progress.evaluated = -1 if loaded.kept else 0
+    if last is None:
+        notes += _check_frozen(config, model, frozen, loaded)
+    else:
+        training.load(last, source=config.output_dir or "")
+    notes += [*loader_notes, *alpha_table(config.loss, train.class_counts(), train.class_names)]
+    _, autocast = resolve_precision(config.train.precision, device)
+    return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, notes)
+
+
+def read_data(config: Config) -> tuple[CocoData, CocoData]:
+    """The train and val splits, checked; val has the classes of train. Raises InputError."""
+    train = read_split(config, "train", check_images=config.data.bad_images == "error")
     check_size(config, len(train.class_names))
-    val = read_coco(val_split, train.class_names, config.data.bad_annotations)
-    for data in (train, val) if config.data.bad_images == "error" else (val,):
-        check_images_exist(data)
-    if train.class_counts().sum() == 0:
-        raise InputError(f"{train_split.annotations}: no object in the whole training set; nothing can be learnt")
-    if val.class_counts().sum() == 0:
-        raise InputError(f"{val_split.annotations}: no object in the whole val set; nothing can be measured")
-    check_measurable(config.train.metric, val)
+    val = read_split(config, "val", train.class_names)
+    for name, data in (("train", train), ("val", val)):
+        if data.class_counts().sum() == 0:
+            raise InputError(f"{config.data.dataset}: {name}: the annotation file has no object in the whole split")
+    check_measurable(config.train.metric, val, train.class_counts())
     return train, val
 
 
 def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
-    """The batches of a training, and lines that say what sampling and pasting do to each class. Raises InputError."""
+    """The training batches, and lines on what sampling and pasting do to each class. Raises InputError."""
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
     mixer = Mixer(train, config.augment, weights)
+    assert isinstance(config.train.batch_size, int)
     loader = train_loader(
         train,
         image_size=config.data.image_size,
-        augment=config.augment.transforms,
+        transforms=config.augment.transforms,
         batch_size=config.train.batch_size,
         workers=config.data.workers,
         seed=config.seed,
@@ -48,3 +111,74 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
         replace_bad=config.data.bad_images == "replace",
     )
     return loader, [*lines, *mixer.lines()]
+
+
+def build_training(
+    config: Config,
+    model: RetinaNet,
+    frozen: list[str],
+    *,
+    class_names: list[str],
+    class_counts: np.ndarray,
+    batches: int,
+    total_steps: int,
+    device: torch.device,
+) -> Training:
+    """Model, criterion, optimizer, schedule and scaler on the device, as of the start of a training.
+
+    class_counts: (K,) training boxes per class. batches: per epoch. Also for measuring a step's memory (step_memory.py)
+    and for replaying a bad step (replay.py).
+    """
+    settings = config.train
+    statistics = ClassStatistics(len(class_names))
+    criterion = build_criterion(config.loss, class_counts, class_names, statistics, sample_every(batches)).to(device)
+    to_device(model, device, settings.channels_last)
+    # The optimizer gets every parameter that is ever trained: without a gradient it costs nothing.
+    freeze.set_frozen(model, frozen, settings.unfreeze, epoch=math.inf)
+    optimizer = build_optimizer(model, settings)
+    _, autocast = resolve_precision(settings.precision, device)
+    return Training(
+        model,
+        build_ema(model, settings.ema) if settings.ema else None,
+        criterion,
+        optimizer,
+        build_schedule(optimizer, settings, total_steps),
+        GradScaler(device.type, enabled=autocast is torch.float16),
+    )
+
+
+def _resolve(config: Config, train: CocoData, device: torch.device) -> tuple[Config, list[str]]:
+    """The configuration with what `auto` decides for this data and device, and lines on the decisions."""
+    notes = []
+    if chosen := imbalance.choose(config, train):
+        config = imbalance.apply(config, chosen)
+        notes += chosen.lines()
+    if config.train.batch_size == "auto":
+        batch_size = choose_batch_size(config, train, device)
+        config = config.changed({"train.batch_size": batch_size.size})
+        notes.append(batch_size.line())
+    return config, notes
+
+
+def _start_from(config: Config, model: RetinaNet, train: CocoData) -> Transfer | None:
+    """Load what fits of `model.weights`, if that is given."""
+    if config.model.weights is None:
+        return None
+    weights = checkpoint.read_detector(config.model.weights)
+    return transfer(model, weights, train.class_names, config.model.class_map)
+
+
+def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], loaded: Transfer | None) -> list[str]:
+    """Warn about randomly initialised parameters that stay frozen. Raises InputError if they belong to new classes."""
+    never_trained = set(freeze.frozen_parameters(model, frozen, config.train.unfreeze, epoch=math.inf))
+    if loaded and loaded.new and never_trained & set(LOGITS):
+        raise InputError(
+            f"train.freeze: with the classification head frozen, {shortened(loaded.new)} can never be learnt"
+        )
+    if loaded:
+        random = loaded.fresh
+    else:
+        pretrained = "backbone.body." if config.model.backbone.weights else ()
+        random = frozenset(name for name, _ in model.named_parameters() if not name.startswith(pretrained))
+    stuck = sorted(never_trained & random)
+    return [f"warning: randomly initialised and never trained: {shortened(stuck, 3)}"] if stuck else []

@@ -1,6 +1,8 @@
-"""`train.batch_size: auto`: the largest batch for the device, from the memory that training steps were seen to take."""
+"""`train.batch_size: auto`: the largest batch for the device, from the measured memory of training steps."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,20 +16,36 @@ from detector.utils.console import console
 from detector.utils.errors import InputError
 from detector.utils.memory import available_memory
 
-MEMORY_SHARE = 0.8  # of what is available; the rest is for loader workers, for what else runs, and for a line's error
-MAX_IMAGES = 4 * REFERENCE_BATCH  # an optimizer step: the learning rate is not trusted to scale further
-MIN_STEPS = 8  # an epoch: fewer, of batches almost as large as the data, teach little
+MEMORY_SHARE = 0.8  # of the available memory; the rest is for loader workers, other programs and prediction errors
+MAX_IMAGES = 4 * REFERENCE_BATCH  # images per step: beyond this, scaling the learning rate is not trusted
+MIN_STEPS = 8  # steps per epoch: fewer, of batches almost as large as the data, teach little
 
 
-def choose_batch_size(config: Config, train: CocoData, device: torch.device) -> tuple[int, str]:
-    """Images a batch for `config.train.batch_size: auto`, and a sentence that says why so many.
+@dataclass(frozen=True)
+class BatchSize:
+    """The batch size that was chosen, and why it is not twice as large."""
 
-    The measurement is another process's: nothing of this one changes, such as its random generators.
+    size: int
+    """Images per batch."""
+    figures: str
+    """What was measured, a clause."""
+    limit: str
+    """What forbids a larger batch, a clause."""
+
+    def line(self) -> str:
+        """For the log."""
+        return f"batch_size auto: {self.size} image{'s' if self.size > 1 else ''} ({self.figures}; {self.limit})"
+
+
+def choose_batch_size(config: Config, train: CocoData, device: torch.device) -> BatchSize:
+    """The batch size for `train.batch_size: auto`.
+
+    Another process does the measuring, so nothing changes in this one, such as its random generators.
     Raises InputError if not one image fits, the model cannot be built, or the device's free memory is not known.
     """
     available = available_memory(device)
     if available is None:
-        raise InputError(f"train.batch_size: auto: the free memory for {device} is not known here; give a number")
+        raise InputError(f"train.batch_size: auto: the free memory of {device} is not known here; give a number")
     console.print("batch_size auto: measuring the memory of a training step ...")
     peaks = measure(
         config,
@@ -40,39 +58,38 @@ def choose_batch_size(config: Config, train: CocoData, device: torch.device) -> 
     return choose(peaks, available, len(train), config.train.accumulate)
 
 
-def choose(peaks: dict[int, int], available: int, num_images: int, accumulate: int = 1) -> tuple[int, str]:
-    """The batch size and why, from the figures alone.
+def choose(peaks: dict[int, int], available: int, num_images: int, accumulate: int = 1) -> BatchSize:
+    """The batch size from the figures alone.
 
-    peaks: bytes that a training takes with each of the batch sizes MEASURED; what is missing did not fit.
-    available: bytes. num_images: of the training set. accumulate: batches an optimizer step.
-    Raises InputError if not one image fits.
+    peaks: batch size → bytes that training takes, for the sizes in MEASURED that fitted. available: bytes.
+    num_images: of the training set. accumulate: batches per step. Raises InputError if not one image fits.
     """
     room = int(MEMORY_SHARE * available)
     share = f"{MEMORY_SHARE:.0%} of the {_human(available)} available"
     if not peaks or peaks[1] > room:
-        needs = f"takes {_human(peaks[1])}, and that is more than" if peaks else "does not fit into"
-        raise InputError(f"train.batch_size: auto: one image a step {needs} {share}; try a smaller data.image_size")
+        needs = f"takes {_human(peaks[1])}, more than" if peaks else "does not fit into"
+        raise InputError(f"train.batch_size: auto: a step of one image {needs} {share}; try a smaller data.image_size")
 
     measured = max(peaks)
-    held = max(n for n in peaks if peaks[n] <= room)
+    fitting = max(n for n in peaks if peaks[n] <= room)
     if measured < MEASURED[-1]:
         figures = f"{measured} took {_human(peaks[measured])} of the {_human(available)} available, more did not fit"
     else:
-        each = max(1, predict(peaks, measured + 1) - peaks[measured])
-        if held == measured:
-            held += int((room - peaks[measured]) / each)
-        base = max(0, peaks[measured] - measured * each)
-        figures = f"an image takes {_human(each)} on top of {_human(base)}, and {share} hold {held}"
+        each = max(1.0, predict(peaks, measured + 1) - peaks[measured])
+        if fitting == measured:
+            fitting += int((room - peaks[measured]) / each)
+        base = max(0.0, peaks[measured] - measured * each)
+        figures = f"an image takes {_human(each)} on top of {_human(base)}, and {share} hold {fitting}"
 
     size = 1
-    while (why := _why_not(2 * size, held, 2 * size * accumulate, num_images)) is None:
+    while (limit := _limit(2 * size, fitting, 2 * size * accumulate, num_images)) is None:
         size *= 2
-    return size, f"batch_size auto: {size} image{'s' if size > 1 else ''} ({figures}; {why})"
+    return BatchSize(size, figures, limit)
 
 
-def _why_not(size: int, held: int, step: int, num_images: int) -> str | None:
-    """What forbids batches of `size` and so optimizer steps of `step` images: why half of it is chosen."""
-    if size > held:
+def _limit(size: int, fitting: int, step: int, num_images: int) -> str | None:
+    """What forbids batches of `size`, and so optimizer steps of `step` images; None: nothing."""
+    if size > fitting:
         return "the largest power of two that fits"
     if step > MAX_IMAGES:
         return f"the learning rate is not scaled to steps of more than {MAX_IMAGES}"
@@ -82,14 +99,14 @@ def _why_not(size: int, held: int, step: int, num_images: int) -> str | None:
 
 
 def largest_fed_size(config: Config, train: CocoData) -> tuple[int, int]:
-    """(h, w) in pixels that the images of a batch may be padded to: the highest one's by the widest one's."""
+    """(h, w) in pixels that a batch may be padded to: the greatest height by the greatest width of the resized images."""
     image_size = config.data.image_size
     if isinstance(image_size, int):
         return image_size, image_size
-    if isinstance(config.augment.transforms, list):  # one's own transforms may turn and crop, before the resizing
+    if isinstance(config.augment.transforms, list):  # these come before the resizing, and may turn and crop
         return image_size.long, image_size.long
     sizes = np.unique(np.stack([train.heights, train.widths], axis=1), axis=0)
-    fed = [fed_size(size, image_size) for size in sizes.tolist()]
+    fed = [fed_size((h, w), image_size) for h, w in sizes.tolist()]
     return max(h for h, _ in fed), max(w for _, w in fed)
 
 

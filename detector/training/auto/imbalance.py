@@ -1,18 +1,23 @@
-"""`imbalance: auto`: which loss, sampling and pasting suit the classes of a training split, by the rules stated here.
+"""`imbalance: auto`: chooses loss, sampling and pasting for the classes of a training split.
 
 A class of the tail (data/class_groups.py) has less than a tenth of the boxes of the commonest class. Without one,
-nothing is changed. Else:
+nothing changes. With one:
 
-1. The positives of rare classes weigh more: `loss.alpha: effective_number`, with a beta that tells counts apart up to
-   a third of the commonest class's, or the default's 1000.
-2. Their images are drawn more often, `data.sampling: repeat_factor`, if that shows them at least WORTHWHILE times as
-   often relative to the commonest class. Where every image has that one too, it does not.
-3. Classes with fewer than FEW boxes are pasted too, if there are crops: only those, as it costs the common ones.
+1. Positives of rare classes weigh more: `loss.alpha: effective_number`. Its beta tells counts apart up to a third of
+   the commonest class's, or up to the default's 1000.
+2. Images of rare classes are drawn more often: `data.sampling: repeat_factor`, if that shows the rare classes at least
+   WORTHWHILE times as often relative to the commonest. It cannot where every image has the commonest class too.
+3. Classes with fewer than FEW boxes are pasted too, if there are crops of them: only those, because pasting costs the
+   common classes.
 
-docs/imbalance.md has the measurements behind it: each of the three raised the tail further.
+docs/imbalance.md has the measurements: each of the three raised the AP of the tail further.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,83 +34,140 @@ from detector.utils.names import shortened
 WORTHWHILE = 1.5
 FEW = 100  # boxes
 
-# What each choice sets, as section and field.
+# The settings that each choice makes.
 SETTINGS = {
-    "loss": (("loss", "classification"), ("loss", "alpha"), ("loss", "effective_beta")),
-    "sampling": (("data", "sampling"), ("data", "repeat_threshold")),
-    "paste": (("augment", "paste"),),
+    "loss": ("loss.classification", "loss.alpha", "loss.effective_beta"),
+    "sampling": ("data.sampling", "data.repeat_threshold"),
+    "paste": ("augment.paste",),
 }
 
 
-def choose(config: Config, data: CocoData) -> list[str]:
-    """Set loss, sampling and pasting of `config` for the training split `data`, where `config.imbalance` says so.
+@dataclass(frozen=True)
+class Decision:
+    """Some settings, dotted path → value, and the reason for them, a clause. No settings: why they stay as they are."""
 
-    What the configuration sets itself is kept. `config.imbalance` is `none` afterwards: what was chosen are settings as
-    any other. Returns what was chosen and why, a line each, for the log; none where there is nothing to choose.
+    reason: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """For the log."""
+        shown = ", ".join(f"{path} {_shown(value)}" for path, value in self.settings.items())
+        return f"{shown}: {self.reason}" if shown else self.reason
+
+
+@dataclass(frozen=True)
+class ImbalanceChoice:
+    """What `imbalance: auto` chose for a training split, and the counts that it went by."""
+
+    commonest: tuple[str, int]
+    """Name and boxes of the commonest class."""
+    rarest: tuple[str, int]
+    """Name and boxes of the rarest class that has any."""
+    num_classes: int
+    """Classes that have boxes."""
+    tail: list[str]
+    """The classes of the tail, rarest first."""
+    decisions: list[Decision]
+    """On loss, sampling and pasting; none where the tail is empty."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Dotted path → value of everything that was chosen."""
+        return {path: value for decision in self.decisions for path, value in decision.settings.items()}
+
+    def lines(self) -> list[str]:
+        """For the log."""
+        (common, most), (rare, fewest) = self.commonest, self.rarest
+        if not self.tail:
+            return [
+                f"imbalance auto: plain focal loss, uniform sampling, no pasting, unless the configuration sets them: "
+                f"the rarest class, {rare} ({fewest} boxes), has at least {TAIL:.0%} of the boxes of the commonest, "
+                f"{common} ({most})"
+            ]
+        return [
+            f"imbalance auto: {len(self.tail)} of {self.num_classes} classes have less than {TAIL:.0%} of the boxes of "
+            f"{common} ({most}): {shortened(self.tail)}",
+            *(f"  {decision.line()}" for decision in self.decisions),
+        ]
+
+
+def choose(config: Config, data: CocoData) -> ImbalanceChoice | None:
+    """What suits the classes of the training split `data`; None where `config.imbalance` is none.
+
+    Settings that the configuration gives are kept.
     """
     if config.imbalance == "none":
-        return []
+        return None
     may = _may_choose(config)
-    config.imbalance = "none"
     counts = data.class_counts()
+    names = data.class_names
     commonest = int(counts.argmax())
+    rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
     tail = np.flatnonzero((counts > 0) & (counts < TAIL * counts[commonest]))
-    if not len(tail):
-        rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
-        return [
-            f"imbalance auto: plain focal loss, uniform sampling and no pasting, but for what the configuration sets: "
-            f"the rarest class, {data.class_names[rarest]} ({counts[rarest]} boxes), has not less than {TAIL:.0%} of "
-            f"the boxes of the commonest, {data.class_names[commonest]} ({counts[commonest]})"
+    tail = tail[np.argsort(counts[tail])]
+    few = [names[k] for k in sorted(tail.tolist()) if counts[k] < FEW]
+    decisions = []
+    if len(tail):
+        decisions = [
+            _choose_loss(config, counts, may["loss"]),
+            _choose_sampling(config, data, tail, commonest, may["sampling"]),
+            _choose_pasting(config, data, few, may["paste"]),
         ]
-    names = shortened([data.class_names[k] for k in tail[np.argsort(counts[tail])]])
-    loss = _choose_loss(config, counts, may["loss"])
-    sampling = _choose_sampling(config, data, tail, commonest, may["sampling"])
-    pasting = _choose_pasting(config, data, [data.class_names[k] for k in tail if counts[k] < FEW], may["paste"])
-    return [
-        f"imbalance auto: {len(tail)} of {(counts > 0).sum()} classes have less than {TAIL:.0%} of the boxes of "
-        f"{data.class_names[commonest]} ({counts[commonest]}): {names}",
-        *(f"  {line}" for line in (loss, sampling, pasting)),
-    ]
-
-
-def take_over(config: Config, chosen: Config) -> None:
-    """Set in `config` what `choose` had set in `chosen`, the configuration of the run that goes on."""
-    if config.imbalance == "none":
-        return
-    for choice, may in _may_choose(config).items():
-        for section, field in SETTINGS[choice] if may else ():
-            setattr(getattr(config, section), field, getattr(getattr(chosen, section), field))
-    config.imbalance = "none"
-
-
-def _may_choose(config: Config) -> dict[str, bool]:
-    """choice → whether it is to be made: it is not forbidden, and no setting of it is in the configuration."""
-    allowed = ImbalanceConfig() if config.imbalance == "auto" else config.imbalance
-    return {
-        choice: getattr(allowed, choice)
-        and not any(field in getattr(config, section).model_fields_set for section, field in settings)
-        for choice, settings in SETTINGS.items()
-    }
-
-
-def _choose_loss(config: Config, counts: np.ndarray, may: bool) -> str:
-    """A line for the log on `loss.alpha`, perhaps set here."""
-    if not may:
-        return "loss stays as the configuration has it"
-    loss = config.loss
-    loss.alpha = "effective_number"
-    loss.effective_beta = max(loss.effective_beta, float(f"{1 - 3 / counts.max():.6g}"))
-    alphas = np.array(resolve_alpha(loss.alpha, loss.effective_beta, counts))[counts > 0]
-    return (
-        f"loss.alpha effective_number, loss.effective_beta {loss.effective_beta:g}: positives weigh "
-        f"{alphas.min():.2f} to {alphas.max():.2f}, the rarer the more, on average {ALPHA} as before"
+    return ImbalanceChoice(
+        commonest=(names[commonest], int(counts[commonest])),
+        rarest=(names[rarest], int(counts[rarest])),
+        num_classes=int((counts > 0).sum()),
+        tail=[names[k] for k in tail],
+        decisions=decisions,
     )
 
 
-def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool) -> str:
-    """A line for the log on `data.sampling` and `data.repeat_threshold`, perhaps set here."""
+def apply(config: Config, chosen: ImbalanceChoice | None) -> Config:
+    """The configuration with the choices as ordinary settings."""
+    return config if chosen is None else config.changed({"imbalance": "none", **chosen.settings})
+
+
+def as_chosen(config: Config, begun: Config) -> Config:
+    """The configuration with what was chosen in `begun`, the resolved configuration of the run that resumes."""
+    if config.imbalance == "none":
+        return config
+    paths = [path for choice, may in _may_choose(config).items() if may for path in SETTINGS[choice]]
+    return config.changed({"imbalance": "none", **{path: _get(begun, path) for path in paths}})
+
+
+def _may_choose(config: Config) -> dict[str, bool]:
+    """Choice → whether to make it: not where `imbalance` forbids it or the configuration gives one of its settings."""
+    allowed = config.imbalance if isinstance(config.imbalance, ImbalanceConfig) else ImbalanceConfig()
+    return {
+        choice: getattr(allowed, choice) and not any(_is_given(config, path) for path in paths)
+        for choice, paths in SETTINGS.items()
+    }
+
+
+def _is_given(config: Config, path: str) -> bool:
+    section, field_name = path.split(".")
+    return field_name in getattr(config, section).model_fields_set
+
+
+def _get(config: Config, path: str) -> Any:
+    section, field_name = path.split(".")
+    return getattr(getattr(config, section), field_name)
+
+
+def _choose_loss(config: Config, counts: np.ndarray, may: bool) -> Decision:
     if not may:
-        return f"data.sampling stays {config.data.sampling}, as configured"
+        return Decision("loss stays as configured")
+    beta = max(config.loss.effective_beta, float(f"{1 - 3 / counts.max():.6g}"))
+    alphas = np.array(resolve_alpha("effective_number", beta, counts))[counts > 0]
+    return Decision(
+        f"positives weigh {alphas.min():.2f} to {alphas.max():.2f}, the rarer the more, on average {ALPHA} as before",
+        {"loss.alpha": "effective_number", "loss.effective_beta": beta},
+    )
+
+
+def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool) -> Decision:
+    if not may:
+        return Decision(f"data.sampling stays {config.data.sampling}, as configured")
     frequencies = image_frequencies(data)
     threshold = float(f"{auto_threshold(frequencies)[0]:.4g}")
     weights, _ = image_weights(data, "repeat_factor", threshold)
@@ -114,20 +176,23 @@ def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest
     reason = f"shows the rare classes {gain:.1f} times as often, relative to {name}"
     if gain < WORTHWHILE:
         share = f"{frequencies[commonest]:.0%} of the images have {name}"
-        return f"data.sampling uniform: repeat_factor only {reason}; {share}"
-    config.data.sampling, config.data.repeat_threshold = "repeat_factor", threshold
-    return f"data.sampling repeat_factor, data.repeat_threshold {threshold}: {reason}"
+        return Decision(f"data.sampling stays uniform: repeat_factor only {reason}; {share}")
+    return Decision(reason, {"data.sampling": "repeat_factor", "data.repeat_threshold": threshold})
 
 
-def _choose_pasting(config: Config, data: CocoData, few: list[str], may: bool) -> str:
-    """A line for the log on `augment.paste`, perhaps set here. few: the classes with fewer than FEW boxes."""
+def _choose_pasting(config: Config, data: CocoData, few: list[str], may: bool) -> Decision:
+    """few: the classes of the tail with fewer than FEW boxes, in the order of the labels."""
     if not may:
-        return f"augment.paste stays {'as configured' if config.augment.paste else 'off'}"
+        return Decision(f"augment.paste stays {'as configured' if config.augment.paste else 'off'}")
     if not few:
-        return f"no pasting: every class has {FEW} boxes or more"
+        return Decision(f"no pasting: every class has {FEW} boxes or more")
     paste = PasteConfig(classes=few, blend="clone")
-    crops = Paster(data, **paste.model_dump()).crops
-    if not crops.any():
-        return f"no pasting: there is no good crop of {shortened(few)}"
-    config.augment.paste = paste
-    return f"augment.paste {shortened(few)}: with fewer than {FEW} boxes, they are to be seen in other surroundings too"
+    if not Paster(data, **paste.model_dump()).crops.any():
+        return Decision(f"no pasting: there is no good crop of {shortened(few)}")
+    return Decision(f"fewer than {FEW} boxes: pasting shows them in other surroundings too", {"augment.paste": paste})
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, PasteConfig):
+        return shortened(list(value.classes))
+    return f"{value:g}" if isinstance(value, float) else str(value)

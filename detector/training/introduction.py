@@ -1,0 +1,49 @@
+"""What a training is about to do, on a few lines of its log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detector.config.schema import TrainConfig
+from detector.training.optim import scaled_lr
+from detector.training.state import Run
+from detector.utils.device import resolve_precision
+
+MOST_ON_CONSOLE = 20  # classes; log.txt has all
+
+
+def introduce(run: Run, notes: Sequence[str]) -> None:
+    """Data, `notes` on what was decided, model and schedule."""
+    config, train, progress, log = run.config, run.train, run.progress, run.log
+    counts = train.class_counts()
+    log.say(
+        f"data: {len(train)} images with {counts.sum()} objects of {len(counts)} classes; {len(run.val)} val images"
+    )
+    for name, count in sorted(zip(train.class_names, counts.tolist(), strict=True), key=lambda row: -row[1]):
+        log.say(f"  {count:8d} {name}", to_console=len(counts) <= MOST_ON_CONSOLE)
+    for split, data in (("train", train), ("val", run.val)):
+        for reason, count in data.dropped.items():
+            log.say(f"  {split}: {count} annotations left out: {reason}")
+    for note in notes:
+        log.say(note)
+    groups = run.training.optimizer.param_groups
+    trained = sum(p.numel() for group in groups for p in group["params"]) / 1e6
+    precision, _ = resolve_precision(config.train.precision, run.device)
+    log.say(f"model: {config.model.backbone.name}, {trained:.1f} M trained parameters, on {run.device}, {precision}")
+    if run.frozen:
+        log.say(f"frozen: {_frozen(run.frozen, config.train)}")
+    settings, images = config.train, config.train.images_per_step
+    log.say(
+        f"training: {settings.epochs} epochs, {run.total_steps} steps of {images} images; {settings.optimizer}, "
+        f"{settings.schedule}, lr {scaled_lr(settings):g} ({settings.lr:g} for 16, scaled to {images})"
+    )
+    if progress.step:
+        log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
+
+
+def _frozen(parts: list[str], settings: TrainConfig) -> str:
+    unfrozen = [
+        f"{part} until epoch {epoch}{', which this training does not reach' if epoch > settings.epochs else ''}"
+        for part, epoch in settings.unfreeze.items()
+    ]
+    return f"{', '.join(parts)}{'; ' + ', '.join(unfrozen) if unfrozen else ''}"

@@ -1,0 +1,111 @@
+"""Whether a run may be resumed, from which checkpoint, and with which configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from detector import checkpoint
+from detector.config.file import validate
+from detector.config.schema import Config
+from detector.data.coco import CocoData
+from detector.training.auto import imbalance
+from detector.training.directory import RunDirectory
+from detector.training.state import Progress
+from detector.utils.console import console
+from detector.utils.errors import InputError
+
+# Settings that --resume may change. Any other would make it half of one training and half of another.
+CHANGEABLE = (
+    "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
+    "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
+)  # fmt: skip
+
+
+def load_last(directory: RunDirectory) -> dict[str, Any]:
+    """The newest last checkpoint that is not damaged; damaged ones are named and set aside.
+
+    Raises InputError where there is none.
+    """
+    files = checkpoint.history(directory.last)
+    if not files:
+        raise InputError(f"{directory.path}: no run to resume (no {directory.last}); start it without --resume")
+    last, file, problems = checkpoint.load_newest(directory.last)
+    for damaged, problem in zip(files, problems, strict=False):
+        console.print(f"warning: {problem}")
+        damaged.replace(damaged.with_suffix(".damaged"))  # or the next save would keep it as last.1.pt
+    if file != directory.last:
+        console.print(f"warning: resuming from the newest checkpoint that is not damaged, {file}")
+    if "optimizer" not in last:
+        raise InputError(f"{directory.path}: its last checkpoint holds only weights; a training cannot resume from it")
+    return last
+
+
+def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory) -> Config:
+    """The configuration with what `auto` chose when the run began.
+
+    Raises InputError if a setting differs from the run's that is not CHANGEABLE.
+    """
+    begun = validate(last["config"], str(directory.last))
+    if config.train.batch_size == "auto":
+        config = config.changed({"train.batch_size": begun.train.batch_size})
+    config = imbalance.as_chosen(config, begun)
+    for name, before, now in _differences(begun.model_dump(), config.model_dump()):
+        if not name.startswith(CHANGEABLE):
+            raise InputError(
+                f"{directory.path}: --resume continues the same training, but {name} was {before} and is {now}; "
+                f"put it back, or start a new run with model.weights={directory.path}"
+            )
+    return config
+
+
+def check_same_data(last: dict[str, Any], train: CocoData, directory: Path) -> None:
+    """Raises InputError if the training set has other classes or another number of images than the checkpoint's."""
+    if (last["class_names"], last["num_images"]) != (train.class_names, len(train)):
+        raise InputError(
+            f"{directory}: --resume needs the same training set; it had {last['num_images']} images of "
+            f"{', '.join(last['class_names'])}, now it has {len(train)} of {', '.join(train.class_names)}"
+        )
+
+
+def reconcile_best(directory: RunDirectory, progress: Progress) -> list[str]:
+    """Make `progress` agree with best.pt, before a training resumes. Returns warnings.
+
+    best.pt may be newer than the checkpoint that the training resumes from: then it stays the best until it is beaten
+    or its epoch is evaluated again. It may be older, or lost: then the best of the epochs to come replaces it. The last
+    epoch takes part in that if its weights are still those of the model.
+    """
+    try:
+        epoch, value = read_evaluated(directory)
+    except InputError as problem:
+        if progress.best == -math.inf:
+            return []
+        epoch, value, warnings = -1, -math.inf, [f"warning: {problem}; the next best checkpoint replaces it"]
+    else:
+        warnings = []
+    if epoch >= progress.best_epoch and not warnings:
+        progress.best, progress.best_epoch = value, epoch
+        return []
+    progress.best = value  # best_epoch stays: patience counts from the last improvement
+    if (progress.epoch, progress.batch) == (progress.best_epoch, 0):
+        progress.evaluated = progress.epoch - 1
+    return warnings
+
+
+def read_evaluated(directory: RunDirectory) -> tuple[int, float]:
+    """Epoch and `train.metric` of best.pt. Raises InputError where it is lost."""
+    match checkpoint.load(directory.best).get("evaluated"):
+        case {"epoch": int(epoch), "value": float(value)}:
+            return epoch, value
+    raise InputError(f"{directory.best}: does not say which epoch it is of")
+
+
+def _differences(before: dict, now: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """(dotted path, value before, value now) of every setting that differs."""
+    for key in now:
+        if isinstance(now[key], dict) and isinstance(before.get(key), dict):
+            yield from _differences(before[key], now[key], f"{path}{key}.")
+        elif before.get(key) != now[key]:
+            yield f"{path}{key}", before.get(key), now[key]
