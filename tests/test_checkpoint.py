@@ -3,7 +3,6 @@
 import errno
 import resource
 import signal
-import threading
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from detector import checkpoint
 from detector.config.file import load_config
 from detector.inference.detector import load
 from detector.models.build import build_model
+from detector.models.weights.transfer import transfer
 from detector.utils import digest as sealed
 from detector.utils.digest import check_seal
 from detector.utils.errors import InputError
@@ -37,17 +37,18 @@ def test_a_run_directory_or_a_checkpoint(trained, tiny_config, tmp_path):
         assert weights.source == str(best) and weights.description == "a checkpoint of this project, 2 classes"
         assert weights.category_ids == {"dark": 3, "grey": 9}
     model = build_model(load_config(tiny_config).model, 2)
-    found = checkpoint.start_from(model, str(tmp_path / "run"), ["light", "DARK"])
+    weights = checkpoint.read_detector(str(tmp_path / "run"))
+    found = transfer(model, weights, ["light", "DARK"])
     assert found.lines()[0] == f"model.weights {best}: a checkpoint of this project, 2 classes"
     assert (found.kept, found.new, found.dropped) == ({"DARK": "dark"}, ["light"], ["grey"])
     assert found.warnings == []
-    found = checkpoint.start_from(model, str(tmp_path / "run"), ["light", "dark"], {"light": "grey"})
+    found = transfer(model, weights, ["light", "dark"], {"light": "grey"})
     assert found.kept == {"light": "grey", "dark": "dark"}
 
 
 def test_anchors_that_are_not_the_checkpoints(trained, tiny_config, tmp_path):
     model = build_model(load_config(tiny_config, ["model.anchors.base_size=8"]).model, 2)
-    (warning,) = checkpoint.start_from(model, str(tmp_path / "run"), ["dark", "grey"]).warnings
+    (warning,) = transfer(model, checkpoint.read_detector(str(tmp_path / "run")), ["dark", "grey"]).warnings
     assert "its anchors were {'base_size': 16" in warning
 
 
@@ -202,41 +203,6 @@ def test_a_full_disk_keeps_what_is_there(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]  # the room is free again
         assert checkpoint.load(file)["model"] == {}
-
-
-def test_saving_in_the_background_is_of_the_moment_it_began(tmp_path):
-    weight, may_go_on = torch.zeros(3, 4, 5, 6).to(memory_format=torch.channels_last), threading.Event()
-    writer = checkpoint.Writer()
-    writer.start(tmp_path / "last.pt", {**CONTENTS, "model": {"weight": weight}}, before=may_go_on.wait)
-    weight += 1
-    assert not (tmp_path / "last.pt").exists()
-    may_go_on.set()
-    writer.finish()
-    found = checkpoint.load(tmp_path / "last.pt")["model"]["weight"]
-    assert found.sum() == 0 and found.stride() == weight.stride()
-    (tmp_path / "file").touch()
-    writer.start(tmp_path / "file" / "last.pt", CONTENTS)
-    with pytest.raises(OSError, match="file"):
-        writer.finish()
-    writer.finish()  # said once
-    writer.start(tmp_path / "other.pt", CONTENTS)
-    writer.close()
-    assert (tmp_path / "other.pt").exists()
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_older_formats_are_read(number, trained, tmp_path):
-    """As they were written: format 1 knew neither of class counts nor of thresholds; neither had digests."""
-    state = checkpoint.load(tmp_path / "run/checkpoints/best.pt")
-    later = {"class_counts": [5, 7], "deployment": None, "num_images": 6} if number == 2 else {}
-    old = {key: state[key] for key in checkpoint.CONTENTS} | later | {"format": number}
-    torch.save(old, tmp_path / "old.pt")
-    found = checkpoint.load(tmp_path / "old.pt")
-    assert found["format"] == checkpoint.FORMAT and found["class_counts"] == later.get("class_counts")
-    assert found["deployment"] is None and "random" not in found
-    assert load(str(tmp_path / "old.pt"), device="cpu").class_names == state["class_names"]
-    torch.save({**old, "optimizer": {}}, tmp_path / "last.pt")
-    assert checkpoint.load(tmp_path / "last.pt")["random"] is None
 
 
 def test_fewer_to_keep_leaves_no_older_ones(trained, tmp_path):

@@ -47,7 +47,7 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     check_choices(config)
     device = resolve_device(config.device)
     set_deterministic(config.train.deterministic)
-    train, val = read_data(config)
+    train, val = read_training_data(config)
     if last:
         check_same_data(last, train, config.run_directory)
     config, notes = _resolve(config, train, device)
@@ -80,7 +80,7 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, notes)
 
 
-def read_data(config: Config) -> tuple[CocoData, CocoData]:
+def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
     """The train and val splits, checked; val has the classes of train. Raises InputError."""
     train = read_split(config, "train", check_images=config.data.bad_images == "error")
     check_size(config, len(train.class_names))

@@ -11,6 +11,7 @@ import torch
 from detector import checkpoint
 from detector.config.file import load_config
 from detector.data.loader import DetectionDataset
+from detector.training import epoch, setup
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
 
@@ -83,22 +84,20 @@ def test_a_bad_box_is_named_skipped_and_replayed(train, bad_box, succeeds):
     out = succeeds("train", "--replay", run / "bad_batch.pt")
     assert f"step {bad[1]['step']}, in epoch 2, of {run}: loss_box not finite on image 35" in out
     assert "image 35: a box without area or not finite, as fed: [nan," in out
-    assert "loss_box nan; 2 boxes" in out and "first not finite: loss_box; all that the model puts out is finite" in out
+    assert "loss_box nan; 2 boxes" in out and "first not finite: loss_box; all outputs of the model are finite" in out
 
 
 def test_weights_that_are_not_finite_stop_the_run_before_them(train, monkeypatch, succeeds, tmp_path):
     """As a broken memory would have it: from the third step on, one weight is infinite."""
-    from detector.training import trainer
+    steps = epoch._steps
 
-    steps = trainer._steps
-
-    def broken(run, training, loader):
-        for record in steps(run, training, loader):
+    def broken(run):
+        for record in steps(run):
             yield record
-            if training.progress.step == 2:
-                training.model.get_parameter("backbone.body.net.layer1.0.conv2.weight").data[0, 0, 0, 0] = torch.inf
+            if run.progress.step == 2:
+                run.training.model.get_parameter("backbone.body.net.layer1.0.conv2.weight").data[0, 0, 0, 0] = torch.inf
 
-    monkeypatch.setattr("detector.training.trainer._steps", broken)
+    monkeypatch.setattr("detector.training.epoch._steps", broken)
     options = ["train.batch_size=1", "train.epochs=2", "train.max_bad_steps=3"]
     with pytest.raises(RunError, match=r"3 steps in a row were not finite \(train.max_bad_steps\).*saved at step 2"):
         train("run", *options)
@@ -111,27 +110,25 @@ def test_weights_that_are_not_finite_stop_the_run_before_them(train, monkeypatch
     out = succeeds("train", "--replay", run / "bad_batch.pt")
     assert "backbone.body.net.layer1.0.conv2.weight: 1 of its 9216 values are not finite" in out
     assert (
-        "first not finite: output of backbone.body.net.layer1.0.conv2 (Conv2d); its input is finite, its weights not"
+        "first not finite: output of backbone.body.net.layer1.0.conv2 (Conv2d); its input is finite, its weights are not finite"
         in out
     )
 
 
 def test_nan_under_half_precision_stops_the_run_once_the_scale_is_down(train, monkeypatch, tmp_path):
     """What the scaler takes for an overflow, and would skip for ever, counts when there is nothing left to scale."""
-    from detector.training import trainer
-
-    build = trainer.build_model
+    build = setup.build_model
 
     def broken(*args, **options):
         model = build(*args, **options)
         model.head.regression_head.bbox_reg.weight.register_hook(lambda gradient: gradient * torch.nan)
         return model
 
-    monkeypatch.setattr("detector.training.trainer.build_model", broken)
+    monkeypatch.setattr("detector.training.setup.build_model", broken)
     # as on a GPU; a CPU's fp16 is refused for being slow
-    monkeypatch.setattr("detector.training.trainer.resolve_precision", lambda *args: ("fp16", torch.float16))
-    monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=4.0))
-    with pytest.raises(RunError, match=r"3 steps in a row were not finite \(train.max_bad_steps\), at last gradient"):
+    monkeypatch.setattr("detector.training.setup.resolve_precision", lambda *args: ("fp16", torch.float16))
+    monkeypatch.setattr("detector.training.setup.GradScaler", partial(torch.amp.GradScaler, init_scale=4.0))
+    with pytest.raises(RunError, match=r"3 steps in a row were not finite \(train.max_bad_steps\), the last one: gradient"):
         train("run", "train.batch_size=1", "train.max_bad_steps=3")
     run = tmp_path / "run"
     steps = [(line["step"], line["in_a_row"]) for line in records(run, "bad_step")]
@@ -169,15 +166,13 @@ def test_resuming_between_bad_steps_changes_nothing(train, bad_box):
 
 def test_a_jump_of_the_loss_is_logged_with_its_images(train, monkeypatch):
     monkeypatch.setattr("detector.training.anomalies.FEWEST", 3)
-    from detector.training import trainer
+    steps = epoch._steps
 
-    steps = trainer._steps
+    def jumping(run):
+        for record in steps(run):
+            yield record | {"loss": 9.0 if run.progress.step == 4 else 1 + run.progress.step % 2 / 10}
 
-    def jumping(run, training, loader):
-        for record in steps(run, training, loader):
-            yield record | {"loss": 9.0 if training.progress.step == 4 else 1 + training.progress.step % 2 / 10}
-
-    monkeypatch.setattr("detector.training.trainer._steps", jumping)
+    monkeypatch.setattr("detector.training.epoch._steps", jumping)
     run = train("run")
     (spike,) = records(run, "spike")
     assert (spike["step"], spike["loss"], len(spike["image_ids"])) == (5, 9.0, 2)
@@ -193,7 +188,7 @@ def test_an_image_that_goes_bad_is_an_error_after_saving(train, tmp_path, how):
         path.unlink() if how == "vanished" else path.write_bytes(b"no image")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detector.training.trainer._say_epoch", lambda *args: damage())
+        patch.setattr("detector.training.epoch._summary", lambda *args: damage() or "")
         with pytest.raises(InputError, match=r"2\.png.*saved at step \d+; go on with --resume"):
             train("run", "train.batch_size=1", "train.epochs=3")
     state = last(tmp_path / "run")["progress"]

@@ -15,7 +15,7 @@ from torch.nn.functional import dropout
 from detector import checkpoint
 from detector.config.file import load_config
 from detector.evaluation.metrics.average_precision import SUMMARY
-from detector.inference import evaluate as evaluator
+from detector.inference import evaluate
 from detector.models.build import build_model
 from detector.training.log import RunLog
 from detector.training.resume_proof.interrupted import differences
@@ -143,7 +143,7 @@ def test_checkpoints_in_mid_epoch_are_gone_on_from(train, killed_at, monkeypatch
         fpn.register_forward_hook(lambda _, __, maps: {k: dropout(x, 0.1, fpn.training) for k, x in maps.items()})
         return model
 
-    monkeypatch.setattr("detector.training.trainer.build_model", build)
+    monkeypatch.setattr("detector.training.setup.build_model", build)
     options = ["train.epochs=1", "train.batch_size=1"]
     whole, parts = train("whole", *options), killed_at(6, *options, "train.save_every=2")
     assert "resumed after 0 epochs and 4 batches, at step 4" in (parts / "log.txt").read_text()
@@ -153,17 +153,16 @@ def test_checkpoints_in_mid_epoch_are_gone_on_from(train, killed_at, monkeypatch
 def test_a_signal_during_an_evaluation(train, tiny_config, tmp_path, monkeypatch):
     """It is cut short, and done again."""
 
-    def evaluate(*args, **kwargs):
-        for part in real(*args, **kwargs):
-            signal.raise_signal(signal.SIGTERM)
-            yield part
-            images.append(part)
+    def detect(*args):
+        signal.raise_signal(signal.SIGTERM)
+        batches.append(real(*args))
+        return batches[-1]
 
-    real, images = evaluator.evaluate, []
+    real, batches = evaluate.detect, []
     with monkeypatch.context() as context:
-        context.setattr(evaluator, "evaluate", evaluate)
+        context.setattr(evaluate, "detect", detect)
         assert fit(load_config(tiny_config, [f"output_dir={tmp_path / 'parts'}", "eval.batch_size=1"])) == 143
-    assert not images and not records(tmp_path / "parts", "eval")
+    assert len(batches) == 1 and not records(tmp_path / "parts", "eval")
     assert "stopped by signal 15 at step 3; saved, continue" in (tmp_path / "parts/log.txt").read_text()
     assert differences(train("whole"), train("parts", resume=True)) == []
 
@@ -234,7 +233,7 @@ def test_a_disk_that_stays_full_for_the_second_best(train, full_disk, monkeypatc
     full_disk.clear()
     values[:] = [0.5]
     run = train("run", resume=True)
-    assert "done; these are the best checkpoint's, of epoch 2: AP 0.500" in (run / "log.txt").read_text()
+    assert "done; these figures are of the best checkpoint, epoch 2, on val: AP 0.500" in (run / "log.txt").read_text()
     assert differences(whole, run) == []
 
 
@@ -387,10 +386,10 @@ def test_a_run_killed_while_evaluating_says_each_evaluation_once(train, monkeypa
 
 def test_what_is_frozen_for_good_should_have_been_loaded(train, tmp_path):
     text = (train("scratch", "train.freeze=backbone.stem", "train.epochs=1") / "log.txt").read_text()
-    assert "warning: frozen for good, though nothing was loaded into it: backbone.body.net.bn1.bias, " in text
+    assert "warning: randomly initialised and never trained: backbone.body.net.bn1.bias, " in text
     weights = f"model.weights={tmp_path / 'scratch'}"
     text = (train("tuned", weights, "train.freeze=[backbone, head]", "train.epochs=1") / "log.txt").read_text()
-    assert "frozen: backbone, head" in text and "though nothing was loaded" not in text
+    assert "frozen: backbone, head" in text and "never trained" not in text
     train_json = tmp_path / "train.json"
     train_json.write_text(train_json.read_text().replace('"light"', '"grey"'))
     (tmp_path / "val.json").write_text((tmp_path / "val.json").read_text().replace('"light"', '"grey"'))
@@ -405,7 +404,7 @@ def test_an_unfreezing_that_is_never_reached_is_said(train):
 
 
 def test_nothing_to_resume(train):
-    with pytest.raises(InputError, match="no run to go on with"):
+    with pytest.raises(InputError, match="no run to resume"):
         train("run", resume=True)
 
 
@@ -447,9 +446,9 @@ def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):
     """Where one class is learnt and the other not, as no training of seconds would have it."""
     row = {"positives": 9, "gradient_ratio": 0.1, "loss_share": 0.5, "score_background": 0.01}
     summary = {name: {**row, "score_positive": score} for name, score in (("light", 0.6), ("dark", 0.02))}
-    monkeypatch.setattr("detector.training.trainer.ClassStatistics.summary", lambda self, names: {"per_class": summary})
+    monkeypatch.setattr("detector.losses.class_statistics.ClassStatistics.summary", lambda self, names: {"per_class": summary})
     text = (train("run", "train.epochs=1") / "log.txt").read_text()
-    assert "`dark`: gradient ratio 0.1, mean score on its own objects 0.02: it is being suppressed" in text
+    assert "`dark` is hardly learnt: it scores 0.02 on its own objects, because the other classes and the background push it " in text
     assert "loss.alpha=effective_number" in text
 
 
@@ -463,5 +462,5 @@ def test_a_run_of_a_version_without_criterion_is_refused_in_a_sentence(train):
     state = checkpoint.load(run / "checkpoints" / "last.pt")
     del state["criterion"]
     checkpoint.save(run / "checkpoints" / "last.pt", state)
-    with pytest.raises(InputError, match="begun by another version"):
+    with pytest.raises(InputError, match="this version cannot continue its training"):
         train("run", "train.epochs=2", resume=True)

@@ -9,7 +9,7 @@ import yaml
 from detector.config.file import dump, validate
 from detector.data.coco import CocoData, load_descriptor, read_coco
 from detector.losses.class_alpha import effective_number
-from detector.training.auto.imbalance import choose
+from detector.training.auto.imbalance import apply, as_chosen, choose
 
 
 def _data(*images: dict[str, int], side: int = 20) -> CocoData:
@@ -58,10 +58,16 @@ TOGETHER = [{"common": 12, "rare": 1}] * 120  # resampling cannot raise it
 BOTH = [{"common": 12, "rare": 1}] * 20
 
 
+def _resolved(text, data):
+    """The resolved configuration, and the lines on it."""
+    config = _config(text)
+    chosen = choose(config, data)
+    return apply(config, chosen), "\n".join(chosen.lines())
+
+
 def test_balanced_data_is_left_alone_with_a_reason():
-    config = _config()
-    (line,) = choose(config, _data(*[{"a": 10, "b": 1}] * 5))
-    assert config == _config("imbalance: none") and _changes(config) == {}
+    config, line = _resolved("imbalance: auto", _data(*[{"a": 10, "b": 1}] * 5))
+    assert _changes(config) == {} and config.imbalance == "none"
     assert "plain focal loss" in line and "the rarest class, b (5 boxes)" in line and "the commonest, a (50)" in line
 
 
@@ -69,46 +75,52 @@ WEIGHTED = {"loss.alpha": "effective_number"}
 
 
 def test_rare_classes_in_images_of_their_own_are_sampled_and_pasted_too():
-    config = _config()
-    lines = "\n".join(choose(config, _data(*APART)))
+    config, lines = _resolved("imbalance: auto", _data(*APART))
     changes = _changes(config)
     paste = changes.pop("augment.paste")
     # frequencies 20/21 and 1/21; the median is 10.5/21; factor of the rare class sqrt(10.5) = 3.24
     assert changes == {**WEIGHTED, "data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
     assert "shows the rare classes 3.2 times as often, relative to common" in lines
-    assert (paste["classes"], paste["blend"]) == (["rare"], "clone") and "augment.paste rare: with fewer" in lines
+    assert (paste["classes"], paste["blend"]) == (["rare"], "clone") and "augment.paste rare: fewer" in lines
+
+
+def test_the_choice_is_data_with_a_reason_for_each_setting():
+    chosen = choose(_config(), _data(*APART))
+    assert (chosen.commonest, chosen.rarest, chosen.tail) == (("common", 200), ("rare", 1), ["rare"])
+    assert [list(decision.settings) for decision in chosen.decisions] == [
+        ["loss.alpha", "loss.effective_beta"],
+        ["data.sampling", "data.repeat_threshold"],
+        ["augment.paste"],
+    ]
+    assert all(decision.reason for decision in chosen.decisions)
+    assert chosen.settings["data.repeat_threshold"] == 0.5
 
 
 def test_a_choice_may_be_left_out():
-    config = _config("imbalance: {loss: false, paste: false}")
-    lines = "\n".join(choose(config, _data(*APART)))
+    config, lines = _resolved("imbalance: {loss: false, paste: false}", _data(*APART))
     assert _changes(config) == {"data.sampling": "repeat_factor", "data.repeat_threshold": 0.5}
     assert "loss stays" in lines and "augment.paste stays off" in lines
 
 
 def test_rare_classes_beside_common_ones_are_weighted():
-    config = _config()
-    lines = "\n".join(choose(config, _data(*TOGETHER)))
+    config, lines = _resolved("imbalance: auto", _data(*TOGETHER))
     assert _changes(config) == WEIGHTED
     assert "1.0 times as often" in lines and "100% of the images have common" in lines
     assert "no pasting: every class has 100 boxes or more" in lines
 
 
 def test_few_boxes_are_pasted_where_there_are_crops():
-    config = _config()
-    choose(config, _data(*BOTH))
+    config, _ = _resolved("imbalance: auto", _data(*BOTH))
     changes = _changes(config)
     assert changes.pop("augment.paste")["classes"] == ["rare"] and changes == WEIGHTED
-    config = _config()
-    lines = "\n".join(choose(config, _data(*BOTH, side=4)))
+    config, lines = _resolved("imbalance: auto", _data(*BOTH, side=4))
     assert config.augment.paste is None and "no good crop of rare" in lines
 
 
 @pytest.mark.parametrize("imbalance", ["auto", "{}"])
 def test_what_is_given_is_kept(imbalance):
     given = "data: {dataset: none.yaml, sampling: uniform}\nloss: {alpha: 0.5}\naugment: {paste: null}"
-    config = _config(f"imbalance: {imbalance}\n{given}")
-    lines = "\n".join(choose(config, _data(*APART)))
+    config, lines = _resolved(f"imbalance: {imbalance}\n{given}", _data(*APART))
     assert _changes(config) == {"loss.alpha": 0.5}
     assert (
         "data.sampling stays uniform, as configured" in lines
@@ -119,30 +131,36 @@ def test_what_is_given_is_kept(imbalance):
 
 def test_weights_tell_counts_apart_in_large_data_too():
     """With the default beta, classes of 6000 and of a million boxes would weigh the same."""
-    config = _config("imbalance: {sampling: false, paste: false}")
-    lines = "\n".join(choose(config, _data(*[{"common": 10}] * 3000, *[{"rare": 1}] * 2000)))
+    data = _data(*[{"common": 10}] * 3000, *[{"rare": 1}] * 2000)
+    config, lines = _resolved("imbalance: {sampling: false, paste: false}", data)
     assert config.loss.effective_beta == 0.9999
     expected = effective_number(np.array([30000, 2000]), 0.9999)  # common, rare
     assert f"positives weigh {expected[0]:.2f} to {expected[1]:.2f}" in lines and expected[1] > 3 * expected[0]
 
 
-def test_none_reads_nothing():
+def test_none_chooses_nothing():
     config = _config("imbalance: none")
-    assert choose(config, None) == [] and _changes(config) == {}
+    assert choose(config, None) is None and apply(config, None) is config
 
 
 def test_the_choices_are_ordinary_settings():
-    config = _config()
-    choose(config, _data(*APART))
+    config, _ = _resolved("imbalance: auto", _data(*APART))
     again = validate(yaml.safe_load(dump(config)), "dumped")
     assert again == config and again.imbalance == "none"
-    assert choose(again, _data(*TOGETHER)) == []
+    assert choose(again, _data(*TOGETHER)) is None
+
+
+def test_a_resumed_run_takes_over_what_was_chosen():
+    begun, _ = _resolved("imbalance: auto", _data(*APART))
+    assert as_chosen(_config("imbalance: auto"), begun) == begun
+    assert as_chosen(_config("imbalance: {paste: false}"), begun).augment.paste is None
+    plain = _config("imbalance: none")
+    assert as_chosen(plain, begun) is plain
 
 
 def test_shapes_and_blood_cells_need_different_things(real_data):
     """Red cells stand in nearly every image of BCCD: to repeat images repeats them."""
     bccd = real_data("bccd") / "bccd.yaml"
     descriptor = load_descriptor(bccd)
-    config = _config()
-    choose(config, read_coco(descriptor.split("train"), bad="drop"))
+    config, _ = _resolved("imbalance: auto", read_coco(descriptor.split("train"), bad="drop"))
     assert _changes(config) == WEIGHTED

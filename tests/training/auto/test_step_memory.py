@@ -9,7 +9,7 @@ import torch
 
 from detector.config.file import load_config
 from detector.models.build import build_model
-from detector.training.auto import step_memory
+from detector.training.auto import measure_step, step_memory
 from detector.training.auto.step_memory import measure, predict
 from detector.utils.errors import InputError
 
@@ -29,7 +29,7 @@ def ends(monkeypatch, answer: dict, how: str) -> None:
 
 
 def answers(config, **changes) -> list[dict]:
-    return list(step_memory._answers(config.model_dump(), "cpu", **JOB | changes))
+    return list(measure_step._answers(config.model_dump(), "cpu", **JOB | changes))
 
 
 def test_predict():
@@ -51,7 +51,7 @@ def test_another_failure_is_not_taken_for_want_of_memory(config, monkeypatch):
 
 
 def test_what_the_user_got_wrong_arrives_as_such(config, monkeypatch):
-    config.model.backbone.name = "resnet19"
+    config = config.changed({"model.backbone.name": "resnet19"})
     with pytest.raises(InputError) as problem:
         build_model(config.model, num_classes=2)
     (answer,) = answers(config)
@@ -62,15 +62,13 @@ def test_what_the_user_got_wrong_arrives_as_such(config, monkeypatch):
 
 
 def test_steps_are_measured_as_configured(config):
-    config.train.accumulate = 8
-    config.train.ema = 0.99
-    config.train.precision = "bf16"
+    config = config.changed({"train.accumulate": 8, "train.ema": 0.99, "train.precision": "bf16"})
     assert [a["size"] for a in answers(config)] == [1, 2, 4]
 
 
 def test_batches_kept_ready_for_the_workers_count(config, monkeypatch):
-    monkeypatch.setattr(step_memory, "peak_memory", lambda device: 1000)
-    config.data.workers = 3
+    monkeypatch.setattr(measure_step, "peak_memory", lambda device: 1000)
+    config = config.changed({"data.workers": 3})
     assert [a["peak"] for a in answers(config)] == [2 * 3 * n * 3 * 64 * 64 for n in (1, 2, 4)]
 
 
@@ -82,12 +80,12 @@ def test_sizes_beyond_the_limit_are_not_tried(config):
     "problem", [MemoryError(), RuntimeError("can't allocate memory: you tried to allocate 8 bytes")]
 )
 def test_memory_that_is_refused_ends_the_measurement(config, monkeypatch, problem):
-    real = step_memory.train_one_epoch
+    real = measure_step.train_one_epoch
 
     def step(model, criterion, batches, *args, **options):
         if len(batches[0][1]) == 4:
             raise problem
         return real(model, criterion, batches, *args, **options)
 
-    monkeypatch.setattr(step_memory, "train_one_epoch", step)
+    monkeypatch.setattr(measure_step, "train_one_epoch", step)
     assert [a["size"] for a in answers(config)] == [1, 2]

@@ -1,0 +1,22 @@
+"""Settings that name entries of tables."""
+
+import pytest
+
+from detector.config.file import load_config
+from detector.training.choices import TABLES, check_choices, names
+from detector.utils.errors import InputError
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_the_default_is_in_the_table_and_another_name_is_an_error(path, tiny_config):
+    check_choices(load_config(tiny_config))
+    with pytest.raises(InputError, match=f"^{path}: no 'focul'; "):
+        check_choices(load_config(tiny_config, [f"{path}=focul"]))
+
+
+def test_names_are_those_of_the_tables():
+    assert "focal" in names()["loss.classification"]
+
+
+def test_a_list_of_transforms_names_no_preset(tiny_config):
+    check_choices(load_config(tiny_config, ["augment.transforms=[{name: HorizontalFlip}]"]))
