@@ -2,12 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from detector.inference.detect import evaluate
 from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
@@ -16,7 +14,6 @@ from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.torchvision import build_backbone
 from detector.models.head import Head
 from detector.models.necks.fpn import build_fpn
-from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.training.engine import train_one_epoch
 from detector.utils.errors import InputError
@@ -140,24 +137,6 @@ def test_a_single_image_that_does_not_fit_is_an_error():
     images, targets = images_and_targets()
     with pytest.raises(InputError, match="does not hold one image of 64x64 px; lower data.image_size"):
         train(LittleMemory(small_model(), limit=0), [(images, targets)])
-
-
-def test_an_evaluation_that_does_not_fit_is_done_in_halves():
-    images, targets = images_and_targets()
-    targets = [t | {"orig_size": t["size"]} for t in targets]
-    model = small_model()
-    model.head.classification_head.cls_logits.bias.data.zero_()
-    postprocess = Postprocess(score_threshold=0.5, nms_iou=0.5, topk=50, max_detections=20)
-    batches, device = [(images[:3], targets[:3]), (images[3:], targets[3:])], torch.device("cpu")
-    whole = list(evaluate(model, postprocess, batches, device=device))
-    little = LittleMemory(model, limit=1)
-    halves = list(evaluate(little, postprocess, batches, device=device))
-    assert little.seen == [3, 2, 1, 1, 1, 1] and [len(part.scores) > 20 for part in whole] == [True, False]
-    for one, other in zip(whole, halves, strict=True):
-        for field in ("images", "labels", "boxes", "scores"):
-            np.testing.assert_allclose(getattr(other, field), getattr(one, field), rtol=1e-5, atol=1e-4)
-    with pytest.raises(InputError, match="one image of 64x64 px"):
-        list(evaluate(LittleMemory(model, limit=0), postprocess, batches, device=device))
 
 
 def test_gradient_is_clipped():
