@@ -18,8 +18,8 @@ from detector.data.coco import check_images_exist, load_descriptor, read_coco
 from detector.data.loader import eval_loader
 from detector.inference.detector import Detector
 from detector.inference.evaluate import run_directory_of
+from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import BACKGROUND
-from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.utils.console import console, progress_bar
 from detector.utils.errors import InputError
 
@@ -100,7 +100,7 @@ def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitH
         load_descriptor(config.data.dataset).split(split), detector.class_names, config.data.bad_annotations
     )
     check_images_exist(data)
-    assigner = MaxIoUAssigner(**config.loss.assigner.model_dump())
+    assigner = build_assigner(config.loss.assigner)
     loader = eval_loader(
         data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers
     )
@@ -109,7 +109,7 @@ def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitH
         task = bar.add_task("predicting", total=len(loader), note="")
         for images, targets in loader:
             outputs = detector.model(images.to(detector.device), [t["size"] for t in targets])
-            classes = assigner(outputs["anchors"], targets).classes
+            classes = assigner(outputs, targets).classes
             own = classes.clamp(min=0)[..., None]
             foreground.add(-outputs["logits"].gather(2, own).squeeze(2)[classes >= 0])
             background.add(outputs["logits"][classes == BACKGROUND])

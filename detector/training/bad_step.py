@@ -88,8 +88,8 @@ def own_losses(criterion: nn.Module, outputs: dict, targets: list[dict]) -> Iter
     for i, target in enumerate(targets):
         own = {key: outputs[key][i : i + 1] for key in ("logits", "deltas")}
         losses = criterion({**outputs, **own}, [target])
-        losses.pop("num_positives")
-        yield losses
+        positives = losses.pop("num_positives").clamp(min=1)
+        yield {name: loss / positives for name, loss in losses.items()}
 
 
 def _bad_gradients(model: nn.Module, losses: dict[str, Tensor]) -> list[str]:

@@ -136,11 +136,10 @@ def _backward(model: nn.Module, criterion: nn.Module, batches: Iterable[Batch], 
         outputs = forward(model, images, targets, device, autocast)
         losses = criterion(outputs, targets)
         positives = losses.pop("num_positives")
-        normaliser = positives.clamp(min=1)
         losses["loss"] = sum(losses.values())
-        scaler.scale(losses["loss"] * normaliser).backward()
+        scaler.scale(losses["loss"]).backward()
 
-        values = torch.stack([positives, *(loss.detach() * normaliser for loss in losses.values())])
+        values = torch.stack([positives, *(loss.detach() for loss in losses.values())])
         sums.update(dict(zip(["positives", *losses], values.tolist(), strict=True)))  # CPU-GPU sync point
         if not math.isfinite(sums["loss"]):
             break
