@@ -84,7 +84,7 @@ def our_step(backbone, images, targets, device, autocast) -> Callable[[], None]:
     config = ModelConfig(weights="none", backbone=BackboneConfig(name=backbone, weights=None, norm="frozen"))
     model = build_model(config, CLASSES, pretrained=False).to(device, memory_format=torch.channels_last).train()
     model.requires_grad_(True)
-    criterion = build_criterion(LossConfig())
+    criterion = build_criterion(LossConfig(), np.ones(CLASSES, int))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9)
     images = images.contiguous(memory_format=torch.channels_last).to(device)
 
@@ -92,7 +92,7 @@ def our_step(backbone, images, targets, device, autocast) -> Callable[[], None]:
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             outputs = model(images, [t["size"] for t in targets])
         losses = criterion(outputs, targets)
-        (losses["loss_cls"] + losses["loss_box"]).backward()
+        ((losses["loss_cls"] + losses["loss_box"]) / losses["num_positives"].clamp(min=1)).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -13,8 +13,8 @@ from detector.data.class_groups import class_groups
 from detector.data.coco import CocoData
 from detector.data.resampling import image_class_pairs
 from detector.doctor.reach.resized_objects import FedObjects, fed_objects, grids
+from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import IGNORED
-from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.models.anchors import AnchorGenerator
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -120,7 +120,7 @@ def assign_sample(objects: FedObjects, config: Config, classes: int) -> Assignme
     sizes, inverse = np.unique(objects.sizes[images], axis=0, return_inverse=True)
     padded, cells = grids(config.model, sizes)
     generator = AnchorGenerator(**config.model.anchors.model_dump())
-    assigner = MaxIoUAssigner(**config.loss.assigner.model_dump())
+    assigner = build_assigner(config.loss.assigner)
     anchors = positives = ignored = 0
     class_positives, untrained = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     first = np.searchsorted(objects.images, np.arange(len(objects.sizes) + 1))
@@ -128,7 +128,7 @@ def assign_sample(objects: FedObjects, config: Config, classes: int) -> Assignme
     for i, label, size in zip(images, labels, inverse.ravel(), strict=True):
         grid = generator(tuple(padded[size].tolist()), [tuple(level) for level in cells[size].tolist()], CPU)
         own = torch.from_numpy(objects.boxes[first[i] : first[i + 1]])
-        answer = assigner(grid, [{"boxes": own, "labels": torch.from_numpy(label)}])
+        answer = assigner({"anchors": grid}, [{"boxes": own, "labels": torch.from_numpy(label)}])
         positive = answer.classes[0] >= 0
         of_object = torch.bincount(answer.objects[0][positive], minlength=len(label)).numpy()[: len(label)]
         anchors, positives = anchors + len(grid), positives + int(positive.sum())

@@ -1,4 +1,4 @@
-"""Losses: which anchors answer for which objects, and what their answers cost."""
+"""Losses: assigners choose each anchor's target, classification and box losses compare predictions with it."""
 
 from detector.losses.classification.focal import FocalLoss, sigmoid_focal_loss
 

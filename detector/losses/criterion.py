@@ -1,41 +1,43 @@
-"""Outputs + targets -> named losses."""
+"""Outputs and targets → the summed losses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.losses.assigners.max_iou import MaxIoUAssigner
-from detector.losses.box import box_loss, iou
+from detector.config.schema import LossConfig
+from detector.losses.assigners import build_assigner
+from detector.losses.assigners.assignment import Assigner
+from detector.losses.box import BOX_LOSSES, box_loss
 from detector.losses.class_alpha import resolve_alpha
 from detector.losses.class_statistics import ClassStatistics
-from detector.losses.classification.adaptive_focal import AdaptiveFocal
-from detector.losses.classification.equalized_focal import EqualizedFocal
+from detector.losses.classification import build_classification
+from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.focal import Focal
-from detector.losses.classification.one_pass import ClassificationLoss
-from detector.losses.classification.quality_focal import QualityFocal
-from detector.losses.classification.varifocal import Varifocal
-from detector.ops.boxes import decode
-from detector.utils.dist import mean_across_processes
+from detector.ops.boxes import decode, iou
 from detector.utils.errors import InputError
+from detector.utils.nearest import chosen
 
 
 class Criterion(nn.Module):
-    """Classification loss over all anchors (the focal loss, if none is given) and box loss over the positive ones, both
-    divided by the number of positives of the global batch (at least 1): RetinaNet section 4.1.
+    """Classification loss over all anchors and box loss over the positive ones (RetinaNet, arXiv 1708.02002, section
+    4.1). The default classification loss is the focal loss.
 
-    Its state is the classification loss's, if that has one, and the statistics of the epoch: part of a checkpoint.
+    Its state is that of the classification loss and of `statistics`; checkpoints hold both.
 
-    statistics: to be kept in training, None = none; all anchors are looked at every `sample_every` batches.
+    box: an entry of BOX_LOSSES; beta: of smooth_l1; box_weight: a factor of the box loss.
+    statistics: updated in each forward, if given; over all anchors in every `sample_every`-th.
+    Raises InputError for an unknown box loss.
     """
 
     def __init__(
         self,
         *,
-        assigner: MaxIoUAssigner,
+        assigner: Assigner,
         classification: ClassificationLoss | None = None,
         box: str = "smooth_l1",
         beta: float = 0.0,
@@ -44,36 +46,36 @@ class Criterion(nn.Module):
         sample_every: int = 20,
     ):
         super().__init__()
+        chosen(BOX_LOSSES, box, "loss.box")  # an unknown name fails here, not in the first step
         self.assigner = assigner
         self.classification = classification or Focal()
         self.box, self.beta, self.box_weight = box, beta, box_weight
         self.statistics, self.sample_every = statistics, sample_every
 
-    def forward(self, outputs: dict, targets: list[dict]) -> dict[str, Tensor]:
-        """outputs: logits (N, R, K), deltas (N, R, 4), anchors (R, 4) xyxy. targets: N dicts, boxes and labels.
+    def forward(self, outputs: dict[str, Any], targets: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """outputs: logits (N, R, K), deltas (N, R, 4), anchors (R, 4) xyxy pixels, and what else the assigner needs.
+        targets: N dicts with boxes (M, 4) xyxy pixels and labels (M,) int64.
 
-        Returns float32 scalars: loss_cls, loss_box, and num_positives, by which both were divided where it is not 0.
+        Returns float32 scalars: the sums loss_cls and loss_box (times `box_weight`), and num_positives, the number of
+        positive anchors. All three are of this batch in this process, so they can be added up over the batches of an
+        optimizer step; then divide the losses, or their gradient, by max(1, positives of the step). With W processes
+        whose gradients are averaged, that normaliser is max(1, sum of the positives over the processes) / W.
         """
-        classes, objects, boxes = self.assigner(outputs["anchors"], targets)
-        image, anchor = (classes >= 0).nonzero(as_tuple=True)  # CPU-GPU sync point, as is the next `int`
-        num_positives = mean_across_processes(classes.new_tensor(len(image)).float())
-        normaliser = num_positives.clamp(min=1)
-
+        classes, objects, boxes = self.assigner(outputs, targets)
+        image, anchor = (classes >= 0).nonzero(as_tuple=True)  # CPU-GPU sync point
         deltas, anchors = outputs["deltas"][image, anchor], outputs["anchors"][anchor]
         boxes = boxes[image, objects[image, anchor]]
         quality = _quality(deltas, anchors, boxes) if self.classification.needs_quality else None
-        if self.statistics is not None:
-            everything = int(self.statistics.batches) % self.sample_every == 0
+        if self.statistics is not None:  # before the classification loss updates its state
+            everything = int(self.statistics.batches) % self.sample_every == 0  # CPU-GPU sync point
             logits = outputs["logits"].detach()
             self.statistics.observe(
                 self.classification, logits, classes, (image, anchor), quality, everything=everything
             )
-        loss_cls = self.classification(outputs["logits"], classes, quality)
-        loss_box = box_loss(deltas, anchors, boxes, kind=self.box, beta=self.beta)
         return {
-            "loss_cls": loss_cls / normaliser,
-            "loss_box": self.box_weight * loss_box / normaliser,
-            "num_positives": num_positives,
+            "loss_cls": self.classification(outputs["logits"], classes, quality),
+            "loss_box": self.box_weight * box_loss(deltas, anchors, boxes, name=self.box, beta=self.beta),
+            "num_positives": classes.new_tensor(len(image)).float(),
         }
 
 
@@ -84,44 +86,32 @@ def _quality(deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
 
 
 def build_criterion(
-    loss,
-    class_counts: np.ndarray | None = None,
+    loss: LossConfig,
+    class_counts: np.ndarray,
     class_names: Sequence[str] | None = None,
     statistics: ClassStatistics | None = None,
     sample_every: int = 20,
 ) -> Criterion:
-    """The criterion of a LossConfig, for data with so many boxes of each of K classes (K,), called so.
+    """The criterion for training data of K classes.
 
-    Without them, only a loss that is the same for all classes. Raises InputError if a list is not one value a class.
+    class_counts: (K,) int, boxes of each class. class_names: K, for error messages. statistics, sample_every: see
+    `Criterion`. Raises InputError for an unknown name, for a list that is not one value per class, and for settings
+    that the classification loss cannot use.
     """
+    alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
+    for name, values in (("alpha", alpha), ("gamma", loss.gamma)):
+        if isinstance(values, list) and len(values) != len(class_counts):
+            names = "" if class_names is None else f" ({', '.join(class_names)})"
+            raise InputError(
+                f"loss.{name} has {len(values)} values, but the data has {len(class_counts)} classes{names}; "
+                "give one value per class, in this order, or a single number"
+            )
     return Criterion(
-        assigner=MaxIoUAssigner(**loss.assigner.model_dump()),
-        classification=_build_classification(loss, class_counts, class_names),
+        assigner=build_assigner(loss.assigner),
+        classification=build_classification(loss, alpha, len(class_counts)),
         box=loss.box,
         beta=loss.beta,
         box_weight=loss.box_weight,
         statistics=statistics,
         sample_every=sample_every,
     )
-
-
-def _build_classification(loss, class_counts, class_names) -> ClassificationLoss:
-    alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
-    for name, values in (("alpha", alpha), ("gamma", loss.gamma)):
-        if class_counts is not None and isinstance(values, list) and len(values) != len(class_counts):
-            names = "" if class_names is None else f" ({', '.join(class_names)})"
-            raise InputError(
-                f"loss.{name} has {len(values)} values, one a class, and the data {len(class_counts)} classes{names}"
-            )
-    if loss.classification == "focal":
-        return Focal(alpha=alpha, gamma=loss.gamma)
-    if loss.classification == "cross_entropy":
-        return Focal(alpha=alpha, gamma=0.0)
-    if loss.classification == "quality_focal":
-        return QualityFocal(gamma=loss.gamma)
-    if loss.classification == "varifocal":
-        return Varifocal(gamma=loss.gamma)
-    if loss.classification == "adaptive_focal":
-        return AdaptiveFocal(alpha=alpha, gamma=loss.gamma)
-    assert loss.classification == "equalized_focal" and class_counts is not None
-    return EqualizedFocal(len(class_counts), alpha=alpha, gamma=loss.gamma, scale=loss.equalized_scale)

@@ -79,7 +79,7 @@ def test_foreground_and_background_are_the_terms_of_the_loss(run, tiny_dataset):
     for images, targets in eval_loader(data, image_size=64, batch_size=1, workers=0):
         with torch.no_grad():
             outputs = detector.model(images, [t["size"] for t in targets])
-        classes = MaxIoUAssigner()(outputs["anchors"], targets).classes[0]
+        classes = MaxIoUAssigner()(outputs, targets).classes[0]
         for anchor, c in zip(outputs["logits"][0], classes, strict=True):
             if c >= 0:
                 sums[0] += sigmoid_focal_loss(anchor[c, None, None], torch.tensor([0]), alpha=None, gamma=1.0)

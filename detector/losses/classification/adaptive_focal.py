@@ -1,10 +1,10 @@
 """Focal loss whose gamma follows the training: Weber et al., Automated Focal Loss for Image based Object Detection,
 arXiv 1904.09048.
 
-    gamma = -log(E[probability of the right answer])
+    gamma = -log(E[p_t])                                        p_t: the probability of the right answer
 
-The expectation is a running mean over the training's batches. It is taken over the positives alone: the background, a
-thousand times as many, is answered rightly from the first step on, and with it gamma would be 0 throughout.
+The expectation is a running mean over the batches of the training. It is taken over the positives alone: the
+background, a thousand times as many, is easy from the first step on, and would keep gamma at 0.
 """
 
 from __future__ import annotations
@@ -15,26 +15,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.losses.classification.focal import ALPHA, focal_formula, positive_and_negative, set_factor
-from detector.losses.classification.one_pass import ClassificationLoss, Formula, positive_pairs
+from detector.losses.classification.focal import ALPHA, alpha_weights, focal_formula
+from detector.losses.classification.one_pass import Factor, Formula, OnePassLoss, positive_pairs, set_factor
 from detector.utils.dist import sum_across_processes
+from detector.utils.errors import InputError
 
-MOMENTUM = 0.95  # of the running mean, a batch
-FLOOR = 0.5  # the least gamma: with less, what is left of the loss of all the background outweighs the objects
+MOMENTUM = 0.95  # of the running mean, for each batch
+FLOOR = 0.5  # the least gamma: with less, the loss of all the easy background outweighs that of the objects
 
 
-class AdaptiveFocal(ClassificationLoss):
-    """alpha: as for `Focal`. gamma: what it starts with; the running mean starts accordingly."""
+class AdaptiveFocal(OnePassLoss):
+    """alpha: see `alpha_weights`. gamma: what it starts with. Raises InputError for a gamma per class."""
 
-    def __init__(self, *, alpha: float | Sequence[float] | None = ALPHA, gamma: float = 2.0):
+    positive: Factor
+    negative: float
+    right: Tensor
+
+    def __init__(self, *, alpha: float | Sequence[float] | None = ALPHA, gamma: float | Sequence[float] = 2.0):
         super().__init__()
-        positive, self.negative = positive_and_negative(alpha)
+        if not isinstance(gamma, (int, float)):
+            raise InputError("loss.gamma: adaptive_focal adapts one gamma for all classes; give one number, not a list")
+        positive, self.negative = alpha_weights(alpha)
         set_factor(self, "positive", positive)
-        self.register_buffer("right", torch.tensor(math.exp(-gamma)))  # () float32
+        self.register_buffer("right", torch.tensor(math.exp(-gamma)))  # () float32: the running mean of p_t
 
     @property
     def gamma(self) -> Tensor:
-        """() float32: the exponent now."""
+        """() float32: the present exponent."""
         return -self.right.log().clamp(max=-FLOOR)
 
     def formula(self) -> Formula:
@@ -43,9 +50,9 @@ class AdaptiveFocal(ClassificationLoss):
     def figures(self) -> dict[str, float]:
         return {"gamma": self.gamma.item()}
 
-    def observe(self, logits: Tensor, classes: Tensor, gradient_sums: None) -> None:
+    def observe(self, logits: Tensor, classes: Tensor, gradient_sums: Tensor | None) -> None:
         pairs, _, positive = positive_pairs(classes.reshape(-1), logits.shape[-1])
         right = torch.where(positive, logits.reshape(-1)[pairs].float().sigmoid(), 0).sum()
         right, count = sum_across_processes(torch.stack([right, positive.sum().float()]))
-        mean = torch.where(count > 0, right / count, self.right)  # a batch without objects says nothing
+        mean = torch.where(count > 0, right / count, self.right)  # a batch without objects changes nothing
         self.right.copy_(torch.lerp(mean, self.right, MOMENTUM).clamp(min=torch.finfo(torch.float32).tiny))

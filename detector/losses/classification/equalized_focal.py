@@ -3,14 +3,14 @@
     EFL(p_t) = -alpha_t sum_j (gamma_j / gamma_b) (1 - p_t)^gamma_j log(p_t)                (eq. 5)
     gamma_j = gamma_b + s (1 - g_j)                                                         (eq. 4)
 
-g_j, between 0 and 1, is the ratio of all the gradient that class j's positives have had by now to what its negatives
-have had. A rare class, which is mostly pushed down, has a small one: a large gamma_j, so that its easy negatives push
-it less, and a weight that makes up for what that takes from its hard examples.
+g_j, between 0 and 1, is the gradient of class j's positives over that of its negatives, both accumulated since the
+start of the training. A rare class is mostly pushed down, so its g_j is small. Then its gamma_j is large, so that easy
+negatives push it less, and its weight makes up for what that takes from hard examples.
 
-The gradient meant is that of this very loss (with its weights and alpha) by the logits, absolute values summed over
-the anchors that are not ignored; so in the authors' code (United-Perception, plugins/efl), which takes it from a hook
-on the last convolution. Here it is the analytic one, summed in float32 before any rounding to the logits' precision,
-and of the summed loss, so that a batch done in parts counts like a whole one.
+The gradient is that of this loss (with its weights and alpha) by the logits: absolute values, summed over the anchors
+that are not ignored. The authors' code (United-Perception, plugins/efl) takes the same from a hook on the last
+convolution. Here it is analytic: summed in float32 before any rounding to the logits' precision, and of the summed
+loss, so that a batch computed in parts counts like a whole one.
 """
 
 from __future__ import annotations
@@ -20,21 +20,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.losses.classification.focal import ALPHA, focal_formula, positive_and_negative, set_factor
-from detector.losses.classification.one_pass import ClassificationLoss, Formula
+from detector.losses.classification.focal import ALPHA, alpha_weights, focal_formula
+from detector.losses.classification.one_pass import Factor, Formula, OnePassLoss, set_factor
 from detector.utils.dist import sum_across_processes
+from detector.utils.errors import InputError
 
-# Gradient that the positives and the negatives of each class are taken to have had at the start, so that the ratios
-# begin at 1 and the first batches move them little. A positive not yet learnt gives about ALPHA: as much as 40 of them.
+# Each class starts with this much gradient on both sides, so that the ratios begin at 1 and the first batches move them
+# little. A positive that is not yet learnt gives about ALPHA, so this is as much as 40 of them.
 PRIOR_GRADIENT = 10.0
 
 
-class EqualizedFocal(ClassificationLoss):
-    """gamma: gamma_b, above 0; alpha: as for `Focal`. scale: s, what a class without any positive gradient gets more.
+class EqualizedFocal(OnePassLoss):
+    """gamma: gamma_b, one number or K, one per class. alpha: see `alpha_weights`. scale: s in eq. 4.
 
-    Starts as the focal loss (all ratios 1). Before the first object of a class nothing is known about its balance, so
-    its negatives only count from then on: a class not yet seen is treated as balanced, not as the rarest.
+    Starts as the focal loss (all ratios 1). The negatives of a class count from its first object on: before that,
+    nothing is known about its balance, so it is treated as balanced, not as the rarest.
+    Raises InputError if a gamma is 0.
     """
+
+    positive: Factor
+    negative: float
+    base_gamma: Factor
+    positive_gradient: Tensor
+    negative_gradient: Tensor
 
     def __init__(
         self,
@@ -45,7 +53,9 @@ class EqualizedFocal(ClassificationLoss):
         scale: float = 8.0,
     ):
         super().__init__()
-        positive, self.negative = positive_and_negative(alpha)
+        if 0 in ([gamma] if isinstance(gamma, (int, float)) else gamma):
+            raise InputError("loss.gamma: equalized_focal divides by it, so it must be above 0")
+        positive, self.negative = alpha_weights(alpha)
         set_factor(self, "positive", positive)
         set_factor(self, "base_gamma", gamma)
         self.scale = scale
@@ -68,7 +78,8 @@ class EqualizedFocal(ClassificationLoss):
         weight = gamma / self.base_gamma
         return focal_formula(self.positive * weight, self.negative * weight, gamma, gradient_sums=True)
 
-    def observe(self, logits: Tensor, classes: Tensor, gradient_sums: Tensor) -> None:
+    def observe(self, logits: Tensor, classes: Tensor, gradient_sums: Tensor | None) -> None:
+        assert gradient_sums is not None
         positive, negative = sum_across_processes(gradient_sums.to(self.positive_gradient.dtype))
         self.positive_gradient += positive
         self.negative_gradient += torch.where(self.positive_gradient > 0, negative, 0)

@@ -14,25 +14,37 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from detector.losses.classification.one_pass import ClassificationLoss, Factor, Formula, SummedLoss, at, power, softplus
+from detector.losses.classification.one_pass import (
+    Factor,
+    Formula,
+    OnePassLoss,
+    SummedLoss,
+    for_classes,
+    power,
+    set_factor,
+    softplus,
+)
 
-ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); what any weights a class average to
+ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); weights by class have this mean over boxes
 
 
 def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = ALPHA, gamma: float = 2.0) -> Tensor:
     """Focal loss, summed over all anchors and classes.
 
     logits: (..., K) float. classes: (...) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED
-    (-2: no loss, no gradient). alpha weighs the positives and 1 - alpha the negatives; None weighs nothing, so
+    (-2: no loss, no gradient). alpha weighs the positives and 1 - alpha the negatives; None means no weights, so
     that gamma=0 is exactly binary cross entropy. Returns a scalar: float64 for float64 logits, else float32.
+    Raises ValueError if the shapes do not fit.
     """
-    return SummedLoss.apply(logits, classes, None, focal_formula(*positive_and_negative(alpha), gamma))[0]
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
+    return SummedLoss.apply(logits, classes, None, focal_formula(positive, negative, gamma))[0]
 
 
 class FocalLoss(nn.Module):
     """Focal loss of logits and 0/1 labels of one shape, for direct use.
 
-    reduction: "none" (a loss for each entry), "mean" or "sum".
+    alpha weighs the positives and 1 - alpha the negatives; None means no weights.
+    reduction: "none" (a loss for each entry), "mean" or "sum". Raises ValueError for any other.
     """
 
     def __init__(
@@ -47,7 +59,7 @@ class FocalLoss(nn.Module):
         self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits: any shape, float. labels: the same shape, 0 or 1, any dtype."""
+        """logits: any shape, float. labels: the same shape, 0 or 1, any dtype. Raises ValueError if shapes differ."""
         if logits.shape != labels.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in shape")
         positive = labels > 0.5
@@ -58,12 +70,16 @@ class FocalLoss(nn.Module):
         return loss if self.reduction == "none" else getattr(loss, self.reduction)()
 
 
-class Focal(ClassificationLoss):
-    """Focal loss of dense predictions; see `positive_and_negative` for alpha. gamma: a number, or K, one a class."""
+class Focal(OnePassLoss):
+    """Focal loss of dense predictions. alpha: see `alpha_weights`. gamma: one number, or K, one per class."""
+
+    positive: Factor
+    negative: float
+    gamma: Factor
 
     def __init__(self, *, alpha: float | Sequence[float] | None = ALPHA, gamma: float | Sequence[float] = 2.0):
         super().__init__()
-        positive, self.negative = positive_and_negative(alpha)
+        positive, self.negative = alpha_weights(alpha)
         set_factor(self, "positive", positive)
         set_factor(self, "gamma", gamma)
 
@@ -74,8 +90,8 @@ class Focal(ClassificationLoss):
 def focal_formula(positive: Factor, negative: Factor, gamma: Factor, gradient_sums: bool = False) -> Formula:
     """The focal loss with these weights of positives and of negatives."""
 
-    def positive_term(x: Tensor, classes: Tensor, _) -> tuple[Tensor, Tensor]:
-        weight, exponent = at(positive, classes), at(gamma, classes)
+    def positive_term(x: Tensor, classes: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor]:
+        weight, exponent = for_classes(positive, classes), for_classes(gamma, classes)
         p, q, loss = torch.sigmoid(x), torch.sigmoid(-x), softplus(-x)
         modulation = weight * power(q, exponent)
         return (modulation * loss).to(x.dtype), (-modulation * (exponent * p * loss + q)).to(x.dtype)
@@ -83,20 +99,12 @@ def focal_formula(positive: Factor, negative: Factor, gamma: Factor, gradient_su
     return Formula(gamma, negative, positive_term, gradient_sums)
 
 
-def positive_and_negative(alpha: float | Sequence[float] | None) -> tuple[float | Sequence[float], float]:
-    """What weighs the positives, what the negatives.
+def alpha_weights(alpha: float | Sequence[float] | None) -> tuple[float | Sequence[float], float]:
+    """The weights of positives and of negatives.
 
-    A number: alpha and 1 - alpha. None: nothing is weighed. K numbers: each weighs the positives of its class, and the
-    negatives of every class keep 1 - ALPHA, so that a class's weight does not also move its background.
+    A number: alpha and 1 - alpha. None: no weights. K numbers: each weighs the positives of its class. The negatives of
+    every class then keep 1 - ALPHA, so that the weight of a class does not also change its background.
     """
     if alpha is None:
         return 1.0, 1.0
-    return (alpha, 1.0 - alpha) if isinstance(alpha, (int, float)) else (alpha, 1.0 - ALPHA)
-
-
-def set_factor(module: nn.Module, name: str, value: float | Sequence[float]) -> None:
-    """A number as it is; one a class as a float32 buffer (K,), which is setting, not state, and not saved."""
-    if isinstance(value, (int, float)):
-        setattr(module, name, float(value))
-    else:
-        module.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), persistent=False)
+    return alpha, 1.0 - (alpha if isinstance(alpha, (int, float)) else ALPHA)

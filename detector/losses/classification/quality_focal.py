@@ -2,8 +2,8 @@
 
     QFL(p) = -|y - p|^beta ((1 - y) log(1 - p) + y log(p))                                  (eq. 3)
 
-y is 0 for negatives, and for positives the IoU of the predicted box with its object's, so that the score says how good
-the box is. beta, here called gamma, is 2 in the paper; there is no alpha.
+y is 0 for negatives. For positives it is the IoU of the predicted box with its object, so that the score also says how
+good the box is. beta, here called gamma, is 2 in the paper; there is no alpha.
 """
 
 from __future__ import annotations
@@ -13,14 +13,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.losses.classification.focal import set_factor
-from detector.losses.classification.one_pass import ClassificationLoss, Formula, at, power, soft_cross_entropy
+from detector.losses.classification.one_pass import (
+    Factor,
+    Formula,
+    OnePassLoss,
+    for_classes,
+    power,
+    set_factor,
+    soft_cross_entropy,
+)
 
 
-class QualityFocal(ClassificationLoss):
-    """gamma: a number, or K, one a class."""
+class QualityFocal(OnePassLoss):
+    """gamma: one number, or K, one per class."""
 
     needs_quality = True
+    takes_alpha_by_class = False
+    gamma: Factor
 
     def __init__(self, *, gamma: float | Sequence[float] = 2.0):
         super().__init__()
@@ -29,10 +38,11 @@ class QualityFocal(ClassificationLoss):
     def formula(self) -> Formula:
         gamma = self.gamma
 
-        def positive_term(x: Tensor, classes: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-            exponent = at(gamma, classes)
+        def positive_term(x: Tensor, classes: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
+            assert quality is not None
+            exponent = for_classes(gamma, classes)
             entropy, error = soft_cross_entropy(x, quality)
-            distance = error.abs().clamp(min=torch.finfo(x.dtype).tiny)  # for exponents below 1
+            distance = error.abs().clamp(min=torch.finfo(x.dtype).tiny)  # 0 to a negative power would be infinite
             modulation = power(error.abs(), exponent)
             slope = exponent * power(distance, exponent - 1) * error.sign() * torch.sigmoid(x) * torch.sigmoid(-x)
             return (modulation * entropy).to(x.dtype), (modulation * error + slope * entropy).to(x.dtype)

@@ -3,8 +3,8 @@
     VFL(p, q) = -q (q log(p) + (1 - q) log(1 - p))    for q > 0
                 -alpha p^gamma log(1 - p)             for q = 0                             (eq. 2)
 
-q is 0 for negatives, and for positives the IoU of the predicted box with its object's: a positive weighs as much as its
-box is good, and only negatives are focused upon. The paper's alpha, 0.75, weighs the negatives.
+q is 0 for negatives, and for positives the IoU of the predicted box with its object: a positive with a better box
+weighs more, and only easy negatives are weighed down. The paper's alpha, 0.75, weighs the negatives.
 """
 
 from __future__ import annotations
@@ -14,16 +14,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from detector.losses.classification.focal import set_factor
-from detector.losses.classification.one_pass import ClassificationLoss, Formula, at, background_term, soft_cross_entropy
+from detector.losses.classification.one_pass import (
+    Factor,
+    Formula,
+    OnePassLoss,
+    background_term,
+    for_classes,
+    set_factor,
+    soft_cross_entropy,
+)
 
 NEGATIVE_WEIGHT = 0.75
 
 
-class Varifocal(ClassificationLoss):
-    """gamma: a number, or K, one a class."""
+class Varifocal(OnePassLoss):
+    """gamma: one number, or K, one per class."""
 
     needs_quality = True
+    takes_alpha_by_class = False
+    gamma: Factor
 
     def __init__(self, *, gamma: float | Sequence[float] = 2.0):
         super().__init__()
@@ -32,9 +41,10 @@ class Varifocal(ClassificationLoss):
     def formula(self) -> Formula:
         gamma = self.gamma
 
-        def positive_term(x: Tensor, classes: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        def positive_term(x: Tensor, classes: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
+            assert quality is not None
             entropy, error = soft_cross_entropy(x, quality)
-            loss, derivative = background_term(x, at(gamma, classes), NEGATIVE_WEIGHT)
+            loss, derivative = background_term(x, for_classes(gamma, classes), NEGATIVE_WEIGHT)
             positive = quality > 0
             loss = torch.where(positive, quality * entropy, loss)
             return loss.to(x.dtype), torch.where(positive, quality * error, derivative).to(x.dtype)

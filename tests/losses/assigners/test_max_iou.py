@@ -5,9 +5,12 @@ import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
+from detector.config.schema import AssignerConfig
+from detector.losses.assigners import build_assigner
 from detector.losses.assigners import max_iou as module
 from detector.losses.assigners.assignment import BACKGROUND, IGNORED
 from detector.losses.assigners.max_iou import MaxIoUAssigner
+from detector.utils.errors import InputError
 
 ANCHORS = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4.5], [0, 0, 10, 3], [50, 50, 60, 60]]).float()
 
@@ -18,24 +21,24 @@ def target(boxes, labels) -> dict:
 
 def test_thresholds_by_hand():
     # IoU with the object: 1, 0.9, 0.45, 0.3, 0
-    assigned = MaxIoUAssigner(low_quality=False)(ANCHORS, [target([[0, 0, 10, 10]], [7])])
+    assigned = MaxIoUAssigner(low_quality=False)({"anchors": ANCHORS}, [target([[0, 0, 10, 10]], [7])])
     assert assigned.classes.tolist() == [[7, 7, IGNORED, BACKGROUND, BACKGROUND]]
 
 
 def test_low_quality_gives_every_touched_object_its_best_anchors():
     # the small object overlaps anchor 4 with IoU 0.04 only; the far one touches no anchor
     objects = target([[0, 0, 10, 10], [50, 50, 52, 52], [90, 90, 95, 95]], [0, 1, 2])
-    without = MaxIoUAssigner(low_quality=False)(ANCHORS, [objects]).classes
+    without = MaxIoUAssigner(low_quality=False)({"anchors": ANCHORS}, [objects]).classes
     assert without.tolist() == [[0, 0, IGNORED, BACKGROUND, BACKGROUND]]
-    assigned = MaxIoUAssigner(low_quality=True)(ANCHORS, [objects])
+    assigned = MaxIoUAssigner(low_quality=True)({"anchors": ANCHORS}, [objects])
     assert assigned.classes.tolist() == [[0, 0, IGNORED, BACKGROUND, 1]]
     assert assigned.objects[0, 4] == 1
 
 
 def test_images_without_objects_are_background():
     empty = target([], [])
-    assert MaxIoUAssigner()(ANCHORS, [empty, empty]).classes.tolist() == [[BACKGROUND] * 5] * 2
-    mixed = MaxIoUAssigner()(ANCHORS, [empty, target([[50, 50, 60, 60]], [3])])
+    assert MaxIoUAssigner()({"anchors": ANCHORS}, [empty, empty]).classes.tolist() == [[BACKGROUND] * 5] * 2
+    mixed = MaxIoUAssigner()({"anchors": ANCHORS}, [empty, target([[50, 50, 60, 60]], [3])])
     assert mixed.classes.tolist() == [[BACKGROUND] * 5, [BACKGROUND] * 4 + [3]]
 
 
@@ -50,7 +53,7 @@ def test_equals_torchvision_on_random_boxes(low_quality, chunk, monkeypatch):
     for count in (1, 9, 4):
         objects = anchors[torch.randperm(400)[:count]] + torch.tensor([0, 0, 1, 2])
         targets.append({"boxes": objects, "labels": torch.randint(0, 5, (count,))})
-    assigned = MaxIoUAssigner(low_quality=low_quality)(anchors, targets)
+    assigned = MaxIoUAssigner(low_quality=low_quality)({"anchors": anchors}, targets)
     matcher = Matcher(0.5, 0.4, allow_low_quality_matches=low_quality)
     for n, t in enumerate(targets):
         matches = matcher(box_iou(t["boxes"], anchors))
@@ -59,3 +62,10 @@ def test_equals_torchvision_on_random_boxes(low_quality, chunk, monkeypatch):
         positive = matches >= 0
         assert assigned.objects[n][positive].tolist() == matches[positive].tolist()
         assert torch.equal(assigned.boxes[n, : len(t["boxes"])], t["boxes"])
+
+
+def test_settings_reach_the_assigner():
+    built = build_assigner(AssignerConfig(positive_iou=0.7, negative_iou=0.2, low_quality=False))
+    assert (built.positive_iou, built.negative_iou, built.low_quality) == (0.7, 0.2, False)
+    with pytest.raises(InputError, match=r"loss\.assigner\.name: no 'max_iuo'; did you mean 'max_iou'"):
+        build_assigner(AssignerConfig(name="max_iuo"))
