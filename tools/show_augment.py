@@ -37,6 +37,7 @@ def mixed(config: Config, number: int) -> list:
     import numpy as np
 
     from detector.data.mixing.mixer import Mixer
+    from detector.data.sample import read_sample
     from detector.data.split import read_split
     from detector.evaluation.report.draw import draw_boxes
     from detector.training.auto.imbalance import choose
@@ -46,7 +47,7 @@ def mixed(config: Config, number: int) -> list:
     mixer, pictures = Mixer(data, config.augment), []
     print("\n".join([*chosen, *mixer.lines()]))
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
-        sample = mixer.read(index)
+        sample = read_sample(data, index)
         image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
         if image is not sample[0]:
             added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)

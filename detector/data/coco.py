@@ -57,6 +57,10 @@ class CocoData:
         """Name of image i as the file has it, relative to `images_dir`."""
         return name_at(self.names, self.name_offsets, i)
 
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of image i in pixels, as the file states them."""
+        return int(self.heights[i]), int(self.widths[i])
+
     def target_boxes(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """What to train image i on: boxes (M,4) float32 xyxy pixels, clipped to the image, and labels (M,) int64.
 

@@ -39,7 +39,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
     loader = train_loader(
         train,
         image_size=config.data.image_size,
-        augment=config.augment.transforms,
+        transforms=config.augment.transforms,
         batch_size=config.train.batch_size,
         workers=config.data.workers,
         seed=config.seed,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detector.data import coco_file
-from detector.data.coco import Split, check_images_exist, load_descriptor, read_coco
+from detector.data.coco import check_images_exist, read_coco
+from detector.data.descriptor import Split, load_descriptor
 from detector.utils.errors import InputError
 
 
