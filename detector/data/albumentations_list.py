@@ -105,7 +105,7 @@ def _transforms_for_boxes() -> dict[str, Any]:
     """Name → class of every albumentations transform that keeps boxes valid: pixels only, or boxes moved along."""
     library = _albumentations()
     abstract = (library.BasicTransform, library.ImageOnlyTransform, library.DualTransform, library.Transform3D)
-    classes = {
+    classes: dict[str, Any] = {
         name: value
         for name, value in vars(library).items()
         if inspect.isclass(value) and issubclass(value, library.BasicTransform) and value not in abstract

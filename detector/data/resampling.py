@@ -158,7 +158,9 @@ def _describe_threshold(data: CocoData, frequencies: np.ndarray, threshold: floa
             f"auto would be {auto:.3g}"
         )
     factor = repeat_factors(frequencies, threshold)[rarest]
-    return f"{setting}: the rarest class, {name}, has a frequency of {frequency:.3g} and a repeat factor of {factor:.2f}"
+    return (
+        f"{setting}: the rarest class, {name}, has a frequency of {frequency:.3g} and a repeat factor of {factor:.2f}"
+    )
 
 
 def _require_objects(data: CocoData) -> None:

@@ -205,7 +205,7 @@ def test_images_that_are_there(coco, split_of):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("A.png", "1 of the 2 images of the annotation file are not there, the first is 'A.png'"),
+        ("A.png", "1 of the 2 images of the annotation file are missing, the first is 'A.png'"),
         ("A.png", "did you mean 'a.png'?"),
         ("a.jpg", "did you mean 'a.png'?"),
         ("deeper/a.png", "did you mean 'a.png'?"),
