@@ -1,7 +1,7 @@
-"""One split of a COCO-format dataset: read once, checked, its category ids turned into 0..K-1, held in flat arrays.
+"""One split of a COCO-format dataset as flat arrays: read once, checked, its category ids turned into 0..K-1.
 
-There is no Python object per image or box: forked loader workers share the arrays with the main process, and reading
-them changes no reference count, so that a worker costs next to nothing.
+There is no Python object per image or box. Forked loader workers share the arrays with the main process: reading them
+changes no reference count, so a worker needs almost no memory of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Descriptor, Split, load_descriptor
 from detector.utils.errors import InputError
-from detector.utils.names import printable, quoted
+from detector.utils.names import printable, quoted, shortened
 from detector.utils.nearest import did_you_mean
 
-MAX_CLASSES = 10_000  # with more, the scores of one image's anchors would be gigabytes, and so a matrix of confusions
+MAX_CLASSES = 10_000  # more would need gigabytes for the scores of one image, or for a confusion matrix
 
 __all__ = ["CocoData", "Descriptor", "Split", "check_images_exist", "load_descriptor", "read_coco"]
 
@@ -42,20 +42,29 @@ class CocoData:
     labels: np.ndarray  # (B,) int32 in 0..K-1
     iscrowd: np.ndarray  # (B,) bool
     annotation_ids: np.ndarray  # (B,) int64
-    dropped: dict[str, int] = field(default_factory=dict)  # reason -> annotations of the file that are not here
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> number of annotations left out
 
     def __len__(self) -> int:
-        """Images."""
+        """Number of images."""
         return len(self.image_ids)
 
+    @property
+    def box_images(self) -> np.ndarray:
+        """(B,) int64: index of the image of each box. Computed anew at every use, so that it holds no memory."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.first))
+
     def file_name(self, i: int) -> str:
-        """Name of image i as the file has it, relative to `images_dir`."""
+        """File name of image i, relative to `images_dir`."""
         return name_at(self.names, self.name_offsets, i)
 
-    def target_boxes(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """What to train image i on: boxes (M,4) float32 xyxy pixels, clipped to the image, and labels (M,) int64.
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of image i in pixels, as the file states them."""
+        return int(self.heights[i]), int(self.widths[i])
 
-        Crowds (`iscrowd`) are left out, as in torchvision's and detectron2's references.
+    def target_boxes(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """The objects of image i to train on: boxes (M,4) float32 xyxy pixels, clipped to the image; labels (M,) int64.
+
+        Crowds (`iscrowd`) are left out, as in torchvision's and detectron2's reference trainings.
         """
         own = slice(self.first[i], self.first[i + 1])
         kept = ~self.iscrowd[own]
@@ -63,15 +72,15 @@ class CocoData:
         return boxes, self.labels[own][kept].astype(np.int64)
 
     def class_counts(self) -> np.ndarray:
-        """(K,) int64: objects of each class, crowds left out."""
+        """(K,) int64: number of objects of each class, without crowds."""
         return np.bincount(self.labels[~self.iscrowd], minlength=len(self.class_names))
 
     def to_coco_api(self) -> dict:
-        """The dataset in COCO's JSON layout, with the file's own image and category ids, for evaluators."""
+        """The dataset in COCO's JSON layout, for pycocotools. Image and category ids are the file's own."""
         images = zip(self.image_ids.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True)
         annotations = zip(
-            range(1, len(self.boxes) + 1),  # not the file's: COCO's evaluation takes id 0 for "not matched"
-            np.repeat(self.image_ids, np.diff(self.first)).tolist(),
+            range(1, len(self.boxes) + 1),  # not the file's: to pycocotools, id 0 means "not matched"
+            self.image_ids[self.box_images].tolist(),
             self.category_ids[self.labels].tolist(),
             self.boxes.tolist(),
             self.areas.tolist(),
@@ -91,14 +100,14 @@ class CocoData:
 
 
 def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["error", "drop"] = "error") -> CocoData:
-    """Read a split's annotation file (see `read_columns` for annotation ids that are missing).
+    """Read a split's annotation file (see `read_columns`).
 
     class_names: categories to keep, by exact name, in the order of the labels; None = all, in the order of their ids.
         Objects of other categories are left out and counted in `dropped`.
-    bad: what becomes of a box that is NaN, infinite, of zero or negative size, or wholly outside its image: `error`
-        names it, `drop` leaves it out and counts it. A box that sticks out of its image is not bad.
+    bad: a bad box is NaN, infinite, of zero or negative size, or entirely outside its image. `error` raises, `drop`
+        leaves it out and counts it. A box that is partly outside its image is not bad.
 
-    Raises InputError when the file is not a COCO file, an id is used twice or names nothing, a class is not in the
+    Raises InputError when the file is not a COCO file, an id is used twice or does not exist, a class is not in the
     file, or, with bad="error", a box is bad.
     """
     path = split.annotations
@@ -107,24 +116,16 @@ def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["
         raise InputError(f"{path}: the list of images is empty")
     names, category_ids = _select_classes(path, columns.categories, class_names)
     image = _positions(path, columns, columns.box_image_ids, columns.image_ids, "image_id")
-    known = np.array(list(columns.categories), np.int64)
-    category = _positions(path, columns, columns.box_category_ids, known, "category_id")
-    label_of = {id_: label for label, id_ in enumerate(category_ids.tolist())}
-    labels = np.array([label_of.get(id_, -1) for id_ in known.tolist()], np.int32)[category]
-    keep = labels >= 0
-    dropped = {}
-    if not keep.all():
-        others = [name for id_, name in columns.categories.items() if id_ not in label_of]
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        dropped[f"of categories not kept: {', '.join(others[:5])}{more}"] = int((~keep).sum())
+    labels, dropped = _labels(path, columns, category_ids)
+    kept = labels >= 0
     good = good_boxes(columns, image)
-    if bad == "error" and not good[keep].all():
-        raise InputError(f"{path}: {_describe_bad(columns, image, np.flatnonzero(keep & ~good))}")
-    if not good[keep].all():
-        dropped["bad boxes (zero size, NaN or outside the image)"] = int((keep & ~good).sum())
-    kept = np.flatnonzero(keep & good)
-    kept = kept[np.argsort(image[kept], kind="stable")]
-    boxes, areas = columns.boxes[kept], columns.areas[kept]
+    if bad == "error" and not good[kept].all():
+        raise InputError(f"{path}: {_describe_bad(columns, image, np.flatnonzero(kept & ~good))}")
+    if not good[kept].all():
+        dropped["bad boxes (zero size, NaN or outside the image)"] = int((kept & ~good).sum())
+    order = np.flatnonzero(kept & good)
+    order = order[np.argsort(image[order], kind="stable")]
+    boxes, areas = columns.boxes[order], columns.areas[order]
     return CocoData(
         class_names=names,
         category_ids=category_ids,
@@ -134,20 +135,20 @@ def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["
         widths=columns.widths,
         names=columns.names,
         name_offsets=columns.name_offsets,
-        first=np.searchsorted(image[kept], np.arange(len(columns.image_ids) + 1)),
+        first=np.searchsorted(image[order], np.arange(len(columns.image_ids) + 1)),
         boxes=boxes,
         areas=np.where(np.isfinite(areas), areas, boxes[:, 2] * boxes[:, 3]),
-        labels=labels[kept],
-        iscrowd=columns.iscrowd[kept],
-        annotation_ids=columns.annotation_ids[kept],
+        labels=labels[order],
+        iscrowd=columns.iscrowd[order],
+        annotation_ids=columns.annotation_ids[order],
         dropped=dropped,
     )
 
 
 def check_images_exist(data: CocoData) -> None:
-    """Raise InputError unless every image file is there: how many are missing, the first, and the nearest name.
+    """Raise InputError unless every image file exists: how many are missing, the first, and the nearest name.
 
-    Each folder is listed once, which on network disks is far quicker than asking for each file.
+    Each folder is listed once, which on network disks is much faster than a query per file.
     """
     listings: dict[str, frozenset[str]] = {}
     missing = []
@@ -161,7 +162,7 @@ def check_images_exist(data: CocoData) -> None:
         first = data.file_name(missing[0])
         folder, name = os.path.split(first)
         raise InputError(
-            f"{data.images_dir}: {len(missing)} of the {len(data)} images of the annotation file are not there, "
+            f"{data.images_dir}: {len(missing)} of the {len(data)} images of the annotation file are missing, "
             f"the first is {printable(repr(first), 300)}; {nearest_image(name, listings[folder] or _listing(data, ''))}"
         )
 
@@ -174,7 +175,9 @@ def _select_classes(
         raise InputError(f"{path}: the list of categories is empty")
     count = len(categories if class_names is None else class_names)
     if count > MAX_CLASSES:
-        raise InputError(f"{path}: {count} classes are too many; `classes:` of the dataset's YAML keeps {MAX_CLASSES}")
+        raise InputError(
+            f"{path}: {count} classes are too many; choose at most {MAX_CLASSES} with `classes:` in the dataset's YAML"
+        )
     if class_names is None:
         ids = sorted(categories)
         return [categories[id_] for id_ in ids], np.array(ids, np.int64)
@@ -188,8 +191,19 @@ def _select_classes(
     return list(class_names), np.array([id_of[name] for name in class_names], np.int64)
 
 
+def _labels(path: Path, columns: Columns, category_ids: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """(B,) int32 labels, -1 where the category is not among `category_ids` (K,); and how many those are, by reason."""
+    known = np.array(list(columns.categories), np.int64)
+    category = _positions(path, columns, columns.box_category_ids, known, "category_id")
+    label_of = {id_: label for label, id_ in enumerate(category_ids.tolist())}
+    labels = np.array([label_of.get(id_, -1) for id_ in known.tolist()], np.int32)[category]
+    others = [name for id_, name in columns.categories.items() if id_ not in label_of]
+    count = int((labels < 0).sum())
+    return labels, {f"of categories not kept: {shortened(others, 5)}": count} if count else {}
+
+
 def _positions(path: Path, columns: Columns, values: np.ndarray, ids: np.ndarray, key: str) -> np.ndarray:
-    """Where in `ids` each annotation's value of `key` is. Raises InputError naming an annotation whose value is not."""
+    """(B,) int64: index in `ids` of each annotation's `values` (B,). Raises InputError naming the first unknown one."""
     order = np.argsort(ids)
     place = np.searchsorted(ids, values, sorter=order)
     positions = order[np.minimum(place, len(ids) - 1)] if len(values) else np.zeros(0, np.int64)
@@ -204,7 +218,7 @@ def _positions(path: Path, columns: Columns, values: np.ndarray, ids: np.ndarray
 
 
 def _clipped_xyxy(xywh: np.ndarray, height: np.ndarray | int, width: np.ndarray | int) -> np.ndarray:
-    """(B,4) float64 xywh → (B,4) float32 xyxy inside images of these sizes, each one number or (B,)."""
+    """(B,4) float64 xywh → (B,4) float32 xyxy, clipped to images of `height` and `width`, each a number or (B,)."""
     xyxy = np.empty(xywh.shape, np.float32)
     for axis, side in ((0, width), (1, height)):
         xyxy[:, axis] = np.clip(xywh[:, axis], 0, side)
@@ -213,7 +227,10 @@ def _clipped_xyxy(xywh: np.ndarray, height: np.ndarray | int, width: np.ndarray 
 
 
 def good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
-    """(B,) bool: finite, and of some area inside the image in the float32 that training sees."""
+    """(B,) bool: which boxes are finite and have an area inside their image after rounding to float32, as in training.
+
+    image: (B,) int64, index of each box's image.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         xyxy = _clipped_xyxy(columns.boxes, columns.heights[image], columns.widths[image])
         inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
@@ -221,6 +238,7 @@ def good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
 
 
 def _describe_bad(columns: Columns, image: np.ndarray, bad: np.ndarray) -> str:
+    """How many boxes are bad, and what is wrong with the first. bad: their indices, at least one."""
     b, i = bad[0], image[bad[0]]
     x, y, w, h = columns.boxes[b].tolist()
     width, height = columns.widths[i], columns.heights[i]
@@ -240,18 +258,18 @@ def _describe_bad(columns: Columns, image: np.ndarray, bad: np.ndarray) -> str:
 
 
 def _listing(data: CocoData, folder: str) -> frozenset[str]:
-    """Names in a folder below `images_dir`; none when there is no such folder."""
+    """The names in a folder below `images_dir`; none when it does not exist."""
     try:
         with os.scandir(data.images_dir / folder) as entries:
             return frozenset(entry.name for entry in entries)
-    except (OSError, ValueError):  # no such folder, or a name that no folder can have
+    except (OSError, ValueError):  # the folder does not exist, or cannot have that name
         return frozenset()
 
 
 def nearest_image(name: str, listing: frozenset[str]) -> str:
-    """The same name but for case or ending, else the most similar of those that begin alike."""
+    """A hint: names that differ only in case or ending, else the most similar with the same first letter."""
     stem = PurePath(name).stem.lower()
     same = sorted(other for other in listing if PurePath(other).stem.lower() == stem)
-    # difflib takes a second for a few thousand names; a folder may hold millions
+    # difflib needs a second for a few thousand names; a folder may hold millions
     alike = sorted(other for other in listing if other[:1] == name[:1])[:2000]
     return did_you_mean(name, same or alike or sorted(listing)[:2000], limit=3)

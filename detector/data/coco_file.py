@@ -1,6 +1,6 @@
 """A COCO annotation file as flat columns.
 
-A file of ten million boxes is decoded piece by piece: the whole of it as Python objects would take tens of gigabytes.
+Records are decoded in pieces: ten million boxes as Python objects at a time would take tens of gigabytes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +23,16 @@ from detector.utils.memory import available_memory
 from detector.utils.names import quoted, wrong_name
 from detector.utils.untrusted.file_names import stays_inside
 
-CHUNK = 1 << 16  # records alive as Python objects at a time
-MAX_ALMOST_JSON = 1 << 27  # bytes: what only Python's json module reads takes ten times as much memory
-
+CHUNK = 1 << 16  # records that are Python objects at a time
+MAX_ALMOST_JSON = 1 << 27  # bytes: Python's json module needs ten times the memory that msgspec needs
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class ImageRecord(msgspec.Struct, gc=False):
+    """An entry of `images`; other keys are ignored. Sides in pixels."""
+
     id: Id
     file_name: str
     height: Side
@@ -38,6 +40,8 @@ class ImageRecord(msgspec.Struct, gc=False):
 
 
 class AnnotationRecord(msgspec.Struct, gc=False):
+    """An entry of `annotations`; other keys are ignored. bbox: x, y, w, h in pixels."""
+
     image_id: Id
     category_id: Id
     bbox: tuple[float, float, float, float]
@@ -47,6 +51,8 @@ class AnnotationRecord(msgspec.Struct, gc=False):
 
 
 class CategoryRecord(msgspec.Struct, gc=False):
+    """An entry of `categories`; other keys are ignored."""
+
     id: Id
     name: str
 
@@ -69,7 +75,7 @@ class _ParsedFile(msgspec.Struct):
 
 @dataclass
 class Columns:
-    """What the file says, in the file's order: I images, B annotations, C categories; nothing checked but the types."""
+    """I images, B annotations and C categories in the file's order. Ids and boxes are not checked."""
 
     image_ids: np.ndarray  # (I,) int64
     heights: np.ndarray  # (I,) int32
@@ -86,33 +92,38 @@ class Columns:
 
 
 def name_at(names: bytes, offsets: np.ndarray, i: int) -> str:
-    """File name i of the blob. Surrogates pass: a name that is not Unicode is reported as missing, and no crash."""
+    """File name i. Lone surrogates are kept: such a name is later reported as a missing file."""
     return names[offsets[i] : offsets[i + 1]].decode(errors="surrogatepass")
 
 
 def read_columns(path: Path) -> Columns:
-    """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it, an image
-    whose file_name leaves its folder (see `stays_inside`), or a category whose name cannot be used (`wrong_name`).
+    """Read a COCO file.
 
-    An annotation without an id gets its position in the file, from 1. Annotation ids serve to name annotations in
-    messages, no result refers to them: they may be 0 or repeated.
+    An annotation without an id gets its position in the file, counted from 1. Annotation ids only appear in messages,
+    so they may be 0 or repeated.
+
+    Raises InputError with the first record that does not follow COCO's format, an id or category name that occurs
+    twice, a file_name outside the images' folder (see `stays_inside`), or an unusable category name (`wrong_name`).
     """
     file = _parse(path)
     categories = [row for rows in _decode(path, file.categories, CategoryRecord, "category") for row in rows]
-    _no_duplicates(path, [c.id for c in categories], "category id")
-    _no_duplicates(path, [c.name for c in categories], "category name")
+    _check_unique(path, [c.id for c in categories], "category id")
+    _check_unique(path, [c.name for c in categories], "category name")
     for category in categories:
         if wrong := wrong_name(category.name):
             raise InputError(f"{path}: category {category.id}: its name {wrong}")
     images = image_columns(path, file.images)
-    _no_duplicates(path, images["image_ids"], "image id")
-    _check_names(path, images)
+    _check_unique(path, images["image_ids"], "image id")
+    _check_file_names(path, images)
     boxes = box_columns(path, file.annotations)
     return Columns(**images, **boxes, categories={c.id: c.name for c in categories})
 
 
 def image_columns(path: Path, records: list) -> dict[str, Any]:
-    """The columns of the images, ids unchecked, from JSON (msgspec.Raw) or Python objects. Raises InputError."""
+    """The columns of `Columns` that describe images, from JSON (msgspec.Raw) or Python objects.
+
+    Raises InputError for a record that does not follow COCO's format. Ids and names are not checked.
+    """
     ids = np.empty(len(records), np.int64)
     sizes = np.empty((len(records), 2), np.int32)
     lengths = np.zeros(len(records) + 1, np.int64)
@@ -134,10 +145,13 @@ def image_columns(path: Path, records: list) -> dict[str, Any]:
     }
 
 
-def box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
-    """The columns of the annotations, from JSON (msgspec.Raw) or Python objects. Raises InputError."""
+def box_columns(path: Path, records: list) -> dict[str, Any]:
+    """The columns of `Columns` that describe annotations, from JSON (msgspec.Raw) or Python objects.
+
+    Raises InputError for a record that does not follow COCO's format. Ids and boxes are not checked.
+    """
     count = len(records)
-    columns = {
+    columns: dict[str, Any] = {
         "box_image_ids": np.empty(count, np.int64),
         "box_category_ids": np.empty(count, np.int64),
         "boxes": np.empty((count, 4), np.float64),
@@ -160,7 +174,7 @@ def box_columns(path: Path, records: list) -> dict[str, np.ndarray]:
 
 
 def _parse(path: Path) -> _RawFile | _ParsedFile:
-    """The three lists of the file: undecoded JSON, or Python objects where the file is only almost JSON."""
+    """The three lists of the file: undecoded JSON, or Python objects where only Python's json module can read it."""
     content = read_content(path)
     try:
         return msgspec.json.decode(content, type=_RawFile)
@@ -177,7 +191,7 @@ def _parse(path: Path) -> _RawFile | _ParsedFile:
 
 
 def read_content(path: Path) -> bytes:
-    """All of the file. Raises InputError where it cannot be read, or memory cannot hold it."""
+    """The file's bytes. Raises InputError where it cannot be read, or is larger than the free memory."""
     try:
         size, free = path.stat().st_size, available_memory(torch.device("cpu"))
         if free is not None and size > free:
@@ -188,10 +202,10 @@ def read_content(path: Path) -> bytes:
 
 
 def read_almost_json(content: bytes) -> Any:
-    """What Python's json module reads, which also takes NaN and Infinity, which it writes, and a byte order mark.
+    """Decode with Python's json module: it also reads NaN and Infinity, which it writes, and a byte order mark.
 
-    Raises ValueError where it is no JSON either, has numbers of thousands of digits, is nested thousands deep, or is
-    too large.
+    Raises ValueError for content that it cannot read, numbers of thousands of digits, thousands of nested lists, or
+    more than MAX_ALMOST_JSON bytes.
     """
     try:
         if len(content) <= MAX_ALMOST_JSON:
@@ -206,9 +220,10 @@ def read_almost_json(content: bytes) -> Any:
 
 
 def _decode(path: Path, records: list, struct: type, kind: str) -> Iterator[list]:
-    """The records as `struct`, CHUNK at a time."""
-    decoders = msgspec.json.Decoder(struct).decode, functools.partial(msgspec.convert, type=struct)
-    decode = decoders[0] if records and isinstance(records[0], msgspec.Raw) else decoders[1]
+    """The records as `struct`, CHUNK at a time. Raises InputError naming the first wrong record."""
+    decode: Callable[[Any], Any] = functools.partial(msgspec.convert, type=struct)
+    if records and isinstance(records[0], msgspec.Raw):
+        decode = msgspec.json.Decoder(struct).decode
     for start in range(0, len(records), CHUNK):
         chunk = records[start : start + CHUNK]
         try:
@@ -219,6 +234,7 @@ def _decode(path: Path, records: list, struct: type, kind: str) -> Iterator[list
 
 
 def _first_wrong(chunk: list, decode: Callable, kind: str, start: int) -> str:
+    """What is wrong with the first record that cannot be decoded. start: position of the chunk in the list."""
     for position, record in enumerate(chunk, start + 1):
         try:
             decode(record)
@@ -230,7 +246,7 @@ def _first_wrong(chunk: list, decode: Callable, kind: str, start: int) -> str:
 
 
 def id_of(record: msgspec.Raw | Any) -> Any:
-    """What stands as the record's id, whatever it is; None where there is none, or the record is no object."""
+    """The value of the record's `id`, of any type; None without one, or where the record is no JSON object."""
     try:
         if isinstance(record, msgspec.Raw):
             return msgspec.json.decode(record, type=_AnyRecord).id
@@ -240,13 +256,13 @@ def id_of(record: msgspec.Raw | Any) -> Any:
 
 
 def sentence(problem: Exception) -> str:
-    """``Expected `int`, got `str` - at `$.id` `` as ``id: expected `int`, got `str` ``."""
+    """An error of msgspec, ``Expected `int`, got `str` - at `$.id` ``, as ``id: expected `int`, got `str` ``."""
     text, _, place = str(problem).partition(" - at ")
     field = re.sub(r"^`\$\.?|`$", "", place)
     return f"{field + ': ' if field else ''}{text[0].lower()}{text[1:]}"
 
 
-def _check_names(path: Path, images: dict[str, Any]) -> None:
+def _check_file_names(path: Path, images: dict[str, Any]) -> None:
     for i, id_ in enumerate(images["image_ids"]):
         name = name_at(images["names"], images["name_offsets"], i)
         if not stays_inside(name):
@@ -256,12 +272,12 @@ def _check_names(path: Path, images: dict[str, Any]) -> None:
             )
 
 
-def _no_duplicates(path: Path, values: Any, what: str) -> None:
-    if isinstance(values, list):  # not an array: of texts it would give each the length of the longest
-        seen = set()
-        duplicate = next((v for v in values if v in seen or seen.add(v)), None)
-    else:
+def _check_unique(path: Path, values: list | np.ndarray, what: str) -> None:
+    """Raise InputError with a value that occurs twice. Texts must be in a list: an array would pad them all."""
+    if isinstance(values, np.ndarray):
         ordered = np.sort(values)
         duplicate = next(iter(ordered[1:][ordered[1:] == ordered[:-1]].tolist()), None)
+    else:
+        duplicate = next((value for value, count in Counter(values).items() if count > 1), None)
     if duplicate is not None:
         raise InputError(f"{path}: {what} {quoted(duplicate)} occurs twice; each must be unique")

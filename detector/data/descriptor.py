@@ -1,4 +1,4 @@
-"""The dataset descriptor: a small YAML that says where the images and the annotations of each split are."""
+"""The dataset descriptor: a small YAML file with the images and annotations of each split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a dataset: the folder that file names are relative to, and the COCO annotation file."""
+    """One part of a dataset: the folder to which file names are relative, and the COCO annotation file."""
 
     images: Path
     annotations: Path
@@ -24,20 +24,24 @@ class Split:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A dataset: `classes` to keep, in the order of the labels (None = the annotation file's), and its splits."""
+    """A dataset: the classes to keep, in the order of the labels (None = the annotation file's), and its splits."""
 
     path: Path
     classes: list[str] | None
     splits: dict[str, Split]
 
-    def split(self, name: str) -> Split:
-        """The split called `name`, whose folder and file exist (those of the others need not be on this machine).
-
-        Raises InputError naming the nearest right thing.
-        """
+    def named(self, name: str) -> Split:
+        """The split called `name`, whether its files exist or not. Raises InputError where there is no such split."""
         if name not in self.splits:
             raise InputError(f"{self.path}: no split `{name}`; there is: {', '.join(self.splits)}")
-        split = self.splits[name]
+        return self.splits[name]
+
+    def split(self, name: str) -> Split:
+        """The split called `name`, whose folder and file exist; those of other splits may be missing.
+
+        Raises InputError with the nearest existing name.
+        """
+        split = self.named(name)
         if not split.images.is_dir():
             near = _nearest_in(split.images, "*/")
             raise InputError(f"{self.path}: {name}: no such folder {split.images}; {near}")
@@ -50,7 +54,7 @@ class Descriptor:
 def load_descriptor(path: str | Path) -> Descriptor:
     """Read a descriptor; its paths are relative to its own folder.
 
-    Raises InputError when the file does not exist, or a key is unknown or missing.
+    Raises InputError when the file does not exist, is no YAML, or a key is unknown, missing or of a wrong type.
     """
     path = Path(path)
     tree = read_yaml_file(path, "dataset descriptor")
@@ -59,7 +63,7 @@ def load_descriptor(path: str | Path) -> Descriptor:
             raise InputError(f"{path}: unknown key `{key}`; {did_you_mean(key, ('classes', *SPLITS))}")
     splits = {name: _split(path, name, tree[name]) for name in SPLITS if name in tree}
     if not splits:
-        raise InputError(f"{path}: names no split; it needs `train:` with `images:` and `annotations:`")
+        raise InputError(f"{path}: has no split; it needs `train:` with `images:` and `annotations:`")
     return Descriptor(path, _classes(path, tree.get("classes", "auto")), splits)
 
 
@@ -87,14 +91,14 @@ def _split(path: Path, name: str, entry: Any) -> Split:
         try:
             (path.parent / entry[key]).stat()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            pass  # of a split that need not be on this machine
-        except (OSError, ValueError):  # too long, a zero byte, half a character
+            pass  # this split may be on another machine
+        except (OSError, ValueError):  # too long, with a zero byte, or a lone surrogate
             raise InputError(f"{path}: {name}: `{key}:` cannot be a path, got {quoted(entry[key])}") from None
     return Split(path.parent / entry["images"], path.parent / entry["annotations"])
 
 
 def _nearest_in(path: Path, pattern: str) -> str:
-    """The nearest existing neighbour of a missing path, or the first of its parents that is missing as well."""
+    """A hint for a missing path: the nearest existing name beside it, or the first of its parents that is missing."""
     if path.parent.is_dir():
         return did_you_mean(path.name, sorted(p.name for p in path.parent.glob(pattern)))
     missing = next(p for p in reversed(path.parents) if not p.is_dir())

@@ -1,4 +1,4 @@
-"""What an epoch shows of each class under a way to sample, beside what is in the data."""
+"""How often an epoch shows each class under a sampling method, compared with the data itself."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from detector.data.sampler import expected_draws
 
 @dataclass(frozen=True)
 class Exposure:
-    """K classes; crowds are left out, and what augmentation does is not counted."""
+    """Counts of K classes, without crowds. Augmentation is not considered."""
 
     class_names: list[str]  # K
     boxes: np.ndarray  # (K,) int64 objects in the data
-    images: np.ndarray  # (K,) int64 images that have the class
-    expected_boxes: np.ndarray  # (K,) float64 objects seen in an epoch, on average
-    expected_images: np.ndarray  # (K,) float64 images seen in an epoch, on average; one drawn twice counts twice
+    images: np.ndarray  # (K,) int64 images with the class
+    expected_boxes: np.ndarray  # (K,) float64 mean number of objects seen in an epoch
+    expected_images: np.ndarray  # (K,) float64 mean number of images seen; one drawn twice counts twice
     background: int  # images without objects
-    expected_background: float  # ... seen in an epoch, on average
+    expected_background: float  # mean number of these seen in an epoch
 
     @property
     def change(self) -> np.ndarray:
-        """(K,) float64: objects seen in an epoch relative to those in the data; NaN where there is none."""
+        """(K,) float64: objects seen in an epoch relative to those in the data; NaN for a class without objects."""
         return np.where(self.boxes > 0, self.expected_boxes / np.maximum(self.boxes, 1), np.nan)
 
     def lines(self) -> list[str]:
-        """A table, most objects first, so that the rare classes stand together at the end."""
+        """A table, a line a class, the most common first."""
         nothing = "(no object)"
         width = max(map(len, [nothing, *self.class_names]))
         order = np.argsort(-self.boxes, kind="stable")
@@ -52,10 +52,10 @@ class Exposure:
 
 
 def exposure(data: CocoData, weights: np.ndarray) -> Exposure:
-    """Expected exposure under image weights (I,) >= 0 (`resampling.image_weights`)."""
+    """The expected exposure under image weights (I,) >= 0 (`resampling.image_weights`)."""
     draws = expected_draws(weights)
     classes = len(data.class_names)
-    of_object = np.repeat(draws, np.diff(data.first))[~data.iscrowd]
+    of_object = draws[data.box_images[~data.iscrowd]]
     labels = data.labels[~data.iscrowd]
     pair_images, pair_labels = image_class_pairs(data)
     background = np.bincount(pair_images, minlength=len(data)) == 0

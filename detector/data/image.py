@@ -1,7 +1,7 @@
-"""Image files of any kind as RGB arrays.
+"""Image files of many formats as RGB arrays.
 
-A file may come from anywhere: its header is believed only within limits, and only decoders that need no other program
-(as PostScript's does) get to see it.
+A file may be malicious: its size is checked against limits before decoding, and only decoders that run no other program
+(as PostScript's does) are used.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from detector.utils.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")  # JPEG also reads MPO
 MAX_SIDE = 32_767  # pixels: OpenCV, which augments, counts them in 16 bits
-MAX_PIXELS = 100_000_000  # 14 bytes each while they are turned and made RGB, 1.4 GB; detectors are fed a hundredth
-MAX_BYTES = 1 << 30  # of a file: MAX_PIXELS of 16-bit RGB, stored plainly, are 0.6 GB
+MAX_PIXELS = 100_000_000  # 1.4 GB while decoded: 14 bytes per pixel to turn and convert it
+MAX_BYTES = 1 << 30  # of a file: MAX_PIXELS of uncompressed 16-bit RGB are 0.6 GB
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,20 +31,20 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's warning, from 89 million pixels on: what is too large is refused here, in a sentence.
+# Pillow warns above 89 million pixels; here, images above MAX_PIXELS are refused.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read an image file as (H,W,3) uint8 RGB, turned upright as its EXIF orientation says.
+    """Read an image file as (H,W,3) uint8 RGB, turned upright by its EXIF orientation.
 
-    16-bit values are scaled to 8 bits (v / 257), grey, palette, 1-bit and CMYK images become RGB, alpha is ignored. Of
-    a file with several pictures (animations, pages, stereo) it is the first, the one that other programs show.
-    stated_size: (h, w) as the annotation file has it. Where it is the size before turning, the boxes were drawn on the
-        image as stored, and that is what is returned.
+    16-bit values are scaled to 8 bits (v / 257); grey, palette, 1-bit and CMYK images become RGB; alpha is ignored. Of
+    a file with several pictures (animations, pages, stereo), the first is read.
+    stated_size: (h, w) from the annotation file. Where it is the size before turning, the boxes were drawn on the
+        image as stored, and the image is not turned.
 
-    Raises InputError when the file is missing, is not an image, is cut short, is larger than MAX_SIDE, MAX_PIXELS or
-    MAX_BYTES, or has another size than stated; the last two before any pixel is decoded.
+    Raises InputError when the file is missing, is not an image, is truncated, exceeds MAX_SIDE, MAX_PIXELS or
+    MAX_BYTES, or has another size than stated. Sizes are checked before any pixel is decoded.
     """
     try:
         check_file(path)
@@ -56,13 +56,13 @@ def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
                 image.load()
                 picture = turned_upright(image) if stated_size in (None, upright) else image
                 if picture is not image:
-                    image.close()  # both of them, and RGB, would be gigabytes
+                    image.close()  # saves memory: both, and RGB, can be gigabytes
                 return to_rgb(picture)
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error, ...
+    # Pillow's decoders raise exceptions of many types: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as problem:
         raise InputError(f"{path}: cannot be read as an image ({problem})") from None
     (h, w), (height, width) = stated_size, upright
@@ -73,49 +73,49 @@ def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
 
 
 def check_file(path: str | Path) -> None:
-    """Raise OSError or ValueError unless the path names a file, of MAX_BYTES at most: a pipe would be waited for."""
+    """Raise OSError or ValueError unless the path is a regular file (a pipe would block) of at most MAX_BYTES."""
     status = Path(path).stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a file")
     if status.st_size > MAX_BYTES:
-        raise ValueError(f"{status.st_size / 1e9:.1f} GB; {MAX_BYTES / 1e9:.1f} GB are the most")
+        raise ValueError(f"{status.st_size / 1e9:.1f} GB; at most {MAX_BYTES / 1e9:.1f} GB are read")
 
 
 def open_image(file: str | Path | IO[bytes]) -> Image.Image:
-    """Image.open for the formats and sizes that are taken. Raises whatever Pillow does, and ValueError."""
+    """Image.open for the allowed formats and sizes. Raises ValueError for a size, and whatever Pillow raises."""
     image = Image.open(file, formats=FORMATS)
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(
-            f"{image.width}x{image.height} pixels; {MAX_SIDE} a side and {MAX_PIXELS / 1e6:.0f} million in all are the "
-            "most: make it smaller, or cut it into tiles"
+            f"{image.width}x{image.height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS / 1e6:.0f} million in all "
+            "are read: make it smaller, or cut it into tiles"
         )
     if image.format == "TIFF":
-        image.load()  # Pillow turns these itself then, and their size changes
+        image.load()  # Pillow turns TIFFs while loading, which changes their size
     return image
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8 as EXIF counts them; 1 = upright as stored, from 5 on height and width are exchanged."""
+    """The EXIF orientation, 1 to 8: 1 = upright as stored; from 5 on, height and width are exchanged."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data says nothing, and is no reason to refuse the pixels
+    except Exception:  # damaged EXIF data is no reason to refuse the pixels
         return 1
     return value if value in TURNS else 1
 
 
 def turned_upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says."""
+    """The image turned upright by its EXIF orientation."""
     turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """A PIL image of any mode as (H,W,3) uint8 RGB, as `read_image` describes; the orientation is left as it is."""
+    """A PIL image of any mode as (H,W,3) uint8 RGB (see `read_image`), without turning it."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.clip(np.asarray(image), 0, 65535).astype(np.int32)
         grey = ((values + 128) // 257).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "P":  # a palette whose transparency is given as bytes is only understood on the way to RGBA
+    if image.mode == "P":  # Pillow converts a palette with transparency given as bytes correctly only to RGBA
         return np.array(image.convert("RGBA").convert("RGB"))
     return np.array(image.convert("RGB"))

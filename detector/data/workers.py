@@ -1,4 +1,4 @@
-"""The processes that read images: how they start, and why they die."""
+"""The worker processes of a loader: how they start, and why they died."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
-from multiprocessing import Process
+from multiprocessing.process import BaseProcess
 
 import cv2
 import torch
@@ -15,8 +15,8 @@ import torch
 from detector.utils.signals import HANDLED, let_through
 
 LITTLE_SHARED_MEMORY = (
-    "the shared memory, through which workers pass their batches, is too small; start docker with a greater --shm-size "
-    "(8g, say), or say data.workers=0"
+    "the shared memory, through which workers pass their batches, is too small; start docker with a larger --shm-size "
+    "(such as 8g), or set data.workers=0"
 )
 CAUSES = {
     "SIGKILL": "which the system does when memory runs out; try fewer data.workers, or a smaller train.batch_size",
@@ -26,45 +26,45 @@ CAUSES = {
 
 
 def start_worker(_: int) -> None:
-    """What a worker does first; it was forked while signals were held back."""
-    # Signals often go to the whole process group, but the main process is to save first and end its workers itself: so
-    # they leave the group. (Ignoring SIGTERM would not do, it is how they are ended when Python exits.)
+    """Prepare a new worker process: signals, garbage collection, threads. It was forked while signals were blocked."""
+    # Signals are often sent to the whole process group. The main process must save before it ends its workers, so they
+    # leave the group. They keep SIGTERM: Python ends them with it at exit.
     for signum in HANDLED:
         if signum != signal.SIGTERM:
             signal.signal(signum, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     let_through()
-    gc.freeze()  # what was inherited is neither searched, which would copy its memory pages, nor finalised here
+    gc.freeze()  # the collector would write to inherited objects, which copies their memory pages
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
 
-def let_the_dead_wait() -> None:
-    """To be called when workers were started: take back torch's handler of SIGCHLD.
+def report_deaths_at_next_batch() -> None:
+    """Remove torch's SIGCHLD handler; call it once workers were started.
 
-    When a worker dies, that raises an exception wherever the main process just is, be it in the middle of an optimizer
-    step. Without it the death is noticed when the next batch is waited for, within seconds.
+    When a worker dies, that handler raises an exception wherever the main process is, even in the middle of an
+    optimizer step. Without it, the loader notices the death within seconds, when it waits for the next batch.
     """
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def cause_of_failure(problem: RuntimeError, workers: Sequence[Process]) -> str | None:
-    """A sentence on why torch's loader failed with `problem`; None if that is for a traceback to say."""
+def explain_failure(problem: RuntimeError, workers: Sequence[BaseProcess]) -> str | None:
+    """A sentence on why torch's loader raised `problem`; None where it is a defect, whose traceback is needed."""
     for worker in workers:
-        worker.join(timeout=0)  # learns how it ended, if it did
+        worker.join(timeout=0)  # updates `exitcode`
         if worker.exitcode:
-            return f"a loader process (pid {worker.pid}) {_end(worker.exitcode)}"
+            return f"a loader process (pid {worker.pid}) {_describe_end(worker.exitcode)}"
     text = str(problem)
     if "shared memory" in text or "unable to write to file </torch_" in text:
         return LITTLE_SHARED_MEMORY
     if "DataLoader worker" in text and "exited unexpectedly" in text:
-        return f"a loader process ended without a reason ({text.splitlines()[0]}); data.workers=0 does without them"
+        return f"a loader process ended for an unknown reason ({text.splitlines()[0]}); try data.workers=0"
     return None
 
 
-def _end(exitcode: int) -> str:
+def _describe_end(exitcode: int) -> str:
     if exitcode > 0:
         return f"ended with exit code {exitcode}; data.workers=0 shows why"
     name = signal.Signals(-exitcode).name

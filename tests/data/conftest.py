@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.coco import Split
+from detector.data.descriptor import Split
 
 # ids out of order, with gaps, and objects not sorted by image: nothing may rely on any of that
 COCO = {

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detector.data import coco_file
-from detector.data.coco import Split, check_images_exist, load_descriptor, read_coco
+from detector.data.coco import check_images_exist, read_coco
+from detector.data.descriptor import Split, load_descriptor
 from detector.utils.errors import InputError
 
 
@@ -28,6 +29,12 @@ def test_everything_the_file_says(coco, split_of):
     assert data.iscrowd.tolist() == [False, False, True, False]
     assert data.dropped == {}
     assert data.class_counts().tolist() == [1, 1, 1]
+
+
+def test_image_of_each_box(coco, split_of):
+    data = read_coco(split_of(coco))
+    assert data.box_images.tolist() == [0, 1, 1, 1]
+    assert data.box_images.dtype == np.int64
 
 
 def test_types_are_flat_and_small(coco, split_of):
@@ -198,7 +205,7 @@ def test_images_that_are_there(coco, split_of):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("A.png", "1 of the 2 images of the annotation file are not there, the first is 'A.png'"),
+        ("A.png", "1 of the 2 images of the annotation file are missing, the first is 'A.png'"),
         ("A.png", "did you mean 'a.png'?"),
         ("a.jpg", "did you mean 'a.png'?"),
         ("deeper/a.png", "did you mean 'a.png'?"),

@@ -48,7 +48,7 @@ def test_classes(written, text, classes):
         (GOOD.replace("pictures", "picture"), "did you mean 'pictures'?"),
         (GOOD.replace("train.json", "trian.json"), "did you mean 'train.json'?"),
         (GOOD.replace("train.json", "no/where.json"), "there is no folder"),
-        ("classes: auto\n", "names no split"),
+        ("classes: auto\n", "has no split"),
         ("- a\n", "lines, this is list"),
         ("train: {images", "not valid YAML"),
     ],

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from detector.config.schema import ShortLong
-from detector.data.coco import check_images_exist, load_descriptor, read_coco
-from detector.data.loader import DetectionDataset, collate, eval_loader, train_loader
+from detector.data.coco import check_images_exist, read_coco
+from detector.data.dataset import DetectionDataset
+from detector.data.descriptor import load_descriptor
+from detector.data.loader import collate, eval_loader, train_loader
 from detector.data.transforms import build_transform
 from detector.utils.errors import InputError
 
@@ -19,7 +21,7 @@ def data(coco, split_of):
 
 
 def _train(data, workers=0, image_size=64, **changes):
-    settings = {"augment": "light", "batch_size": 1, "seed": 3} | changes
+    settings = {"transforms": "light", "batch_size": 1, "seed": 3} | changes
     return train_loader(data, image_size=image_size, workers=workers, **settings)
 
 
@@ -128,7 +130,7 @@ def test_real_photographs(real_data):
     data = read_coco(load_descriptor(real_data("coco_tiny") / "coco_tiny.yaml").split("train"))
     check_images_exist(data)
     loader = train_loader(
-        data, image_size=ShortLong(short=100, long=160), augment="strong", batch_size=8, workers=1, seed=0
+        data, image_size=ShortLong(short=100, long=160), transforms="strong", batch_size=8, workers=1, seed=0
     )
     assert sorted(_image_ids(loader)) == sorted(data.image_ids.tolist())
     assert _image_ids(loader) != data.image_ids.tolist()

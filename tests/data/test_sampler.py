@@ -211,7 +211,7 @@ def test_a_first_draw_has_the_seed_that_it_had_before_there_were_repeats(coco, s
 
 def _batches(data, workers, epochs=(0, 1), start=0):
     loader = train_loader(
-        data, image_size=64, augment="strong", batch_size=2, workers=workers, seed=3, weights=[8, 1, 1, 1, 1]
+        data, image_size=64, transforms="strong", batch_size=2, workers=workers, seed=3, weights=[8, 1, 1, 1, 1]
     )
     batches = []
     for epoch in epochs:

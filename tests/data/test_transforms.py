@@ -151,7 +151,7 @@ def test_images_without_objects(photo, augment):
 @pytest.mark.parametrize(
     ("augment", "said"),
     [
-        ("lihgt", "unknown preset 'lihgt'; did you mean 'light'?"),
+        ("lihgt", "augment.transforms: no 'lihgt'; did you mean 'light'?"),
         (["HorizontalFlip"], "every entry needs a name"),
         ([{"p": 1}], "every entry needs a name"),
         ([{"name": "HorizontalFlop"}], "did you mean 'HorizontalFlip'?"),

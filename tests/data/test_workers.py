@@ -9,14 +9,14 @@ import torch
 
 from detector.data.coco import read_coco
 from detector.data.loader import train_loader
-from detector.data.workers import cause_of_failure
+from detector.data.workers import explain_failure
 from detector.utils.errors import RunError
 
 
 @pytest.fixture
 def loader(coco, split_of):
     data = read_coco(split_of(coco, images=True))
-    return train_loader(data, image_size=64, augment="none", batch_size=1, seed=0, workers=1)
+    return train_loader(data, image_size=64, transforms="none", batch_size=1, seed=0, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def loader(coco, split_of):
         (signal.SIGKILL, "was killed by SIGKILL, which the system does when memory runs out; try fewer data.workers"),
         (
             signal.SIGBUS,
-            "was killed by SIGBUS, most likely because the shared memory.*--shm-size.*or say data.workers=0",
+            "was killed by SIGBUS, most likely because the shared memory.*--shm-size.*or set data.workers=0",
         ),
         (signal.SIGSEGV, "was killed by SIGSEGV, that is, it crashed; data.workers=0 shows where"),
     ],
@@ -66,4 +66,4 @@ def test_too_little_shared_memory_says_what_to_set(loader, monkeypatch):
 
 
 def test_other_errors_are_for_a_traceback():
-    assert cause_of_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), []) is None
+    assert explain_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), []) is None

@@ -10,7 +10,7 @@ import torch
 
 from detector import checkpoint
 from detector.config.file import load_config
-from detector.data.loader import DetectionDataset
+from detector.data.dataset import DetectionDataset
 from detector.training import epoch, setup
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
@@ -217,7 +217,9 @@ def test_an_image_that_goes_bad_is_replaced_and_listed(train, tmp_path):
 def test_a_folder_that_is_gone_is_not_replaced(train, tmp_path):
     for file in (tmp_path / "train").iterdir():
         file.unlink()
-    with pytest.raises(InputError, match="nor can 10 others, drawn to replace it: is the folder still there"):
+    with pytest.raises(
+        InputError, match="the 10 images drawn to replace it cannot be used either: does the folder exist"
+    ):
         train("run", "data.bad_images=replace")
 
 

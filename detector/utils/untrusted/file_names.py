@@ -1,16 +1,16 @@
-"""File names that somebody else chose: none may leave the folder it is relative to."""
+"""File names from files of unknown origin: none may lead out of the folder to which it is relative."""
 
 from __future__ import annotations
 
 import re
 
-# nothing, a root, a drive, or a step up
+# empty, absolute, with a drive letter, or with a step up
 _LEAVES = re.compile(r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a file name is one below its folder; in Windows' spelling too, as the file may be used there.
+    """Whether a relative file name stays below its folder, on Linux and on Windows.
 
-    An annotation file from elsewhere must not choose which files of this machine are opened.
+    An annotation file of unknown origin must not decide which other files of this machine are opened.
     """
     return not _LEAVES.search(name)

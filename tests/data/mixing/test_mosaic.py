@@ -7,10 +7,13 @@ import pytest
 
 from detector.config.file import load_config
 from detector.config.schema import AugmentConfig, PasteConfig
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.data.mixing.mixer import Mixer
 from detector.data.mixing.mixup import mixup
-from detector.data.mixing.mosaic import fill, mosaic
+from detector.data.mixing.mosaic import mosaic
+from detector.data.mixing.source import cover
+from detector.data.sample import read_sample
 from detector.utils.errors import InputError
 
 NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
@@ -72,7 +75,7 @@ def test_objects_cut_below_a_quarter_are_dropped_and_others_clipped():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         gradient = np.tile(np.arange(100, dtype=np.uint8)[:, None], (100, 1, 3))
-        image, found, labels = fill((gradient, np.float32(boxes), np.arange(4)), (100, 50), rng)
+        image, found, labels = cover((gradient, np.float32(boxes), np.arange(4)), (100, 50), rng)
         start = int(image[0, 0, 0])
         assert (image[..., 0] == np.arange(start, start + 50)).all()
         for k, (x1, y1, x2, y2) in enumerate(boxes):
@@ -85,8 +88,8 @@ def test_objects_cut_below_a_quarter_are_dropped_and_others_clipped():
     assert len(kept[1]) == 100 and 0 < len(kept[2]) < 40 and 0 < len(kept[3]) < 40
 
 
-def test_filling_enlarges():
-    image, boxes, _ = fill(sample(7, (10, 10), [[3, 2, 5, 4]]), (30, 20), np.random.default_rng(0))
+def test_covering_enlarges():
+    image, boxes, _ = cover(sample(7, (10, 10), [[3, 2, 5, 4]]), (30, 20), np.random.default_rng(0))
     assert image.shape == (30, 20, 3) and (image == 7).all()
     assert boxes[0, 1::2].tolist() == [6, 12]
     assert boxes[0, 2] - boxes[0, 0] == pytest.approx(2 * 20 / 7)  # 7 columns became 20
@@ -134,7 +137,7 @@ def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
     other = pickle.loads(pickle.dumps(mixer))
     results = {}
     for index in range(len(data)):
-        given = mixer.read(index)
+        given = read_sample(data, index)
         copies = [array.copy() for array in given]
         image, boxes, labels = results[index] = mixer.apply(*given, np.random.default_rng((1, index)))
         assert image.shape == given[0].shape and image.dtype == np.uint8
@@ -142,7 +145,7 @@ def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
         for array, copy in zip(given, copies, strict=True):
             np.testing.assert_array_equal(array, copy)
     for index in reversed(range(len(data))):
-        again = other.apply(*other.read(index), np.random.default_rng((1, index)))
+        again = other.apply(*read_sample(data, index), np.random.default_rng((1, index)))
         for array, before in zip(again, results[index], strict=True):
             np.testing.assert_array_equal(array, before)
 
@@ -150,14 +153,14 @@ def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
 def test_images_are_mixed_in_by_their_weights(data):
     """The sampler's, so that mosaics do not dilute it."""
     only = Mixer(data, AugmentConfig(mixup=1.0), weights=np.eye(len(data))[3])
-    (_, own, _), (_, third, _) = only.read(1), only.read(3)
+    (_, own, _), (_, third, _) = read_sample(data, 1), read_sample(data, 3)
     for seed in range(5):
-        _, boxes, _ = only.apply(*only.read(1), np.random.default_rng(seed))
+        _, boxes, _ = only.apply(*read_sample(data, 1), np.random.default_rng(seed))
         np.testing.assert_array_equal(boxes, np.concatenate([own, third]))
 
 
 def test_probabilities(data):
-    given = Mixer(data, AugmentConfig()).read(1)
+    given = read_sample(data, 1)
     assert Mixer(data, AugmentConfig()).apply(*given, np.random.default_rng(0)) == given
     assert Mixer(data, AugmentConfig()).lines() == []
     mixer = Mixer(data, AugmentConfig(mosaic=0.3))

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.config.schema import AugmentConfig, PasteConfig
-from detector.data.coco import Split, read_coco
-from detector.data.image import read_image
-from detector.data.mixing.mixer import Mixer
-from detector.data.mixing.paste import Paster, _half_faded, _whole
-from detector.data.mixing.paste_bank import covered_parts, crop_windows, pasted_per_epoch, rare_bank
+from detector.config.schema import PasteConfig
+from detector.data.coco import read_coco
+from detector.data.descriptor import Split
+from detector.data.mixing.blend import cloned_region, feathered_region
+from detector.data.mixing.paste import Paster
+from detector.data.mixing.paste_bank import crop_windows, pasted_per_epoch, rare_bank
+from detector.data.sample import read_image_of, read_sample
 from detector.utils.errors import InputError
 
 NONE = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
@@ -187,13 +188,6 @@ def test_crop_windows_by_hand():
     assert windows.tolist() == [[8, 16, 32, 50], [0, 0, 100, 50], [9, 19, 22, 32]]
 
 
-def test_covered_parts_by_hand():
-    windows = np.array([[0, 0, 10, 10], [100, 100, 110, 110]])
-    boxes = np.array([[5, 5, 15, 15], [2, 2, 4, 4], [-10, 0, 10, 10], [10, 0, 20, 10]])
-    assert covered_parts(windows, boxes).tolist() == [[0.25, 1, 0.5, 0], [0, 0, 0, 0]]
-    assert covered_parts(windows, np.zeros((0, 4))).shape == (2, 0)
-
-
 def test_the_budget_by_hand():
     counts, plenty = np.array([100, 40, 10, 2]), np.array([0, 1000, 1000, 1000])
     assert pasted_per_epoch(counts, plenty, 50, 1000).tolist() == [0, 10, 40, 48]
@@ -220,8 +214,7 @@ def test_the_table_is_what_is_pasted(dataset):
         ["third", "1", "1", "2", "3"],
     ]
     assert "1.17 objects an image on average; in an epoch of 4 images" in mixer.lines()[0]
-    wide = Mixer(data, AugmentConfig())
-    samples = [wide.read(i) for i in range(4)]
+    samples = [read_sample(data, i) for i in range(4)]
     pasted = np.zeros(3)
     for epoch in range(600):
         for i, sample in enumerate(samples):
@@ -294,10 +287,10 @@ def test_what_several_crops_cover_is_added_up(dataset):
     assert 20 < hidden <= lost < pasted
 
 
-def test_half_faded_counts_as_covered():
+def testfeathered_region_counts_as_covered():
     patch, box = np.zeros((24, 40, 3), np.uint8), np.array([[10.0, 6.0, 34.0, 18.0]])
-    assert _whole(patch, box).tolist() == [[0, 0, 40, 24]]
-    opaque = _half_faded(patch, box)
+    assert cloned_region(patch, box).tolist() == [[0, 0, 40, 24]]
+    opaque = feathered_region(patch, box)
     assert opaque.tolist() == [[5, 3, 37, 21]]
 
 
@@ -334,15 +327,15 @@ def test_crops_come_from_the_data_given_only(dataset, monkeypatch):
     dataset([ONE_RARE[0]] * 5, "val")
     opened = set()
 
-    def spy(path, size):
-        opened.add(path)
-        return read_image(path, size)
+    def spy(data, index):
+        opened.add(data.images_dir / data.file_name(index))
+        return read_image_of(data, index)
 
-    monkeypatch.setattr("detector.data.mixing.paste.read_image", spy)
+    monkeypatch.setattr("detector.data.mixing.paste.read_image_of", spy)
     list(pasted_ones(paster(train), (80, 80), 20))
     assert opened == {train.images_dir / "0.png"} and train.images_dir.name == "train"
 
 
 def test_a_clone_hides_what_its_whole_patch_covers(dataset):
     data = dataset(ONE_RARE)
-    assert paster(data, blend="clone").opaque is _whole and paster(data).opaque is _half_faded
+    assert paster(data, blend="clone").opaque is cloned_region and paster(data).opaque is feathered_region
