@@ -1,4 +1,4 @@
-"""The anchors: reference boxes at every cell of every pyramid level."""
+"""The anchors: the reference boxes at every cell of every pyramid level."""
 
 from __future__ import annotations
 
@@ -7,55 +7,56 @@ from torch import Tensor
 
 from detector.utils.errors import InputError
 
-# One entry an image size, 3 MB at 200k boxes; training at several scales sees dozens of sizes.
+# An entry for each image size takes 3 MB at 200k anchors; training at several scales sees dozens of sizes.
 CACHE_ENTRIES = 32
 
 
 class AnchorGenerator:
     """Anchors of `scales` sizes and len(ratios) shapes at each cell; torchvision's for (32, 3, [0.5, 1, 2]).
 
-    Level l (0 = the finest, P3) has sizes int(base_size * 2^l * 2^(k / scales)), k = 0 .. scales - 1, in
-    pixels: sides size / sqrt(ratio) wide and size * sqrt(ratio) high (ratio = height / width), corners
-    rounded to the pixel. A level's stride is image side // grid side and its first anchor is centred on pixel
-    (0, 0), as in torchvision.
-    Raises InputError if base_size is so small that an anchor vanishes by the rounding.
+    Level l (0 is the finest, P3) has the sizes int(base_size * 2^l * 2^(k / scales)) in pixels, k = 0 .. scales - 1.
+    An anchor is size / sqrt(ratio) wide and size * sqrt(ratio) high (ratio is height / width), with its corners rounded
+    to whole pixels. A level's stride is image side // grid side, and its first anchor is centred on pixel (0, 0), as in
+    torchvision. The arithmetic is done on the CPU, whatever torch's default device is.
+    Raises InputError if base_size is so small that rounding leaves an anchor no width or height.
     """
 
     def __init__(self, *, base_size: float, scales: int, ratios: list[float]) -> None:
         self.base_size = base_size
         self.scales = scales
         self.ratios = list(ratios)
-        self._cache: dict[tuple, Tensor] = {}
+        self._cache: dict[tuple[object, ...], Tensor] = {}
         smallest = self._cell(level=0)
         if (smallest[:, 2:] <= smallest[:, :2]).any():
             raise InputError(
-                f"anchors of base_size {base_size} and ratios {self.ratios} have sides that round to 0; "
-                f"use a greater base_size"
+                f"model.anchors: with base_size {base_size} and ratios {self.ratios} some sides round to 0 pixels; "
+                "use a larger base_size"
             )
 
     @property
     def anchors_per_cell(self) -> int:
+        """A, the number of anchors of each cell."""
         return self.scales * len(self.ratios)
 
     def __call__(self, image_size: tuple[int, int], grid_sizes: list[tuple[int, int]], device: torch.device) -> Tensor:
         """Anchors (R, 4) float32 xyxy, pixels: by level, then row, column, ratio, size.
 
         image_size: (h, w) as fed to the backbone. grid_sizes: (h, w) of each level, finest first.
-        The tensor is cached: don't write to it.
+        The tensor is cached: do not write to it.
         """
-        if torch.compiler.is_compiling():  # what a tracer makes here is no tensor to keep
+        if torch.compiler.is_compiling():  # a tracer's tensors cannot be kept
             return self._anchors(image_size, grid_sizes).to(device)
         key = (tuple(image_size), tuple(map(tuple, grid_sizes)), device)
         if key not in self._cache:
             if len(self._cache) == CACHE_ENTRIES:
                 del self._cache[next(iter(self._cache))]  # the oldest
-            # A tensor made under inference_mode could not be used by a training step later on.
+            # A later training step could not use a tensor made under inference_mode.
             with torch.inference_mode(False):
                 self._cache[key] = self._anchors(image_size, grid_sizes).to(device)
         return self._cache[key]
 
     def level_sizes(self, grid_sizes: list[tuple[int, int]]) -> list[int]:
-        """Number of anchors of each level; their sum is R."""
+        """The number of anchors of each level; their sum is R."""
         return [height * width * self.anchors_per_cell for height, width in grid_sizes]
 
     def _anchors(self, image_size: tuple[int, int], grid_sizes: list[tuple[int, int]]) -> Tensor:
@@ -65,8 +66,8 @@ class AnchorGenerator:
     def _grid(self, image_size: tuple[int, int], grid_size: tuple[int, int], cell: Tensor) -> Tensor:
         """`cell` (A, 4) shifted to each position of the grid: (h * w * A, 4)."""
         (image_height, image_width), (height, width) = image_size, grid_size
-        y = torch.arange(height) * (image_height // height)
-        x = torch.arange(width) * (image_width // width)
+        y = torch.arange(height, device="cpu") * (image_height // height)
+        x = torch.arange(width, device="cpu") * (image_width // width)
         y, x = torch.meshgrid(y, x, indexing="ij")
         shifts = torch.stack((x, y, x, y), dim=-1)
         return (shifts[:, :, None] + cell).reshape(-1, 4)
@@ -74,7 +75,7 @@ class AnchorGenerator:
     def _cell(self, level: int) -> Tensor:
         """The anchors (A, 4) around (0, 0) at `level`."""
         base = self.base_size * 2**level
-        sizes = torch.tensor([float(int(base * 2 ** (k / self.scales))) for k in range(self.scales)])
-        height_factors = torch.tensor(self.ratios, dtype=torch.float32)[:, None].sqrt()
+        sizes = torch.tensor([float(int(base * 2 ** (k / self.scales))) for k in range(self.scales)], device="cpu")
+        height_factors = torch.tensor(self.ratios, dtype=torch.float32, device="cpu")[:, None].sqrt()
         half = torch.stack((1 / height_factors * sizes, height_factors * sizes), dim=-1).reshape(-1, 2) / 2
         return torch.cat((-half, half), dim=-1).round()

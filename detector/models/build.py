@@ -6,17 +6,13 @@ import logging
 
 import torch
 
-from detector.config.schema import Config, ModelConfig, PostprocessConfig
+from detector.config.schema import ModelConfig, PostprocessConfig
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbones.backbone import Backbone
-from detector.models.backbones.timm import PREFIX, build_timm_backbone
-from detector.models.backbones.torchvision import build_backbone
+from detector.models.backbones import build_backbone
 from detector.models.head import Head
-from detector.models.limits import check_size, parameters
-from detector.models.necks.fpn import build_fpn
+from detector.models.necks import build_neck
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
-from detector.models.state_dict import check_holds
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +21,28 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
     """The detector that `config` describes, for classes 0 .. num_classes - 1, on the CPU.
 
     pretrained: read the backbone's weights, unless config.weights names a whole detector's, which the caller
-    loads. False: read nothing, as a checkpoint will be loaded; the architecture stays the same.
-    Norm "frozen" is "batch" if the config names no weights at all.
-    Raises InputError on names that don't exist and on weights that cannot be read or don't fit.
+    loads. False: read nothing, as a checkpoint will be loaded; the architecture is the same.
+    Norm "frozen" becomes "batch" if the config names no weights at all.
+    Raises InputError on unknown names and on weights that cannot be read or do not fit.
     """
     if _norm(config) != config.backbone.norm:
         logger.warning("model.backbone.norm: batch instead of frozen, as no weights bring statistics to freeze")
-    backbone = _build_backbone(config, pretrained)
-    fpn = build_fpn(backbone.channels, channels=config.neck.channels, extra_levels=config.neck.extra_levels)
+    reads_backbone = pretrained and config.weights is None
+    return _build(config, num_classes, weights=config.backbone.weights if reads_backbone else None)
+
+
+def build_without_memory(config: ModelConfig, num_classes: int) -> RetinaNet:
+    """The same detector on torch's meta device: names, shapes and modules, but no values and no memory for them.
+
+    Draws no random numbers. Raises InputError as `build_model` does.
+    """
+    with torch.device("meta"):
+        return _build(config, num_classes, weights=None)
+
+
+def _build(config: ModelConfig, num_classes: int, weights: str | None) -> RetinaNet:
+    backbone = build_backbone(config.backbone.name, weights=weights, norm=_norm(config))
+    neck = build_neck(backbone.channels, config.neck)
     anchors = AnchorGenerator(
         base_size=config.anchors.base_size, scales=config.anchors.scales, ratios=config.anchors.ratios
     )
@@ -45,41 +55,25 @@ def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) 
         norm=config.head.norm,
         prior=config.head.prior,
     )
-    return RetinaNet(backbone=backbone, fpn=fpn, head=head, anchors=anchors, mean=backbone.mean, std=backbone.std)
-
-
-def check_buildable(config: Config, num_classes: int, state: dict[str, torch.Tensor], *, source: str) -> None:
-    """Raises InputError where the detector that `config` describes is too large for anything, or for having `state`: to
-    be called before it is built from a file that came from anywhere."""
-    check_size(config, num_classes)
-    check_holds(state, parameters(config.model, num_classes) + backbone_numbers(config.model), source=source)
-
-
-def backbone_numbers(config: ModelConfig) -> int:
-    """How many numbers the backbone's state dict has, found without taking memory for them. Raises InputError as
-    `build_model` does."""
-    with torch.device("meta"):
-        backbone = _build_backbone(config, pretrained=False)
-    return sum(tensor.numel() for tensor in backbone.state_dict().values())
-
-
-def _build_backbone(config: ModelConfig, pretrained: bool) -> Backbone:
-    name = config.backbone.name
-    build = build_timm_backbone if name.startswith(PREFIX) else build_backbone
-    return build(
-        name.removeprefix(PREFIX),
-        weights=config.backbone.weights if pretrained and config.weights is None else None,
-        norm=_norm(config),
-    )
+    return RetinaNet(backbone=backbone, neck=neck, head=head, anchors=anchors, mean=backbone.mean, std=backbone.std)
 
 
 def _norm(config: ModelConfig) -> str:
-    """Statistics that nobody estimated would be no normalisation at all. torchvision has the same rule."""
-    none = config.weights is None and config.backbone.weights is None
-    return "batch" if none and config.backbone.norm == "frozen" else config.backbone.norm
+    """The backbone's norm; initial statistics are not worth freezing. torchvision has the same rule."""
+    no_weights = config.weights is None and config.backbone.weights is None
+    return "batch" if no_weights and config.backbone.norm == "frozen" else config.backbone.norm
+
+
+def to_device(model: RetinaNet, device: torch.device | str, channels_last: bool) -> RetinaNet:
+    """The model itself, moved to `device`; channels_last: its convolutions in NHWC memory layout, else in NCHW."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model.to(device)
+    model.to(memory_format=layout)
+    return model
 
 
 def build_postprocess(config: PostprocessConfig) -> Postprocess:
+    """What turns the model's outputs into detections."""
     return Postprocess(
         score_threshold=config.score_threshold,
         nms_iou=config.nms_iou,

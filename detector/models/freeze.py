@@ -1,4 +1,4 @@
-"""Which parts of a detector are not trained, from epoch to epoch."""
+"""Which parts of a detector are not trained, in which epoch."""
 
 from __future__ import annotations
 
@@ -8,36 +8,28 @@ from itertools import combinations
 from torch import nn
 
 from detector.models.norm import FrozenBatchNorm2d
+from detector.models.parts import module_paths
 from detector.models.retinanet import RetinaNet
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
 
 def parts(model: RetinaNet) -> dict[str, list[nn.Module]]:
-    """Name → modules of everything that can be frozen: the backbone, its stages, the FPN, the head, its halves."""
-    body = model.backbone["body"]
-    stages = {f"backbone.{stage}": [body.get_submodule(c) for c in names] for stage, names in body.stages.items()}
-    return {
-        "backbone": [body],
-        **stages,
-        "fpn": [model.backbone["fpn"]],
-        "head": [model.head],
-        "head.classification_head": [model.head.classification_head],
-        "head.regression_head": [model.head.regression_head],
-    }
+    """Name → modules of everything that can be frozen, see `module_paths`."""
+    return {name: [model.get_submodule(path) for path in paths] for name, paths in module_paths(model).items()}
 
 
 def resolve(model: RetinaNet, freeze: str | Sequence[str], unfreeze: Mapping[str, int]) -> list[str]:
-    """The parts of `train.freeze`, checked. "auto": where the backbone has frozen norms, what comes before stride 8, as
-    in the published recipes that start from ImageNet (of a ResNet: the stem and layer1); else nothing.
+    """The parts of `train.freeze`, checked.
 
-    Raises InputError: unknown parts, unfreezing of what is never frozen, nothing left to train at the start.
+    "auto": if the backbone has frozen norms, everything before stride 8, as in the published recipes that start from
+    ImageNet (of a ResNet: the stem and layer1); else nothing.
+    Raises InputError: an unknown part, unfreezing what is never frozen, nothing left to train at the start.
     """
     known = parts(model)
     if freeze == "auto":
-        body = model.backbone["body"]
-        norms_frozen = any(isinstance(module, FrozenBatchNorm2d) for module in body.modules())
-        freeze = [f"backbone.{stage}" for stage in body.before_stride_8] if norms_frozen else []
+        norms_frozen = any(isinstance(module, FrozenBatchNorm2d) for module in model.body.modules())
+        freeze = [f"backbone.{stage}" for stage in model.body.before_stride_8] if norms_frozen else []
     for setting, names in (("freeze", freeze), ("unfreeze", unfreeze)):
         for name in names:
             if name not in known:
@@ -52,15 +44,15 @@ def resolve(model: RetinaNet, freeze: str | Sequence[str], unfreeze: Mapping[str
         if inside[one] & inside[other]:
             raise InputError(f"train.unfreeze: {one} and {other} overlap; name each stage once")
     if len(frozen) == len(list(model.parameters())):
-        raise InputError("train.freeze: the whole detector is frozen in the first epoch; leave it the head, say")
+        raise InputError("train.freeze: the whole detector is frozen in the first epoch; leave out the head, say")
     return list(dict.fromkeys(freeze))
 
 
 def set_frozen(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], *, epoch: float) -> None:
-    """Freeze the parts `freeze`, except those that `unfreeze` trains from some epoch up to `epoch` (from 1) on.
+    """Freeze the parts `freeze`, except those that `unfreeze` trains from an epoch on that is at most `epoch`.
 
-    A frozen part has no gradients, its norms keep their statistics, its dropout is off. A function of the epoch alone,
-    so that a resumed training needs nothing else.
+    Epochs are counted from 1. A frozen part has no gradients, its norms keep their statistics, its dropout is off. A
+    function of the epoch alone, so that a checkpoint need not record what is frozen when.
     """
     frozen = _frozen_modules(model, freeze, unfreeze, epoch)
     for module in model.modules():
@@ -72,7 +64,7 @@ def set_frozen(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, i
 def frozen_parameters(
     model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], *, epoch: float
 ) -> list[str]:
-    """The names of those that `set_frozen` would freeze."""
+    """The names of the parameters that `set_frozen` would freeze."""
     frozen = _frozen_modules(model, freeze, unfreeze, epoch)
     return [
         f"{prefix}.{name}"
@@ -82,13 +74,17 @@ def frozen_parameters(
     ]
 
 
-def _frozen_modules(model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], epoch: float) -> set:
+def _frozen_modules(
+    model: RetinaNet, freeze: Sequence[str], unfreeze: Mapping[str, int], epoch: float
+) -> set[nn.Module]:
     known = parts(model)
     trained_again = [name for name, first in unfreeze.items() if first <= epoch]
-    frozen, trained = (
-        {m for n in names for root in known[n] for m in root.modules()} for names in (freeze, trained_again)
-    )
-    return frozen - trained
+    return _modules_in(known, freeze) - _modules_in(known, trained_again)
+
+
+def _modules_in(known: Mapping[str, list[nn.Module]], names: Sequence[str]) -> set[nn.Module]:
+    """All modules of the parts `names`, to any depth."""
+    return {module for name in names for root in known[name] for module in root.modules()}
 
 
 def _holds(roots: list[nn.Module], parameter: nn.Parameter) -> bool:

@@ -1,4 +1,4 @@
-"""The two towers, shared by all pyramid levels: class logits and box deltas of every anchor.
+"""The head: two towers of convolutions, shared by all pyramid levels, give each anchor its class logits and box deltas.
 
 Parameters are named and initialised as in torchvision (focal loss paper, arXiv 1708.02002, section 4.1).
 """
@@ -12,17 +12,16 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from detector.models.norm import group_norm
-from detector.utils.errors import InputError
-
-NORMS = {"none": None, "group": group_norm}
 
 
 class Head(nn.Module):
-    """Levels P3..P7, each (N, in_channels, h, w) → logits (N, R, K) and deltas (N, R, 4), finest first.
+    """Levels P3..P7, each (N, in_channels, h, w) → {"logits": (N, R, K), "deltas": (N, R, 4)}, finest level first.
 
-    anchors_per_cell: A. depth, width: 3x3 convolutions in each tower, and their channels.
+    anchors_per_cell: A. depth: 3x3 convolutions in each tower; 0: none. width: their channels.
     norm: none, or group (GroupNorm after each convolution). prior: the score every anchor starts with.
-    Raises InputError on another norm.
+
+    An entry that is added to the dict reaches the criterion and the postprocess under its name; its first dimension
+    is the batch's. A module that is added can be frozen, and is counted when weights are transferred, by its name.
     """
 
     def __init__(
@@ -37,16 +36,21 @@ class Head(nn.Module):
         prior: float,
     ) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise InputError(f"unknown head norm {norm!r}; valid: {', '.join(NORMS)}")
-        tower = {"depth": depth, "width": width, "norm": norm}
         self.classification_head = ClassificationHead(
-            in_channels, anchors_per_cell=anchors_per_cell, num_classes=num_classes, prior=prior, **tower
+            in_channels,
+            anchors_per_cell=anchors_per_cell,
+            num_classes=num_classes,
+            depth=depth,
+            width=width,
+            norm=norm,
+            prior=prior,
         )
-        self.regression_head = RegressionHead(in_channels, anchors_per_cell=anchors_per_cell, **tower)
+        self.regression_head = RegressionHead(
+            in_channels, anchors_per_cell=anchors_per_cell, depth=depth, width=width, norm=norm
+        )
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return self.classification_head(features), self.regression_head(features)
+    def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
+        return {"logits": self.classification_head(features), "deltas": self.regression_head(features)}
 
 
 class ClassificationHead(nn.Module):
@@ -65,9 +69,9 @@ class ClassificationHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.prior = prior
         self.conv = _tower(in_channels, depth=depth, width=width, norm=norm)
         self.cls_logits = _conv_out(width if depth else in_channels, anchors_per_cell * num_classes)
+        assert self.cls_logits.bias is not None
         nn.init.constant_(self.cls_logits.bias, prior_bias(prior))
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -76,7 +80,7 @@ class ClassificationHead(nn.Module):
 
 
 class RegressionHead(nn.Module):
-    """Levels → deltas (N, R, 4), as `ops.boxes.encode` gives them."""
+    """Levels → deltas (N, R, 4), as `ops.boxes.encode` defines them."""
 
     def __init__(self, in_channels: int, *, anchors_per_cell: int, depth: int, width: int, norm: str) -> None:
         super().__init__()
@@ -94,17 +98,16 @@ def permute_to_N_HWA_K(level: Tensor, K: int) -> Tensor:
 
 
 def prior_bias(prior: float) -> float:
-    """The logit whose sigmoid is `prior`."""
+    """The logit whose sigmoid is `prior` (focal loss paper, section 4.1)."""
     return -math.log((1 - prior) / prior)
 
 
 def _tower(in_channels: int, *, depth: int, width: int, norm: str) -> nn.Sequential:
+    """(N, in_channels, h, w) → (N, width, h, w)."""
+    norm_layer = {"none": None, "group": group_norm}[norm]
     channels = [in_channels] + [width] * depth
     tower = nn.Sequential(
-        *(
-            Conv2dNormActivation(channels[i], channels[i + 1], norm_layer=NORMS[norm], inplace=True)
-            for i in range(depth)
-        )
+        *(Conv2dNormActivation(channels[i], channels[i + 1], norm_layer=norm_layer, inplace=True) for i in range(depth))
     )
     for layer in tower.modules():
         if isinstance(layer, nn.Conv2d):
@@ -113,6 +116,7 @@ def _tower(in_channels: int, *, depth: int, width: int, norm: str) -> nn.Sequent
 
 
 def _conv_out(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """The prediction of each cell."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
     _initialise(conv)
     return conv

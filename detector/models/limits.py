@@ -1,55 +1,86 @@
-"""Settings that are each allowed and together ask for more than any machine has: refused before anything is built."""
+"""Settings that are each allowed but together ask for more than any machine has: refused before anything is built."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
+from detector.config.schema import Config
+from detector.models.build import build_without_memory
+from detector.models.retinanet import RetinaNet
 from detector.utils.errors import InputError
 
-if TYPE_CHECKING:
-    from detector.config.schema import Config, ModelConfig
-
-MAX_PARAMETERS = 500_000_000  # of pyramid and head, 2 GB; with 10,000 classes and the usual settings they have 220 M
+MAX_PARAMETERS = 500_000_000  # of neck and head, 2 GB; 10,000 classes and the usual settings have 220 million
 MAX_PIXELS = 500_000_000  # of a batch, whose activations take 500 bytes a pixel and more; 280 images of 1333 x 1333
 MAX_HELD_PIXELS = 10_000_000_000  # of a step with train.accumulate, which keeps its images: 30 GB
 MAX_OUTPUTS = 40_000_000_000  # of a batch, 160 GB; 10,000 classes at 640 px and 9 anchors a cell are 0.8 G an image
+CELLS_PER_PIXEL = 1 / 48  # 1/64 on P3, a quarter of that on P4, and so on
 
 
-def check_size(config: Config, num_classes: int = 1) -> None:
-    """Raises InputError where the settings ask for more than one of the limits above; those of the memory that is there
-    are found by trying. num_classes: 1 where they are not known yet.
+def check_size(config: Config, num_classes: int) -> None:
+    """Raises InputError if the settings pass one of the limits above, or as `build_model` does.
+
+    To be called before anything is built; it takes no memory to speak of. It does not know the machine: what is too
+    large for that is found by trying.
     """
-    model, settings = config.model, config.train
-    step = 1 if settings.batch_size == "auto" else settings.batch_size
-    trained, evaluated = _pixels(config)
-    of_train, of_val = step * trained, config.eval.batch_size * evaluated
-    outputs = model.anchors.scales * len(model.anchors.ratios) * (num_classes + 4)
-    cells = 1 / 48  # a pixel: 1/64 of them on P3, a quarter of that on P4, ...
-    of_classes = f", for {num_classes} classes," if num_classes > 1 else ""
-    for what, count, unit, most in (
-        ("model.neck, model.head and model.anchors", parameters(model, num_classes), "parameters", MAX_PARAMETERS),
-        ("data.image_size and train.batch_size", of_train, "pixels a batch", MAX_PIXELS),
-        ("data.image_size and eval.batch_size", of_val, "pixels a batch", MAX_PIXELS),
-        ("data.image_size, train.batch_size and train.accumulate", of_train * settings.accumulate,
+    _check_images(config, num_classes)
+    _check_parameters(build_without_memory(config.model, num_classes), num_classes)
+
+
+def check_buildable(config: Config, num_classes: int, state: dict[str, Tensor], *, source: str) -> None:
+    """Raises InputError as `check_size` does, and if `state` is too small to be that of the configured detector.
+
+    To be called before a detector is built for a state dict that came from anywhere, so that a small file cannot ask
+    for a large detector. source: the file, for the message.
+    """
+    _check_images(config, num_classes)
+    model = build_without_memory(config.model, num_classes)
+    _check_parameters(model, num_classes)
+    check_holds(state, sum(tensor.numel() for tensor in model.state_dict().values()), source=source)
+
+
+def check_holds(state: dict[str, Tensor], count: int, *, source: str) -> None:
+    """Raises InputError if the tensors of `state` have fewer bytes, views counted once, than `count` numbers need."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    if sum(storages.values()) < count:
+        raise InputError(
+            f"{source}: another architecture than the configured one, which has {count} numbers; its tensors have "
+            f"{sum(storages.values())} bytes"
+        )
+
+
+def _check_images(config: Config, num_classes: int) -> None:
+    """The limits of a batch's images and outputs."""
+    batch_size = 1 if config.train.batch_size == "auto" else config.train.batch_size
+    train_image, eval_image = _pixels_of_image(config)
+    train, evaluation = batch_size * train_image, config.eval.batch_size * eval_image
+    anchors = config.model.anchors
+    outputs_per_pixel = CELLS_PER_PIXEL * anchors.scales * len(anchors.ratios) * (num_classes + 4)
+    for settings, count, unit, most in (
+        ("data.image_size and train.batch_size", train, "pixels a batch", MAX_PIXELS),
+        ("data.image_size and eval.batch_size", evaluation, "pixels a batch", MAX_PIXELS),
+        ("data.image_size, train.batch_size and train.accumulate", train * config.train.accumulate,
          "pixels a step", MAX_HELD_PIXELS),
-        ("data.image_size, train.batch_size and model.anchors", of_train * cells * outputs, "outputs", MAX_OUTPUTS),
-        ("data.image_size, eval.batch_size and model.anchors", of_val * cells * outputs, "outputs", MAX_OUTPUTS),
+        ("data.image_size, train.batch_size and model.anchors", train * outputs_per_pixel, "outputs", MAX_OUTPUTS),
+        ("data.image_size, eval.batch_size and model.anchors", evaluation * outputs_per_pixel, "outputs", MAX_OUTPUTS),
     ):  # fmt: skip
-        if count > most:
-            raise InputError(f"{what} together{of_classes} ask for {count:.2g} {unit}; {most:.0e} are the most")
+        _check(settings, count, unit, most, num_classes)
 
 
-def parameters(config: ModelConfig, num_classes: int) -> int:
-    """Of pyramid and head, without the few that depend on the backbone's channels and those of norms, and biases."""
-    channels, width, depth = config.neck.channels, config.head.width, config.head.depth
-    pyramid = 4 * 9 * channels**2  # the outputs of P3, P4, P5 and P7
-    tower = 9 * (channels * width + (depth - 1) * width**2) if depth else 0
-    anchors = config.anchors.scales * len(config.anchors.ratios)
-    return pyramid + 2 * tower + 9 * (width if depth else channels) * anchors * (num_classes + 4)
+def _check_parameters(model: RetinaNet, num_classes: int) -> None:
+    count = sum(parameter.numel() for part in (model.neck, model.head) for parameter in part.parameters())
+    _check("model.neck, model.head and model.anchors", count, "parameters", MAX_PARAMETERS, num_classes)
 
 
-def _pixels(config: Config) -> tuple[int, int]:
-    """The most of an image as fed, with its padding: in training, where a batch is all upright or all lying, and in an
-    evaluation, where it is not."""
+def _check(settings: str, count: float, unit: str, most: int, num_classes: int) -> None:
+    if count > most:
+        of_classes = f", for {num_classes} classes," if num_classes > 1 else ""
+        raise InputError(f"{settings} together{of_classes} ask for {count:.2g} {unit}; {most:.0e} are the most")
+
+
+def _pixels_of_image(config: Config) -> tuple[int, int]:
+    """The most pixels of an image with its padding, in training and in evaluation.
+
+    With {short, long}, a training batch is all upright or all lying; an evaluation batch may be mixed.
+    """
     size = config.data.image_size
     return (size**2, size**2) if isinstance(size, int) else (size.short * size.long, size.long**2)

@@ -1,24 +1,28 @@
-"""Normalisation layers, by name, for the backbone and the head."""
+"""Normalisation layers for the backbone and the head."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from detector.utils.errors import InputError
-
 
 class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
-    """Batch norm whose statistics and affine parameters are buffers; state dict as torchvision's.
+    """Batch norm whose statistics and affine parameters are buffers; its state dict is torchvision's.
 
     (N, C, ...) → the same shape and dtype; in float32 equal to torchvision's to the last bit. torchvision's own
-    forward promotes a bfloat16 activation to float32, so that every layer after it moves twice the bytes.
+    forward promotes a bfloat16 activation to float32, which doubles the memory traffic of every later layer.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (1, -1, *(1 for _ in x.shape[2:]))
@@ -30,9 +34,9 @@ class FrozenBatchNorm2d(torchvision.ops.FrozenBatchNorm2d):
 
 
 class FrozenBatchNormAct2d(FrozenBatchNorm2d):
-    """timm's BatchNormAct2d, frozen: after the norm come its `drop` and its `act`."""
+    """timm's BatchNormAct2d, frozen: the norm, then its `drop` and its `act`."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, norm: Any) -> None:  # timm may not be installed
         super().__init__(norm.num_features, eps=norm.eps)
         self.drop = norm.drop
         self.act = norm.act
@@ -42,11 +46,14 @@ class FrozenBatchNormAct2d(FrozenBatchNorm2d):
 
 
 def freeze_batch_norms(network: nn.Module) -> None:
-    """Put a frozen norm in the place of every batch norm below `network`, which keeps its names and state."""
+    """Replace every batch norm below `network` by a frozen one with the same name and state."""
     for name, child in network.named_children():
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            has_act = hasattr(child, "act")
-            frozen = FrozenBatchNormAct2d(child) if has_act else FrozenBatchNorm2d(child.num_features, eps=child.eps)
+            frozen = (
+                FrozenBatchNormAct2d(child)
+                if hasattr(child, "act")
+                else FrozenBatchNorm2d(child.num_features, eps=child.eps)
+            )
             frozen.load_state_dict(child.state_dict())
             setattr(network, name, frozen)
         else:
@@ -59,16 +66,14 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def norm_layer(name: str, *, eps: float) -> Callable[[int], nn.Module]:
-    """channels → layer, for name in frozen, batch, sync, group. `eps` is what batch statistics are used with.
+    """The backbone's norm that `model.backbone.norm` names, as a function of the channels.
 
-    Raises InputError on another name.
+    eps: what is added to a batch variance; group norm keeps torch's.
     """
-    layers = {
+    layers: dict[str, Callable[[int], nn.Module]] = {
         "frozen": partial(FrozenBatchNorm2d, eps=eps),
         "batch": partial(nn.BatchNorm2d, eps=eps),
         "sync": partial(nn.SyncBatchNorm, eps=eps),
         "group": group_norm,
     }
-    if name not in layers:
-        raise InputError(f"unknown norm {name!r}; valid: {', '.join(layers)}")
     return layers[name]

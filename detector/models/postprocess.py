@@ -1,8 +1,9 @@
-"""From the model's outputs to detections, with the semantics of torchvision's RetinaNet."""
+"""From the model's outputs to detections, as torchvision's RetinaNet does it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,10 @@ from detector.ops.boxes import decode
 class Postprocess:
     """Threshold, the best candidates of each level, decode, clip, NMS by class, the best of the image.
 
-    score_threshold: only scores above it count.
-    topk: candidates (anchor, class) of each pyramid level that enter NMS.
-    nms_iou: of two boxes of one class that overlap more, the better stays.
-    max_detections: of an image.
+    score_threshold: a candidate (anchor, class) needs a higher score.
+    topk: the number of candidates of each pyramid level that enter NMS, best first.
+    nms_iou: of two boxes of one class with a greater IoU, the one with the lower score is dropped.
+    max_detections: the most detections of an image.
     """
 
     def __init__(self, *, score_threshold: float, nms_iou: float, topk: int, max_detections: int) -> None:
@@ -29,17 +30,17 @@ class Postprocess:
     @torch.no_grad()
     def __call__(
         self,
-        outputs: dict,
+        outputs: Mapping[str, Any],
         sizes: Sequence[tuple[int, int]],
         orig_sizes: Sequence[tuple[int, int]] | None = None,
     ) -> list[dict[str, Tensor]]:
         """Detections of each image, best first, on the outputs' device.
 
         outputs: what RetinaNet returns.
-        sizes: (h, w) of each image inside its padding; boxes are clipped to it.
-        orig_sizes: (h, w) of each image before it was resized; given, boxes are scaled to it.
-        Returns for each image boxes (n, 4) float32 xyxy in pixels (of the original image, or of the one fed),
-        scores (n,) float32 and labels (n,) int64 in 0..K-1; n may be 0.
+        sizes: (h, w) of each image inside its padding, in pixels; boxes are clipped to it.
+        orig_sizes: (h, w) of each image before it was resized; boxes are scaled to it. None: they are not scaled.
+        Returns for each image a dict of boxes (n, 4) float32 xyxy in pixels of the original image (of the fed one
+        without orig_sizes), scores (n,) float32 and labels (n,) int64 in 0..K-1; n may be 0.
         """
         detections = []
         for i, size in enumerate(sizes):
@@ -54,19 +55,19 @@ class Postprocess:
         return detections
 
     def _candidates(self, logits: Tensor, anchors_per_level: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of logits (R, K) of an image: scores, anchor indices and labels (n,) of the best of each level."""
-        # Compared as logits: a sigmoid of all R * K, nearly all background, would be the slowest part.
+        """An image's logits (R, K) → scores, anchor indices and labels (n,) of the best candidates of each level."""
+        # Logits are compared: the sigmoid of all R * K, nearly all of them background, would be the slowest part.
         threshold = torch.logit(torch.tensor(self.score_threshold, dtype=torch.float64)).item()
         num_classes = logits.shape[1]
-        best, where, begin = [], [], 0
+        best, indices, begin = [], [], 0
         for level in logits.split(anchors_per_level):
             level = level.float().flatten()
             above = torch.nonzero(level > threshold).squeeze(1)
             values, order = level[above].topk(min(self.topk, len(above)))
             best.append(values)
-            where.append(above[order] + begin)
+            indices.append(above[order] + begin)
             begin += len(level)
-        where = torch.cat(where)
+        where = torch.cat(indices)
         return torch.cat(best).sigmoid(), where // num_classes, where % num_classes
 
 

@@ -1,8 +1,9 @@
-"""RetinaNet: backbone → pyramid → head, and the anchors that the head's outputs belong to."""
+"""RetinaNet: backbone → neck → head, and the anchors that the head's outputs belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,66 +13,81 @@ from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 
+SHARED_OUTPUTS = ("anchors", "anchors_per_level")  # the same for all images of a batch; the others begin with N
+
 
 class RetinaNet(nn.Module):
-    """One-stage detector with focal loss in mind (arXiv 1708.02002); the state dict has torchvision's names.
+    """One-stage detector (arXiv 1708.02002); its state dict has torchvision's names.
 
     backbone: images → dict of C3..C5, with `stride`, the multiple of pixels that it takes.
-    fpn: dict of C3..C5 → dict of P3..P7. head: list of P3..P7 → (logits, deltas).
+    neck: dict of C3..C5 → ordered dict of P3..P7. head: list of P3..P7 → dict of outputs, see `Head`.
     mean, std: of RGB values in 0..1, what the backbone was trained with; not part of the state dict.
     frozen: modules that `train()` leaves in evaluation mode (see models/freeze.py); none at first.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
         *,
         backbone: Backbone,
-        fpn: nn.Module,
+        neck: nn.Module,
         head: Head,
         anchors: AnchorGenerator,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.backbone = nn.ModuleDict({"body": backbone, "fpn": fpn})
+        self.backbone = nn.ModuleDict({"body": backbone, "fpn": neck})  # torchvision's names
         self.head = head
         self.anchors = anchors
         self.frozen: list[nn.Module] = []
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def body(self) -> Backbone:
+        """The backbone, whose parameters begin with `backbone.body.`."""
+        return cast(Backbone, self.backbone["body"])
+
+    @property
+    def neck(self) -> nn.Module:
+        """The neck, whose parameters begin with `backbone.fpn.`."""
+        return self.backbone["fpn"]
+
     def train(self, mode: bool = True) -> RetinaNet:
+        """As in nn.Module; what is in `frozen` stays in evaluation mode."""
         super().train(mode)
         for module in self.frozen:
             module.training = False
         return self
 
-    def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict:
+    def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
         """The raw outputs, the same in training and evaluation.
 
         images: (N, 3, H, W) RGB, uint8 or float in 0..255, any H and W.
         sizes: (h, w) of each image inside its padding at the right and bottom, in pixels; None: no padding.
         Returns
-            logits: (N, R, K) and deltas: (N, R, 4), in autocast's precision;
+            the head's outputs, in autocast's precision, among them logits (N, R, K) and deltas (N, R, 4);
             anchors: (R, 4) float32 xyxy, pixels of `images`, shared by the batch;
             anchors_per_level: list of int, of sum R.
         """
         images = self._normalise(images, sizes)
-        features = list(self.backbone["fpn"](self.backbone["body"](images)).values())
-        logits, deltas = self.head(features)
+        features = list(self.neck(self.body(images)).values())
         grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
+        height, width = images.shape[-2:]
         return {
-            "logits": logits,
-            "deltas": deltas,
-            "anchors": self.anchors(tuple(images.shape[-2:]), grid_sizes, images.device),
+            **self.head(features),
+            "anchors": self.anchors((height, width), grid_sizes, images.device),
             "anchors_per_level": self.anchors.level_sizes(grid_sizes),
         }
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> Tensor:
-        """Standardised images in the model's dtype; 0 in their padding, and in what completes a multiple of the stride.
+        """Standardised images in the model's dtype, padded to a multiple of the backbone's stride.
 
-        The padding is 0 after the normalisation, as in torchvision, so that an image alone and in a batch of
-        larger ones look alike to the convolutions at its border.
+        The padding is 0 after the normalisation, as in torchvision, so that the convolutions at an image's border see
+        the same alone and in a batch of larger images.
         """
         images = torch.div(images, 255).to(self.mean.dtype).sub_(self.mean).div_(self.std)
         if sizes is not None:
@@ -79,7 +95,12 @@ class RetinaNet(nn.Module):
                 image[:, h:].zero_()
                 image[:, :, w:].zero_()
         height, width = images.shape[-2:]
-        stride = self.backbone["body"].stride
+        stride = self.body.stride
         if height % stride or width % stride:
             images = F.pad(images, (0, -width % stride, 0, -height % stride))
         return images
+
+
+def outputs_of_image(outputs: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """What `RetinaNet.forward` returned for a batch → the same for its image i alone (N is 1); views, not copies."""
+    return {name: value if name in SHARED_OUTPUTS else value[i : i + 1] for name, value in outputs.items()}

@@ -1,6 +1,6 @@
-"""Reading weights, from a local file or published by torchvision; every failure is an InputError.
+"""State dicts: reading them from a file or a download, comparing them, loading them; every failure is an InputError.
 
-A file may come from anywhere: no code in it is run, and it takes no more memory than it is long.
+A file may come from anywhere: no code in it runs, and it takes no more memory than it is long.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from detector.utils.errors import InputError
 from detector.utils.names import quoted
-from detector.utils.untrusted.torch_file import _is_whole, read_torch_file
+from detector.utils.untrusted.torch_file import has_all_values, read_torch_file
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is meant as a file, too; reading it says why not
-WRAPPERS = ("model", "state_dict")  # where trainers put the state dict, beside an epoch, an optimizer ...
+SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is refused, with the reason, when it is read
+WRAPPERS = ("model", "state_dict")  # keys under which trainers save the state dict, beside an epoch, an optimizer, ...
 
 
 def is_file_name(source: str) -> bool:
-    """Whether `source` is meant as a file rather than as the name of published weights."""
+    """Whether `source` looks like a file rather than the name of published weights."""
     return source.endswith(SUFFIXES) or "/" in source
 
 
 def read_file(path: str | Path) -> Any:
-    """The contents of a .safetensors file, or of one that torch.save wrote. Raises InputError."""
+    """The contents of a .safetensors file (a dict of tensors), or what torch.save wrote. Raises InputError."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -33,21 +33,21 @@ def read_file(path: str | Path) -> Any:
         return read_torch_file(path)
     try:
         return safetensors.torch.load_file(path)
-    except Exception as problem:  # SafetensorError, and what tensors of impossible types or shapes raise
+    except Exception as problem:  # SafetensorError, and others for impossible types or shapes
         raise InputError(f"{path}: not readable as weights ({first_line(problem)})") from None
 
 
 def as_state_dict(contents: Any, source: str | Path) -> dict[str, Tensor]:
     """Parameter name → tensor, from a file's contents: a state dict, or a dict with one as "model" or "state_dict".
 
-    The prefix "module." of DistributedDataParallel is left out. Raises InputError where there is no state dict.
+    The prefix "module." of DistributedDataParallel is removed. Raises InputError if there is no state dict.
     """
     wrapped = [contents.get(key) for key in WRAPPERS] if isinstance(contents, dict) else []
     state = next((inner for inner in [contents, *wrapped] if _is_state_dict(inner)), None)
     if state is None:
         raise InputError(f'{source}: not a state dict (parameter name → tensor), nor one under "model" or "state_dict"')
     for name, tensor in state.items():
-        if not _is_whole(tensor):
+        if not has_all_values(tensor):
             raise InputError(f"{source}: tensor {quoted(name)} is no plain array with all of its values in the file")
     if all(name.startswith("module.") for name in state):
         return {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -55,14 +55,14 @@ def as_state_dict(contents: Any, source: str | Path) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The state dict of a file, see `as_state_dict`, tensors on the CPU. Raises InputError."""
+    """The state dict of a file, see `as_state_dict`; its tensors are on the CPU. Raises InputError."""
     return as_state_dict(read_file(path), path)
 
 
 def download(weights: Any, *, setting: str) -> dict[str, Tensor]:
-    """The state dict of a member of a torchvision weights enum, from its cache or the network.
+    """The state dict of a member of one of torchvision's weights enums, from its cache or the network.
 
-    setting: the config's field that may name a local file instead. Raises InputError if it cannot be had.
+    setting: the config's field that may name a local file instead. Raises InputError if the download fails.
     """
     try:
         return weights.get_state_dict(progress=True, check_hash=True)
@@ -74,7 +74,10 @@ def download(weights: Any, *, setting: str) -> dict[str, Tensor]:
 
 
 def differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """A phrase for each tensor whose name or shape differs, the model's `own` first; step counters may be missing."""
+    """A phrase for each tensor whose name or shape differs, the model's `own` first.
+
+    Batch norm's step counters may be missing from `given`.
+    """
     shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (own, given)]
     return [
         f"{name} (the model's: {shapes[0].get(name, 'none')}, the file's: {shapes[1].get(name, 'none')})"
@@ -84,37 +87,26 @@ def differences(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
 
 
 def first_of(phrases: list[str], limit: int = 3) -> str:
+    """The first `limit` phrases, and "..." if there are more."""
     return "; ".join(phrases[:limit]) + ("; ..." if len(phrases) > limit else "")
 
 
 def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict but for batch norm's step counters, which no computation uses and not every file has."""
+    """The state dict without batch norm's step counters, which no computation uses and not every file has."""
     return {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Copy `state` into `module`; names and shapes must agree, batch norm's step counters aside.
+    """Copy `state` into `module`; names and shapes must agree, but batch norm's step counters may be missing.
 
-    Raises InputError naming the first tensors that differ, and leaves the module as it was.
+    Raises InputError naming the first tensors that differ, and then leaves the module as it was.
     """
     wrong = differences(module.state_dict(), state)
     if wrong:
         raise InputError(
             f"{source}: another architecture than the configured one; {len(wrong)} tensors differ: {first_of(wrong)}"
         )
-    module.load_state_dict(state, strict=False)  # strict, above, but for the counters
-
-
-def check_holds(state: dict[str, Tensor], count: int, *, source: str) -> None:
-    """Raises InputError where `state` cannot be that of a model of at least so many numbers; to be called before that
-    is built, so that a small file cannot ask for a large one.
-    """
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
-    if sum(storages.values()) < count:
-        raise InputError(
-            f"{source}: another architecture than the configured one, which has {count} numbers and more; its tensors "
-            f"have {sum(storages.values())} bytes"
-        )
+    module.load_state_dict(state, strict=False)  # `differences` was strict, but for the counters
 
 
 def _is_state_dict(contents: Any) -> bool:
@@ -124,4 +116,5 @@ def _is_state_dict(contents: Any) -> bool:
 
 
 def first_line(problem: Exception) -> str:
+    """The first line of an error's message, or its type if it has none."""
     return (str(problem).splitlines() or [type(problem).__name__])[0]

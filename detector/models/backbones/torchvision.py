@@ -1,4 +1,4 @@
-"""The backbone: a classification network cut at C5, returning C3, C4 and C5. Here torchvision's; timm's next door."""
+"""torchvision's classification networks as backbones, cut off after C5."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Back
 from detector.models.norm import norm_layer
 from detector.models.state_dict import download, is_file_name, load_strictly, read_state_dict
 from detector.utils.errors import InputError
+from detector.utils.nearest import did_you_mean
 
 
 class Layout(NamedTuple):
@@ -20,9 +21,9 @@ class Layout(NamedTuple):
     last: tuple[str, str, str]
     """The last layers at strides 8, 16 and 32, whose outputs are C3, C4 and C5."""
     channels: tuple[int, int, int]
-    """Channels of those."""
+    """Channels of C3, C4 and C5."""
     first_stage: str
-    """The first layer that is a stage; what comes before it is the stem."""
+    """The layer that the stages begin with; those before it are the stem."""
     stride_8: str
     """The first layer at stride 8."""
 
@@ -39,7 +40,10 @@ BACKBONES = {
 
 
 class TorchvisionBackbone(Backbone, IntermediateLayerGetter):
-    """A Backbone whose parameters have torchvision's names (`conv1.weight`, `layer1.0.conv1.weight`, ...)."""
+    """A Backbone whose parameters have torchvision's names (`conv1.weight`, `layer1.0.conv1.weight`, ...).
+
+    trunk: the network's layers in order, as children; what follows the last of `layout` is cut off.
+    """
 
     stride = 32
     mean = IMAGENET_MEAN
@@ -48,12 +52,13 @@ class TorchvisionBackbone(Backbone, IntermediateLayerGetter):
     def __init__(self, trunk: nn.Module, layout: Layout) -> None:
         super().__init__(trunk, {layer: str(level) for level, layer in enumerate(layout.last)})
         self.channels = list(layout.channels)
-        layers = list(self)
+        layers: list[str] = list(self)
         first = layers.index(layout.first_stage)
         self.stages = {"stem": layers[:first], **{layer: [layer] for layer in layers[first:]}}
         self.before_stride_8 = list(self.stages)[: list(self.stages).index(layout.stride_8)]
 
     def from_classifier(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As in Backbone."""
         return {
             name.removeprefix("features."): tensor
             for name, tensor in state.items()
@@ -61,41 +66,40 @@ class TorchvisionBackbone(Backbone, IntermediateLayerGetter):
         }
 
 
-def build_backbone(name: str, *, weights: str | None, norm: str) -> TorchvisionBackbone:
+def build_torchvision_backbone(name: str, *, weights: str | None, norm: str) -> TorchvisionBackbone:
     """torchvision's network `name`, one of BACKBONES.
 
-    weights: None (random), a name in torchvision's enum for the network (DEFAULT, IMAGENET1K_V1, ...), or a
-        local file (.pth, .pt, .safetensors) with torchvision's classification state dict, whose classifier
-        is ignored.
+    weights: None (random); a name in torchvision's enum of the network (DEFAULT, IMAGENET1K_V1, ...); or a local file
+        (.pth, .pt, .safetensors) with torchvision's classification state dict, whose classifier is ignored.
     norm: frozen | batch | sync | group. Frozen statistics keep the eps they were trained with.
-    Raises InputError: unknown names (with the valid ones), unreadable or unfitting weights, failed download.
+    Raises InputError: unknown names, unreadable or unfitting weights, a failed download.
     """
     if name not in BACKBONES:
-        raise InputError(f"unknown backbone {name!r}; valid: {', '.join(BACKBONES)}, timm/<any timm model>")
-    # torchvision trains MobileNetV3 with eps 0.001; with another, its statistics make another network.
+        hint = did_you_mean(name, [*BACKBONES, "timm/<any network of timm>"])
+        raise InputError(f"model.backbone.name: no {name!r}; {hint}")
+    # torchvision trains MobileNetV3 with eps 0.001; its statistics are wrong for any other.
     eps = 1e-3 if name.startswith("mobilenet") else 1e-5
     network = torchvision.models.get_model(name, weights=None, norm_layer=norm_layer(norm, eps=eps))
     backbone = TorchvisionBackbone(getattr(network, "features", network), BACKBONES[name])
     if weights is not None:
-        _load(backbone, name=name, weights=weights, norm=norm)
+        if norm == "group":
+            raise InputError(
+                "model.backbone.norm: group cannot start from weights trained with batch norm; "
+                "set model.backbone.weights to null, or the norm to frozen, batch or sync"
+            )
+        load_strictly(backbone, backbone.from_classifier(_read(name, weights)), source=weights)
     return backbone
 
 
-def _load(backbone: Backbone, *, name: str, weights: str, norm: str) -> None:
-    if norm == "group":
-        raise InputError(
-            "norm 'group' cannot start from weights trained with batch norm; "
-            "set model.backbone.weights to null, or the norm to frozen, batch or sync"
-        )
-    load_strictly(backbone, backbone.from_classifier(_read(name, weights)), source=weights)
-
-
 def _read(name: str, weights: str) -> dict[str, Tensor]:
+    """The state dict of the classification network `name`."""
     if is_file_name(weights):
         return read_state_dict(weights)
     enum = torchvision.models.get_model_weights(name)
     member = weights.removeprefix(f"{enum.__name__}.")
     if member not in enum.__members__:
         valid = ", ".join(enum.__members__)
-        raise InputError(f"{name} has no weights {weights!r}; valid: {valid}, a file (.pth, .safetensors), or null")
+        raise InputError(
+            f"model.backbone.weights: {name} has no {weights!r}; valid: {valid}, a file (.pth, .safetensors), or null"
+        )
     return download(enum[member], setting="model.backbone.weights")

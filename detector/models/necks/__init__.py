@@ -1,0 +1,24 @@
+"""Necks: from the backbone's C3..C5 to the pyramid P3..P7. A new neck adds a file and a line in NECKS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from detector.config.schema import NeckConfig
+from detector.models.necks.fpn import build_fpn
+from detector.utils.nearest import chosen
+
+NECKS: dict[str, Callable[[list[int], NeckConfig], nn.Module]] = {
+    "fpn": build_fpn,
+}
+
+
+def build_neck(in_channels: list[int], config: NeckConfig) -> nn.Module:
+    """The neck that `model.neck` describes: C3, C4, C5 (a dict, as Backbone returns it) → an ordered dict of P3..P7.
+
+    in_channels: of C3, C4, C5. Each level is (N, config.channels, h, w), the finest first.
+    Raises InputError on a name that is not in NECKS.
+    """
+    return chosen(NECKS, config.name, "model.neck.name")(in_channels, config)

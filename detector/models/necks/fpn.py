@@ -1,4 +1,4 @@
-"""The feature pyramid P3..P7."""
+"""The feature pyramid network, with torchvision's names and initialisation."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detector.utils.errors import InputError
+from detector.config.schema import NeckConfig
 
 
 class ExtraLevels(LastLevelP6P7):
     """P6 and P7; on a CPU in the precision of their weights, whatever autocast says.
 
-    In bfloat16, torch's CPU convolutions (2.15, oneDNN) give a wrong weight gradient, inf or nan, for a 3x3 kernel of
+    torch's bfloat16 CPU convolutions (2.15, oneDNN) give a wrong weight gradient, inf or nan, for a 3x3 kernel of
     stride 2 on an input 1 pixel wide: P7's, for images up to 64 px. These two levels cost next to nothing.
     """
 
@@ -26,18 +26,14 @@ class ExtraLevels(LastLevelP6P7):
         return [*p, *levels[len(p) :]], names
 
 
-def build_fpn(in_channels: list[int], *, channels: int, extra_levels: str) -> FeaturePyramidNetwork:
-    """C3, C4, C5 (a dict, as Backbone returns it) → dict of P3..P7, each (N, channels, h, w), finest first.
+def build_fpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNetwork:
+    """The FPN of arXiv 1612.03144 with the P6 and P7 of arXiv 1708.02002; see `build_neck` for what goes in and out.
 
-    in_channels: of C3, C4, C5. P6 is a 3x3 stride 2 convolution of P5 (extra_levels "p5": torchvision's v1)
-    or of C5 ("c5": the paper, torchvision's v2), P7 one of relu(P6).
-    FPN: arXiv 1612.03144; P6 and P7: arXiv 1708.02002.
-    Raises InputError on other extra_levels.
+    P6 is a 3x3 convolution of stride 2 of P5 (extra_levels "p5": torchvision's v1) or of C5 ("c5": the paper,
+    torchvision's v2), P7 one of relu(P6).
     """
-    sources = {"p5": channels, "c5": in_channels[-1]}
-    if extra_levels not in sources:
-        raise InputError(f"unknown extra_levels {extra_levels!r}; valid: {', '.join(sources)}")
-    extra_blocks = ExtraLevels(sources[extra_levels], channels)
+    from_p5 = config.extra_levels == "p5"
+    extra_blocks = ExtraLevels(config.channels if from_p5 else in_channels[-1], config.channels)
     # torchvision guesses this from the channels, wrongly where C5 has as many as the pyramid.
-    extra_blocks.use_P5 = extra_levels == "p5"
-    return FeaturePyramidNetwork(in_channels, channels, extra_blocks=extra_blocks)
+    extra_blocks.use_P5 = from_p5
+    return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra_blocks)

@@ -1,49 +1,52 @@
-"""Whether a backbone's weights are of the configured architecture, and of which they are if not."""
+"""Whether a backbone's weights are of the configured architecture; if not, of which."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from detector.models.backbones.torchvision import BACKBONES, build_backbone
+from detector.models.backbones.torchvision import BACKBONES, build_torchvision_backbone
 from detector.models.state_dict import differences, first_of, without_counters
 from detector.models.weights.layouts import Weights
 from detector.utils.errors import InputError
 from detector.utils.names import shortened
 
 BODY = "backbone.body."
-LEAST_SHARE = 0.5  # of the backbone's numbers, the model's as well as the file's; below, it is another network
+LEAST_SHARE = 0.5  # of the backbone's numbers, in the model and in the file, that must fit
 
 
 def check_backbone(own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights) -> list[str]:
-    """What to warn of if the tensors `given` become those of a model whose tensors are `own`, both in our names.
+    """Warnings about loading the tensors `given` into a model whose tensors are `own`, both in this project's names.
 
-    Raises InputError where it is another network of BACKBONES, where less than LEAST_SHARE of the backbone fits, and
-    where its norms are of another kind: their scales would be loaded, and mean something else. weights: where `given`
-    is from.
+    weights: what `given` was read as.
+    Raises InputError if it is another network of BACKBONES; if less than LEAST_SHARE of the backbone fits; and if its
+    norms are of another kind: their scales would be loaded although they mean something else.
     """
     own, given = ({n: t for n, t in state.items() if n.startswith(BODY)} for state in (own, given))
-    fitting = {name: tensor for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
-    of_own, of_given = (_numbers(fitting) / max(1, _numbers(state)) for state in (own, given))
     wrong = differences(own, given)
     if not wrong:
         return []
+    fitting = {name: tensor for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
+    of_own, of_given = (_numbers(fitting) / max(1, _numbers(state)) for state in (own, given))
     _check_norms(fitting, own, given, weights.source)
     name = _network(weights, given)
-    hint = f"these are the weights of model.backbone.name={name}; " if name else _strangeness(weights, fitting)
+    hint = f"these are the weights of model.backbone.name={name}; " if name else _unknown(weights, fitting)
     if name or min(of_own, of_given) < LEAST_SHARE:
         raise InputError(
             f"{weights.source}: another backbone than the configured one: {of_own:.0%} of the model's and "
             f"{of_given:.0%} of the file's fits; {hint}first that differ: {first_of(wrong)}"
         )
     return [
-        f"{of_own:.0%} of the backbone is loaded, {of_given:.0%} of the file's; {hint}first that differ: "
+        f"only {of_own:.0%} of the backbone is loaded, {of_given:.0%} of the file's; {hint}first that differ: "
         f"{first_of(wrong)}"
     ]
 
 
 def _check_norms(fitting: dict[str, Tensor], own: dict[str, Tensor], given: dict[str, Tensor], source: str) -> None:
-    """Batch norm has running statistics, group norm has none; scale and shift are named alike."""
+    """Raises InputError for group norm in the place of batch norm or the reverse.
+
+    Batch norm has running statistics, group norm has none; their scale and shift have the same names.
+    """
     for name in fitting:
         mean = name.removesuffix("weight") + "running_mean"
         if name.endswith(".weight") and (mean in own) != (mean in given):
@@ -52,10 +55,10 @@ def _check_norms(fitting: dict[str, Tensor], own: dict[str, Tensor], given: dict
 
 
 def _network(weights: Weights, given: dict[str, Tensor]) -> str | None:
-    """The name of the network whose weights these are, where it is one of BACKBONES."""
+    """The network of BACKBONES whose weights these are; None: none of them."""
     for name in BACKBONES:
-        with torch.device("meta"):  # shapes only
-            body = build_backbone(name, weights=None, norm="batch")
+        with torch.device("meta"):  # only shapes are needed
+            body = build_torchvision_backbone(name, weights=None, norm="batch")
         theirs = body.from_classifier(weights.state) if weights.backbone_only else given
         theirs = {name.removeprefix(BODY): tensor for name, tensor in without_counters(theirs).items()}
         if not differences(body.state_dict(), theirs):
@@ -63,8 +66,8 @@ def _network(weights: Weights, given: dict[str, Tensor]) -> str | None:
     return None
 
 
-def _strangeness(weights: Weights, fitting: dict[str, Tensor]) -> str:
-    """The start of a clause on weights that are nothing known."""
+def _unknown(weights: Weights, fitting: dict[str, Tensor]) -> str:
+    """The start of a clause about a file in which nothing is recognised; empty if something is."""
     if fitting or not weights.backbone_only:
         return ""
     return (

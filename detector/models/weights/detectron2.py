@@ -1,4 +1,4 @@
-"""detectron2's RetinaNet: its weights under this project's names, for this project's input and anchors.
+"""detectron2's RetinaNet: its weights in this project's names, for this project's input and order of anchors.
 
 Names, with b a block, c a convolution, s a stage and l a level:
 
@@ -14,35 +14,35 @@ Names, with b a block, c a convolution, s a stage and l a level:
     head.bbox_subnet.<i>.*                               head.regression_head.conv.<n>.0.*
     head.cls_score.*, head.bbox_pred.*                   head.classification_head.cls_logits.*,
                                                          head.regression_head.bbox_reg.*
-    pixel_mean, pixel_std, anchor_generator.*            none, they are no weights
+    pixel_mean, pixel_std, anchor_generator.*            left out: no weights
 
 Input: theirs is (pixel - pixel_mean) / pixel_std of BGR or RGB in 0..255, ours (RGB / 255 - mean) / std. Both subtract
-ImageNet's mean, so that the inputs differ by the order and a factor for each channel: `with_our_input` puts these into
-the first convolution, exactly.
+ImageNet's mean, so the inputs differ in the order of the channels and by a factor for each. `with_our_input` moves both
+into the first convolution; the result is exact.
 
-Anchors of a cell: theirs are ordered by size, then ratio, ours (torchvision's) by ratio, then size: `rows_by_ratio`.
-Theirs are not rounded to pixels as ours are, which moves detections by less than a pixel on P3.
+Anchors of a cell: theirs are ordered by size, then ratio; ours (torchvision's) by ratio, then size. `rows_by_ratio`
+reorders them. Theirs are not rounded to pixels as ours are, which moves detections by less than a pixel on P3.
 
-The stride of a bottleneck is in its 1x1 convolution in detectron2's own (MSRA) ResNets and in its 3x3 here and in the
-networks that it converts from torchvision. The weights don't tell; such a network needs fine-tuning.
+The stride of a bottleneck is in its 1x1 convolution in detectron2's own (MSRA) ResNets, and in its 3x3 convolution here
+and in the networks that detectron2 converts from torchvision. Weights do not show which; MSRA's need fine-tuning.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 
-CLS_SCORE = "head.cls_score.weight"  # what the layout is recognised by
-BBOX_PRED = "head.bbox_pred.weight"
+CLS_SCORE = "head.cls_score.weight"  # the layout is recognised by this name
 
 _FIRST = "backbone.body.conv1.weight"
 _FIRST_NORM = ("backbone.body.bn1.weight", "backbone.body.bn1.running_var")
 _NOT_WEIGHTS = ("pixel_mean", "pixel_std", "anchor_generator.")
-_RENAMED = [
+_RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"backbone\.bottom_up\.", "backbone.body."),
     (r"body\.stem\.", "body."),
     (r"body\.res(\d)\.", lambda m: f"body.layer{int(m[1]) - 1}."),
@@ -58,14 +58,15 @@ _RENAMED = [
     (r"head\.bbox_pred\.", "head.regression_head.bbox_reg."),
 ]
 
-# The gain of the first layer in a channel: ||kernel|| * norm.weight / sqrt(running_var). Activations after the norm are
-# of order 1, so that it is of order 0.1 for an input of order 1. An input that was not divided by its std is 57 times
-# larger and its layer's gain so much smaller, of order 0.002. This is in between; a median leaves out dead channels.
+# The gain of the first layer in a channel is ||kernel|| * norm.weight / sqrt(running_var). Activations after the norm
+# are of order 1, so for an input of order 1 the gain is of order 0.1. An input that is not divided by its std is 57
+# times larger, so the gain is of order 0.002. The threshold is between the two; it is compared with the median over the
+# channels, which dead channels do not move.
 _LEAST_GAIN_FOR_STANDARDISED_INPUT = 0.02
 
 
 def converted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """A state dict in detectron2's layout → in ours but for the order of the anchors, and a phrase on its input."""
+    """A state dict in detectron2's layout → in ours except for the order of the anchors, and a phrase on its input."""
     towers = _tower_layers(state)
     renamed = {}
     for name, tensor in state.items():
@@ -106,7 +107,10 @@ def rows_by_ratio(rows: Tensor, scales: int, ratios: int) -> Tensor:
 
 
 def _tower_layers(state: dict[str, Tensor]) -> dict[str, str]:
-    """Names in the towers → with <convolution>.<0, or 1 for its norm> for the index in a Sequential with ReLUs."""
+    """Names of the towers' parameters → with the index in the Sequential (which counts ReLUs) replaced.
+
+    Instead stands the number of the convolution, then 0 for itself or 1 for its norm.
+    """
     names = {}
     for tower in ("head.cls_subnet", "head.bbox_subnet"):
         layers = {name: re.fullmatch(rf"{re.escape(tower)}\.(\d+)\.(\w+)", name) for name in state}
@@ -120,14 +124,13 @@ def _tower_layers(state: dict[str, Tensor]) -> dict[str, str]:
 
 
 def _input(state: dict[str, Tensor], renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor, str]:
-    """Mean and std (3,) of the input's channels in their order, and what tells them."""
+    """Mean and std (3,) of the input in 0..255, in the order of its channels, and what they were inferred from."""
     if all(key in state and state[key].numel() == 3 for key in ("pixel_mean", "pixel_std")):
         return state["pixel_mean"].flatten().float(), state["pixel_std"].flatten().float(), "its pixel_mean, pixel_std"
     mean, std = 255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD)
-    kernel, *norm = (renamed.get(name) for name in (_FIRST, *_FIRST_NORM))
-    if kernel is None or any(one is None or one.shape != kernel.shape[:1] for one in norm):
+    kernel, scale, variance = (renamed.get(name) for name in (_FIRST, *_FIRST_NORM))
+    if kernel is None or scale is None or variance is None or not scale.shape == variance.shape == kernel.shape[:1]:
         return mean, std, "assumption"
-    scale, variance = norm
     gain = (kernel.float().flatten(1).norm(dim=1) * scale.abs() / (variance + 1e-5).sqrt()).median()
     if gain < _LEAST_GAIN_FOR_STANDARDISED_INPUT:
         mean, std = mean.flip(0), torch.ones(3)

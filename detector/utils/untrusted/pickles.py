@@ -1,27 +1,33 @@
-"""What reading a pickle would take, told from its operations; nothing is made."""
+"""What unpickling would build, computed from the pickle's operations without building anything."""
 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 GET = ("GET", "BINGET", "LONG_BINGET")
 PUT = ("PUT", "BINPUT", "LONG_BINPUT")
 
+# The pickle machine's stack, where each value is replaced by the number of values nested in it; None is a mark.
+Stack = list[int | None]
+
 
 def max_values_and_names(pickles: Iterable[BinaryIO], limit: int) -> tuple[int, set[str]]:
-    """The values in the largest tuple or other value of the pickles, counting those that stand in several places at
-    each, but no more than `limit`; and what they name, as "module name".
+    """The number of values nested in the largest value of the pickles, at most `limit`; and the names they refer to.
 
-    60 tuples that hold the one before twice are 10^18 values to hash(), which a dict calls for its keys while it is
-    read, and which nothing interrupts. What is put into a list later than this stands in another is not counted: lists
-    are not hashed. Raises ValueError, IndexError, KeyError or TypeError where a pickle is damaged.
+    A value that stands in several places counts at each: of 60 tuples that each hold the one before twice, the last
+    has 2^60 values. As the key of a dict it would be hashed while the file is read, which takes for ever and cannot be
+    interrupted. What is put into a list after the list was put into another value is not counted; lists are not hashed.
+
+    Names are those of functions and classes, as "module name".
+    Raises ValueError, IndexError, KeyError or TypeError on a damaged pickle.
     """
-    most, names = 0, set()
+    most = 0
+    names: set[str] = set()
     for pickle in pickles:
-        stack: list[int | None] = []  # of each value, the values in it; None: a mark
-        memo: dict[int, int | None] = {}
+        stack: Stack = []
+        memo: dict[object, int | None] = {}
         for operation, argument, _ in pickletools.genops(pickle):
             if operation.name in PUT:
                 memo[argument] = stack[-1]
@@ -31,18 +37,26 @@ def max_values_and_names(pickles: Iterable[BinaryIO], limit: int) -> tuple[int, 
                 stack.append(None)
             else:
                 if operation.name == "GLOBAL":
-                    names.add(argument)
-                values = min(limit, 1 + sum(_take(stack, operation.stack_before)))
+                    names.add(str(argument))
+                values = min(limit, 1 + sum(_pop_operands(stack, operation.stack_before)))
                 most = max(most, values)
                 stack += [values] * len(operation.stack_after)
     return most, names
 
 
-def _take(stack: list[int | None], kinds: list) -> list[int | None]:
-    """Take off the stack what an operation takes: so many values, or all to the last mark and so many below it."""
+def _pop_operands(stack: Stack, kinds: Sequence[pickletools.StackObject]) -> list[int]:
+    """Take an operation's operands off the stack: one for each kind, or all down to the last mark and those below it.
+
+    Raises TypeError where an operand is a mark.
+    """
     taken, below = [], len(kinds)
     if pickletools.markobject in kinds:
-        below = kinds.index(pickletools.markobject)
+        below = list(kinds).index(pickletools.markobject)
         while (values := stack.pop()) is not None:
             taken.append(values)
-    return taken + [stack.pop() for _ in range(below)]
+    for _ in range(below):
+        values = stack.pop()
+        if values is None:
+            raise TypeError("a mark in the place of a value")
+        taken.append(values)
+    return taken

@@ -1,4 +1,4 @@
-"""Reading files of torch.save that may come from anywhere: no code in them is run, and they take no more memory than
+"""Reading files of torch.save that may come from anywhere: no code in them runs, and they take no more memory than
 they are long.
 """
 
@@ -10,7 +10,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,47 +22,38 @@ from detector.utils.digest import ARCHIVE
 from detector.utils.errors import InputError
 from detector.utils.untrusted.pickles import max_values_and_names
 
-TYPES = (
+DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
-
-
-LEAST_VALUES = 1_000_000  # nested ones that any file may have
-
-
-REPEATING = "refused, as its values stand in one another more often than the file is long"
-
-
+VALUES_ALLOWED = 1_000_000  # nested values, even in a file of fewer bytes
 PICKLES = 5  # one after the other in a file of torch before 1.6
 
-
-# What torch lets a pickle call and what makes any amount of memory out of a few bytes; torch.save writes none of it for
-# tensors, numbers and text.
+# Functions that torch lets a pickle call and that make any amount of memory out of a few bytes. torch.save uses none of
+# them for tensors, numbers and text.
 GROWING = ("builtins bytearray", "__builtin__ bytearray", "_codecs encode")
-
-
-GROWING_OF_TORCH = ("Tensor", "UntypedStorage", "TypedStorage")
-
+GROWING_OF_TORCH = ("Tensor", "UntypedStorage", "TypedStorage")  # ends of torch's names
 
 NOT_READABLE = "not readable as weights: damaged, cut short, or a file of another kind"
+REPEATING = "refused, as its values are nested in one another more often than the file has bytes"
 
 
 def read_torch_file(path: str | Path) -> Any:
-    """What torch.save wrote, tensors on the CPU. Pickled code is never executed. Raises InputError."""
+    """What torch.save wrote, tensors on the CPU. Pickled code is never run. Raises InputError."""
+    path = Path(path)
     try:
-        _check_size(Path(path))
-        # torchvision's reference scripts save their command line beside the weights: a Namespace, which is plain data
+        _check_before_reading(path)
+        # torchvision's reference scripts save their command line, a Namespace of plain data, beside the weights
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unusual pickles; what comes of them is said below
+            warnings.simplefilter("ignore")  # about unusual pickles
             contents = torch.load(path, map_location="cpu", weights_only=True)
-        if _count(contents, {}) > _most(Path(path)):
+        if _count_values(contents, {}) > _max_values(path):
             raise InputError(f"{path}: {REPEATING}")
         return contents
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file") from None
-    except Exception as problem:  # bytes that are no pickle fail in every way there is
-        if str(path).endswith(".pkl"):
+    except Exception as problem:  # reading bytes that are no pickle can raise anything
+        if path.suffix == ".pkl":
             raise InputError(
                 f"{path}: a pickle (detectron2 publishes such), refused, as reading it could run code; where you trust "
                 f"it, re-save its tensors with torch.save({{name: torch.as_tensor(array), ...}}, 'weights.pth')"
@@ -76,59 +67,80 @@ def read_torch_file(path: str | Path) -> Any:
         raise InputError(f"{path}: {NOT_READABLE}") from None
 
 
-def _count(value: object, known: dict[int, int]) -> int:
-    """How many values there are in nested ones, counting what stands in several places at each: each takes a byte and
-    more in an honest file, but 60 lists that hold the next one twice are 10^18. RecursionError: one is in itself."""
+def has_all_values(tensor: Tensor) -> bool:
+    """Whether it is a plain CPU tensor with a value in memory for each element.
+
+    A view may repeat one value 10^12 times, and a meta tensor has none.
+    """
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in DTYPES
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def is_parameter(name: object, value: object) -> bool:
+    """Whether name and value can be an entry of a state dict: text, and a tensor with all of its values."""
+    return isinstance(name, str) and isinstance(value, Tensor) and has_all_values(value)
+
+
+def _count_values(value: object, known: dict[int, int]) -> int:
+    """The number of values nested in `value`; one that stands in several places counts at each.
+
+    In an honest file each takes a byte or more, but 60 lists that each hold the next one twice are 2^60.
+    known: id → number, of what was counted before. Raises RecursionError for a value that contains itself.
+    """
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if not isinstance(value, (dict, list, tuple, set)):
         return 1
     if id(value) not in known:
-        children = chain(value, value.values()) if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_count(child, known) for child in children)
+        children: Iterable[object] = chain(value, value.values()) if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(child, known) for child in children)
     return known[id(value)]
 
 
-def _check_size(path: Path) -> None:
-    """Raise InputError for a file that takes more memory than it is long: torch.save does not compress, and calls
-    nothing that makes more of what is there."""
+def _max_values(path: Path) -> int:
+    """The number of nested values, counted as in `_count_values`, that a file may have."""
+    return max(path.stat().st_size, VALUES_ALLOWED)
+
+
+def _check_before_reading(path: Path) -> None:
+    """Raises InputError for a file that would take more memory than it is long.
+
+    torch.save neither compresses nor calls functions that make much out of little.
+    """
     try:
         with path.open("rb") as file:
             is_archive = file.read(len(ARCHIVE)) == ARCHIVE
             file.seek(0)
-            pickles = _pickles(path, file) if is_archive else _first_pickles(file)
-            most, names = max_values_and_names(pickles, _most(path) + 1)
+            pickles = _pickles_of_archive(path, file) if is_archive else _first_pickles(file)
+            most, names = max_values_and_names(pickles, _max_values(path) + 1)
     except OSError:
-        return  # torch.load says so
-    except (ValueError, IndexError, KeyError, TypeError) as problem:
-        raise problem if isinstance(problem, InputError) else InputError(f"{path}: {NOT_READABLE}") from None
+        return  # torch.load raises it again
+    except InputError:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError):
+        raise InputError(f"{path}: {NOT_READABLE}") from None
     growing = sorted(name for name in names if _grows(name))
     if growing:
         raise InputError(f"{path}: refused, as it names `{growing[0]}`, which could take any amount of memory")
-    if most > _most(path):
+    if most > _max_values(path):
         raise InputError(f"{path}: {REPEATING}")
 
 
 def _grows(name: str) -> bool:
-    """name: module and what is in it, as in a pickle."""
+    """name: "module function", as in a pickle."""
     return name in GROWING or (name.startswith("torch") and name.endswith(GROWING_OF_TORCH))
 
 
-def _most(path: Path) -> int:
-    """Nested values that a file may have, counting those that stand in several places at each."""
-    return max(path.stat().st_size, LEAST_VALUES)
-
-
 def _first_pickles(file: BinaryIO) -> Iterator[BinaryIO]:
-    """Of a file of torch before 1.6: they stand one after the other, before the tensors' bytes."""
+    """The pickles of a file of torch before 1.6, one after the other before the tensors' bytes."""
     end = os.fstat(file.fileno()).st_size
     for _ in range(PICKLES):
         if file.tell() < end:
             yield file
 
 
-def _pickles(path: Path, file: BinaryIO) -> list[BinaryIO]:
-    """Of an archive. Raises InputError where it is damaged, and where it unpacks to more than it is long."""
+def _pickles_of_archive(path: Path, file: BinaryIO) -> list[BinaryIO]:
+    """Raises InputError for an archive that is damaged or compressed."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -139,21 +151,10 @@ def _pickles(path: Path, file: BinaryIO) -> list[BinaryIO]:
                     "torch.save does not compress"
                 )
             names = [member.filename.lower() for member in members]
-            if len(set(names)) < len(names):  # which of two torch would read is not known
+            if len(set(names)) < len(names):  # nobody knows which of two torch would read
                 raise zipfile.BadZipFile
             return [io.BytesIO(archive.read(member)) for member in members if "pkl" in member.filename.lower()]
     except InputError:
         raise
     except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):  # torch would read some
         raise InputError(f"{path}: {NOT_READABLE}") from None
-
-
-def _is_whole(tensor: Tensor) -> bool:
-    """Whether a tensor's values are all there: a view may repeat one value 10^12 times, a meta tensor has none."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in TYPES
-    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
-
-
-def is_parameter(name: object, value: object) -> bool:
-    """Whether it is an entry of a state dict, with all of its values in the file."""
-    return isinstance(name, str) and isinstance(value, Tensor) and _is_whole(value)

@@ -1,0 +1,24 @@
+"""The names of a detector's parts, as `train.freeze` and the report on transferred weights have them."""
+
+from __future__ import annotations
+
+from detector.models.retinanet import RetinaNet
+
+
+def module_paths(model: RetinaNet) -> dict[str, list[str]]:
+    """Name of a part → paths of its modules in the model, for `get_submodule`; a whole comes before its parts.
+
+    backbone and its stages (backbone.stem, ...), neck, head, its modules (head.classification_head, ...) and theirs
+    (head.classification_head.conv, ...).
+    """
+    stages = {
+        f"backbone.{stage}": [f"backbone.body.{path}" for path in paths] for stage, paths in model.body.stages.items()
+    }
+    inside_head = [f"head.{path}" for path, _ in model.head.named_modules() if path and path.count(".") < 2]
+    return {
+        "backbone": ["backbone.body"],
+        **stages,
+        "neck": ["backbone.fpn"],
+        "head": ["head"],
+        **{path: [path] for path in inside_head},
+    }
