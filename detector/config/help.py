@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from detector.config.schema import Config
-from detector.utils.names import quoted
+from detector.utils.text import quoted
 
 MOST_ERRORS = 100  # only the first is told, and a file may have 10,000
 

@@ -16,8 +16,8 @@ import numpy as np
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Descriptor, Split, load_descriptor
 from detector.utils.errors import InputError
-from detector.utils.names import printable, quoted
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import printable, quoted
 
 MAX_CLASSES = 10_000  # with more, the scores of one image's anchors would be gigabytes, and so a matrix of confusions
 

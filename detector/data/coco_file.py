@@ -19,7 +19,7 @@ import torch
 
 from detector.utils.errors import InputError
 from detector.utils.memory import available_memory
-from detector.utils.names import quoted, wrong_name
+from detector.utils.text import class_name_problem, quoted
 from detector.utils.untrusted.file_names import stays_inside
 
 CHUNK = 1 << 16  # records alive as Python objects at a time
@@ -92,7 +92,8 @@ def name_at(names: bytes, offsets: np.ndarray, i: int) -> str:
 
 def read_columns(path: Path) -> Columns:
     """Read a COCO file. Raises InputError naming the file and the first record that is not as COCO has it, an image
-    whose file_name leaves its folder (see `stays_inside`), or a category whose name cannot be used (`wrong_name`).
+    whose file_name leaves its folder (see `stays_inside`), or a category whose name cannot be used (see
+    `class_name_problem`).
 
     An annotation without an id gets its position in the file, from 1. Annotation ids serve to name annotations in
     messages, no result refers to them: they may be 0 or repeated.
@@ -102,7 +103,7 @@ def read_columns(path: Path) -> Columns:
     _no_duplicates(path, [c.id for c in categories], "category id")
     _no_duplicates(path, [c.name for c in categories], "category name")
     for category in categories:
-        if wrong := wrong_name(category.name):
+        if wrong := class_name_problem(category.name):
             raise InputError(f"{path}: category {category.id}: its name {wrong}")
     images = image_columns(path, file.images)
     _no_duplicates(path, images["image_ids"], "image id")

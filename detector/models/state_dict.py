@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from detector.utils.errors import InputError
-from detector.utils.names import quoted
+from detector.utils.text import quoted
 from detector.utils.untrusted.torch_file import _is_whole, read_torch_file
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is meant as a file, too; reading it says why not

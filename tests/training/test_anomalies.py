@@ -227,8 +227,8 @@ def test_a_bad_batch_that_a_full_disk_does_not_take(train, bad_box, monkeypatch)
         if path.name == "bad_batch.partial":
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    real = checkpoint.write_sealed
-    monkeypatch.setattr(checkpoint, "write_sealed", write)
+    real = checkpoint.save_with_digest
+    monkeypatch.setattr(checkpoint, "save_with_digest", write)
     bad_box(35)
     run = train("run", "train.epochs=1")
     assert "bad_batch.pt could not be written (No space left on device)" in (run / "log.txt").read_text()

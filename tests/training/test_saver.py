@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from detector.data.split import read_split
 
 from detector import checkpoint
 from detector.config.file import load_config
-from detector.data.split import read_split
 from detector.training.directory import RunDirectory
 from detector.training.log import RunLog
 from detector.training.saver import Saver, copied

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detector.training.resume_proof.differences import differences
 from torch.nn.functional import dropout
 
 from detector import checkpoint
@@ -18,7 +19,6 @@ from detector.evaluation.metrics.average_precision import SUMMARY
 from detector.inference import evaluate
 from detector.models.build import build_model
 from detector.training.log import RunLog
-from detector.training.resume_proof.interrupted import differences
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
 
@@ -200,8 +200,8 @@ def full_disk(monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, contents)
 
-    full, real = [], checkpoint.write_sealed
-    monkeypatch.setattr(checkpoint, "write_sealed", write)
+    full, real = [], checkpoint.save_with_digest
+    monkeypatch.setattr(checkpoint, "save_with_digest", write)
     return full
 
 
