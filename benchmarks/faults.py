@@ -34,10 +34,11 @@ from PIL import Image
 
 from detector import checkpoint
 from detector.config.file import load_config, validate
-from detector.training.resume_proof.interrupted import differences, train, train_interrupted, train_whole, write_config
+from detector.training.resume_proof.differences import differences
+from detector.training.resume_proof.processes import train, train_interrupted, train_whole, write_config
 from detector.utils.cli import run
 from detector.utils.errors import InputError
-from detector.utils.records import read_records
+from detector.utils.json_lines import read_json_lines
 
 BASE = {
     "data": {"image_size": 64, "augment": "light", "workers": 0},
@@ -71,10 +72,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "out/faults")
     args = parser.parse_args()
-    multiprocessing.set_forkserver_preload(["detector.training.resume_proof.interrupted", "timm"])
+    multiprocessing.set_forkserver_preload(["detector.training.resume_proof.processes", "timm"])
     args.output.mkdir(parents=True, exist_ok=True)
     results = args.output / "results.jsonl"
-    done = read_records(results)
+    done = read_json_lines(results)
     for option, (kind, trial, _) in TRIALS.items():
         for number in range(getattr(args, option.replace("-", "_"))):
             if (kind, number) in {(line["kind"], line["number"]) for line in done}:

@@ -20,10 +20,10 @@ from detector.config.file import validate
 from detector.models.state_dict import as_state_dict, is_file_name, read_file
 from detector.models.weights.layouts import Weights, check_complete, published, recognised
 from detector.utils.console import console
-from detector.utils.digest import DamagedError, check_seal, write_sealed
+from detector.utils.digest import DamagedError, check_digest, save_with_digest
 from detector.utils.errors import InputError
-from detector.utils.names import quoted, wrong_name
 from detector.utils.signals import StopRequest
+from detector.utils.text import class_name_problem, quoted
 from detector.utils.untrusted.torch_file import is_parameter, read_torch_file
 
 FORMAT = 4  # raised when the contents change meaning
@@ -49,7 +49,7 @@ def _save(path: Path, state: dict[str, Any], keep: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
-        write_sealed(partial, {"format": FORMAT, **state})
+        save_with_digest(partial, {"format": FORMAT, **state})
         for older, newer in pairwise([_numbered(path, n) for n in range(keep, -1, -1)]):
             if newer.exists():
                 newer.replace(older)
@@ -66,7 +66,7 @@ def _save(path: Path, state: dict[str, Any], keep: int) -> None:
 def read(path: Path) -> object:
     """Whatever torch.save wrote to `path`; no code in it is run. Raises InputError, also for a damaged file."""
     if path.is_file():
-        check_seal(path)
+        check_digest(path)
     return read_torch_file(path)
 
 
@@ -82,7 +82,7 @@ def load_newest(path: Path) -> tuple[dict[str, Any], Path, list[DamagedError]]:
     problems = []
     for candidate in history(path):
         try:
-            check_seal(candidate)
+            check_digest(candidate)
         except DamagedError as problem:
             problems.append(problem)
         else:
@@ -107,7 +107,7 @@ def find(source: Path) -> Path:
         raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; is it a run directory?")
     for file in files:
         try:
-            check_seal(file)
+            check_digest(file)
         except DamagedError as problem:
             console.print(f"warning: {problem}; using the next best checkpoint")
         else:
@@ -123,7 +123,7 @@ def read_detector(source: str) -> Weights:
     if not path.is_file() and not is_file_name(source):
         return published(source)
     if path.is_file():
-        check_seal(path)
+        check_digest(path)
     contents = read_file(path)
     if not _is_checkpoint(contents):
         return recognised(as_state_dict(contents, path), str(path))
@@ -143,7 +143,7 @@ def _checked(state: object, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: checkpoint format {quoted(state['format'])}; this version reads format {FORMAT}")
     names, ids = state["class_names"], state["category_ids"]
     sound = _is_list_of(str, names) and _is_list_of(int, ids) and len(names) == len(ids)
-    if not sound or any(map(wrong_name, names)):
+    if not sound or any(map(class_name_problem, names)):
         raise InputError(f"{path}: its class_names and category_ids are not names and as many whole numbers")
     if state.get("class_counts") is not None and not _is_list_of(int, state["class_counts"]):
         raise InputError(f"{path}: its class_counts are not whole numbers")

@@ -16,7 +16,7 @@ from detector.inference.detector import load
 from detector.models.build import build_model
 from detector.models.weights.transfer import transfer
 from detector.utils import digest as sealed
-from detector.utils.digest import check_seal
+from detector.utils.digest import check_digest
 from detector.utils.errors import InputError
 
 
@@ -148,7 +148,7 @@ def test_any_damage_is_noticed(tmp_path):
         with pytest.raises(InputError, match=r"last\.pt: (damaged|not readable as weights: damaged)"):
             checkpoint.load(file)
     file.write_bytes(b"PK" + bytes(100))  # as safetensors of 19,280 bytes of names begin
-    check_seal(file)
+    check_digest(file)
     torch.save({"format": 3, **CONTENTS}, file)  # edited and saved by torch alone: it has no digest
     assert checkpoint.load(file)["class_names"] == ["a"]
 

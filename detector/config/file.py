@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from detector.config.help import sentence
 from detector.config.schema import Config, set_at
 from detector.utils.errors import InputError
-from detector.utils.names import quoted
+from detector.utils.text import quoted
 from detector.utils.untrusted.yaml import read_yaml, read_yaml_file
 
 _OVERRIDE = re.compile(r"\w+(\.\w+)+=")
@@ -53,9 +53,9 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict:
 
     above: the files on the way here. Raises InputError, also where the bases form a circle.
     """
+    tree = read_yaml_file(path, "config file")  # first: it refuses names that no file can have
     if any(path.resolve() == file.resolve() for file in above):
         raise InputError(f"{above[0]}: `base:` leads in a circle: {' → '.join(str(file) for file in (*above, path))}")
-    tree = read_yaml_file(path, "config file")
     base = tree.pop("base", None)
     if base is None:
         return tree

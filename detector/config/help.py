@@ -13,13 +13,13 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from detector.config.schema import Config
-from detector.utils.names import quoted
+from detector.utils.text import quoted
 
 MOST_ERRORS = 100  # only the first is told, and a file may have 10,000
 
 
 def sentence(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> str:
-    """pydantic's errors on a `root` as one sentence: dotted path, what is wrong, nearest valid key or allowed values."""
+    """pydantic's errors on a `root` as one sentence: dotted path, what is wrong, nearest key or allowed values."""
     error = _nearest_miss(root, errors[:MOST_ERRORS])
     location = _location(root, error)
     dotted = ".".join(map(str, location))
@@ -82,8 +82,8 @@ def _hint(root: type[BaseModel], location: Sequence[str | int]) -> str:
 
 
 def _nearest_miss(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> ErrorDetails:
-    """A value of a union fails once for each type. Of the errors at the first wrong place, the one to tell: the deepest;
-    then one that is not about the type; then an unknown key."""
+    """A value of a union fails once for each type. Of the errors at the first wrong place, the one to tell: the
+    deepest; then one that is not about the type; then an unknown key."""
     place = _location(root, errors[0])
     there = [e for e in errors if _location(root, e)[: len(place)] == place]
     return max(

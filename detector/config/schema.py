@@ -121,7 +121,7 @@ class ModelConfig(Section):
     (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1), a .pth or .safetensors file of a RetinaNet in torchvision's or
     detectron2's layout, or of an ImageNet backbone; null: only what backbone.weights names."""
     class_map: dict[Name, Name] = {}
-    """Renamed classes, {name in this dataset: name in `weights`}. Names that differ only in case or spaces match anyway."""
+    """Renamed classes, {name in this dataset: name in `weights`}. Case and spaces need no entry: they match anyway."""
     backbone: BackboneConfig = BackboneConfig()
     neck: NeckConfig = NeckConfig()
     head: HeadConfig = HeadConfig()
@@ -224,10 +224,10 @@ class TrainConfig(Section):
     eval_every: PositiveInt = 1
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     metric: Name = "AP"
-    """What the best checkpoint is best in: a COCO figure (AP, AP50, APs, AR100, ...), the AP of head, medium or tail (the
-    classes by frequency, docs/imbalance.md), or the AP of a class, by its name."""
+    """What the best checkpoint is best in: a COCO figure (AP, AP50, APs, AR100, ...); head, medium or tail, the AP of the
+    classes of that frequency (docs/imbalance.md); or a class's name, its AP."""
     save_every: PositiveInt | None = None
-    """Steps between checkpoints within an epoch; null: only at the end of each epoch. Training is the same either way."""
+    """Steps between checkpoints within an epoch, which change nothing else; null: only at the end of each epoch."""
     keep: Annotated[int, Field(ge=0, le=1000)] = 1
     """Earlier checkpoints kept beside last.pt (last.1.pt, ...). --resume takes the newest that is not damaged."""
     deterministic: bool = False
@@ -296,7 +296,7 @@ class ImbalanceConfig(Section):
 
 class ThresholdConfig(Section):
     figure: Literal["f_score", "precision", "recall"] = "f_score"
-    """f_score: the score with the greatest F-score. precision, recall: at least `target` of it, and then the most of the
+    """f_score: the score with the greatest F-score. precision, recall: at least `target` of it, then the most of the
     other."""
     beta: Positive = 1.0
     """For f_score: how many times as much recall weighs as precision."""

@@ -16,8 +16,8 @@ import numpy as np
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Descriptor, Split, load_descriptor
 from detector.utils.errors import InputError
-from detector.utils.names import printable, quoted, shortened
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import printable, quoted, shortened
 
 MAX_CLASSES = 10_000  # more would need gigabytes for the scores of one image, or for a confusion matrix
 

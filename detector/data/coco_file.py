@@ -20,7 +20,7 @@ import torch
 
 from detector.utils.errors import InputError
 from detector.utils.memory import available_memory
-from detector.utils.names import quoted, wrong_name
+from detector.utils.text import class_name_problem, quoted
 from detector.utils.untrusted.file_names import stays_inside
 
 CHUNK = 1 << 16  # records that are Python objects at a time
@@ -103,14 +103,14 @@ def read_columns(path: Path) -> Columns:
     so they may be 0 or repeated.
 
     Raises InputError with the first record that does not follow COCO's format, an id or category name that occurs
-    twice, a file_name outside the images' folder (see `stays_inside`), or an unusable category name (`wrong_name`).
+    twice, a file_name outside the images' folder (see `stays_inside`), or an unusable category name (`class_name_problem`).
     """
     file = _parse(path)
     categories = [row for rows in _decode(path, file.categories, CategoryRecord, "category") for row in rows]
     _check_unique(path, [c.id for c in categories], "category id")
     _check_unique(path, [c.name for c in categories], "category name")
     for category in categories:
-        if wrong := wrong_name(category.name):
+        if wrong := class_name_problem(category.name):
             raise InputError(f"{path}: category {category.id}: its name {wrong}")
     images = image_columns(path, file.images)
     _check_unique(path, images["image_ids"], "image id")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from detector.utils.errors import InputError
-from detector.utils.names import quoted
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import quoted
 from detector.utils.untrusted.yaml import read_yaml_file
 
 SPLITS = ("train", "val", "test")

@@ -20,7 +20,7 @@ from detector.data.sampler import BatchSampler
 from detector.data.transforms import build_transform
 from detector.data.workers import explain_failure, report_deaths_at_next_batch, start_worker
 from detector.utils.errors import InputError, RunError
-from detector.utils.signals import held_back
+from detector.utils.signals import signals_blocked
 
 STRIDE = 32  # batches are padded to a multiple of this, so that every level from P3 to P5 divides evenly
 
@@ -110,7 +110,7 @@ class Loader:
         if self._workers:
             return iter(self._loader)
         before = multiprocessing.active_children()
-        with held_back():
+        with signals_blocked():
             batches = iter(self._loader)
         self._workers = [child for child in multiprocessing.active_children() if child not in before]
         if self._workers:

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 import cv2
 import torch
 
-from detector.utils.signals import HANDLED, let_through
+from detector.utils.signals import HANDLED, unblock_signals
 
 LITTLE_SHARED_MEMORY = (
     "the shared memory, through which workers pass their batches, is too small; start docker with a larger --shm-size "
@@ -34,7 +34,7 @@ def start_worker(_: int) -> None:
             signal.signal(signum, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    let_through()
+    unblock_signals()
     gc.freeze()  # the collector would write to inherited objects, which copies their memory pages
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

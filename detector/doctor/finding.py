@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from detector.utils.names import one_line
+from detector.utils.text import one_line
 
 Severity = Literal["error", "warning", "note"]  # training refuses or is spoilt; look at it; good to know
 

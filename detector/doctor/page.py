@@ -14,7 +14,7 @@ from detector.doctor.finding import Example, Finding
 from detector.pages.pictures import Card, take
 from detector.pages.render import render, write
 from detector.utils.errors import InputError
-from detector.utils.names import LONGEST_NAME, printable
+from detector.utils.text import LONGEST_NAME, printable
 
 if TYPE_CHECKING:
     from detector.doctor.advice.advice import Advice

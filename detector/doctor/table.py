@@ -26,8 +26,8 @@ from detector.data.coco_file import (
 )
 from detector.doctor.finding import Example, Finding, found
 from detector.utils.errors import InputError
-from detector.utils.names import LONGEST_NAME, printable
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import LONGEST_NAME, printable
 
 KINDS = ("images", "annotations", "categories")
 

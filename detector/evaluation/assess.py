@@ -19,7 +19,7 @@ from detector.evaluation.metrics.average_precision import ClassHits, hits_by_cla
 from detector.evaluation.metrics.coco import figures_of, pycocotools_metrics
 from detector.evaluation.metrics.matching import Matching, match
 from detector.evaluation.metrics.thresholds import Goal, Threshold, choose_thresholds
-from detector.utils.atomic import replacing, write_whole
+from detector.utils.atomic import replacing, write_atomically
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def write_evaluation(
     samples: (H, W, 3) uint8 RGB, see report/samples.py.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / "detections.json", json.dumps(coco_results(detections, data)))
+    write_atomically(directory / "detections.json", json.dumps(coco_results(detections, data)))
     write_metrics(directory, metrics)
     with replacing(directory / "samples.jpg") as file:
         Image.fromarray(samples).save(file, "JPEG", quality=90)
@@ -82,7 +82,7 @@ def write_evaluation(
 
 def write_metrics(directory: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json into `directory`."""
-    write_whole(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 def _with_reference(metrics: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from detector.evaluation.metrics.bootstrap import FEW
 from detector.evaluation.metrics.calibration import Calibration, fit_calibration
 from detector.evaluation.metrics.matching import Matching
 from detector.evaluation.metrics.thresholds import UNCHOSEN, Goal, Threshold
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 
 @dataclass(frozen=True)

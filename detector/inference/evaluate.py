@@ -28,10 +28,10 @@ from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.utils.console import console, progress_bar
 from detector.utils.errors import InputError
+from detector.utils.json_lines import read_json_lines
 from detector.utils.lock import locked
-from detector.utils.names import match_names
-from detector.utils.records import read_records
 from detector.utils.signals import StopRequest
+from detector.utils.text import match_names
 
 
 def evaluate_detector(detector: Detector, source: str, split: str, dataset: str | None) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
         matching=assessment.matching,
         data=data,
         facts=provenance(config, source, detector.class_counts, data, described),
-        curves=read_records(run / "metrics.jsonl") or None,
+        curves=read_json_lines(run / "metrics.jsonl") or None,
     )
     console.print(f"{tables(metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
     return metrics

@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from detector.utils.errors import InputError
-from detector.utils.names import quoted
+from detector.utils.text import quoted
 from detector.utils.untrusted.torch_file import has_all_values, read_torch_file
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is refused, with the reason, when it is read

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detector.utils.atomic import write_whole
+from detector.utils.atomic import write_atomically
 
 
 def render(template: str, **context) -> str:
@@ -68,4 +68,4 @@ def value(number: float | None) -> str:
 def write(path: Path, html: str) -> None:
     """Write a page; what UTF-8 cannot hold of somebody's names becomes a question mark."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html)
+    write_atomically(path, html)

@@ -10,7 +10,7 @@ from detector.training import replay
 from detector.training.bad_step import BadStep
 from detector.training.state import Run
 from detector.utils.errors import RunError
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 WINDOW = 100  # recent losses that show what is usual
 FEWEST = 20  # with fewer losses, nothing is known to be usual

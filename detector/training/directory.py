@@ -9,7 +9,7 @@ from detector import checkpoint
 from detector.config.file import dump
 from detector.config.schema import Config
 from detector.training.log import RunLog
-from detector.utils.atomic import write_whole
+from detector.utils.atomic import write_atomically
 from detector.utils.errors import InputError
 
 # Removed in this order: without its checkpoints, the rest of a run is of no use.
@@ -50,4 +50,4 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Write config.yaml. It marks the directory as a run, so the first checkpoint must be there before."""
-        write_whole(self.config, dump(config))
+        write_atomically(self.config, dump(config))

@@ -28,7 +28,7 @@ from detector.training.state import Run, Training
 from detector.utils.console import console
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 from detector.utils.untrusted.torch_file import is_parameter
 
 FORMAT = "bad batch 2"

@@ -34,8 +34,8 @@ from detector.training.resume import check_same_data
 from detector.training.state import Prepared, Training
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
-from detector.utils.names import shortened
-from detector.utils.seed import seed_everything, set_deterministic
+from detector.utils.randomness import seed_everything, set_deterministic
+from detector.utils.text import shortened
 
 
 def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:

@@ -22,7 +22,7 @@ from detector.training.directory import RunDirectory
 from detector.training.log import RunLog
 from detector.training.saver import Saver
 from detector.utils.errors import InputError
-from detector.utils.seed import random_state, set_random_state
+from detector.utils.randomness import random_state, set_random_state
 
 
 @dataclass

@@ -22,7 +22,7 @@ from detector.training.resume import read_evaluated
 from detector.training.saver import warn_if_full
 from detector.training.state import Run
 from detector.utils.errors import InputError
-from detector.utils.records import read_records
+from detector.utils.json_lines import read_json_lines
 from detector.utils.signals import StopRequest
 
 
@@ -83,7 +83,7 @@ def conclude(run: Run) -> None:
             matching=assessment.matching,
             data=run.val,
             facts=provenance(run.config, str(directory.path), counts.tolist(), run.val, "val"),
-            curves=read_records(directory.metrics),
+            curves=read_json_lines(directory.metrics),
         )
     log.say(f"done; these figures are of the best checkpoint, epoch {epoch}, on val: {settings.metric} {value:.3f}")
     log.say(f"report: {directory.report}; figures and pictures: {directory.evaluation}")

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside `path` to write to; in the end it is flushed to the disk and renamed.
+    """A temporary file beside `path` to write to. After the block it is flushed to the disk and renamed to `path`.
 
-    Raises OSError (a full disk, say), with the file's name; then what was there still is.
+    If the block raises, `path` keeps its old contents. Raises OSError (a full disk, say) that names `path`.
     """
-    path = path.resolve()  # where it is a link, its target is replaced
-    partial = path.with_name(f"writing.{os.getpid()}.partial")  # what has tfevents in its name, TensorBoard reads
+    path = path.resolve()  # of a link, the target is replaced
+    # The name does not contain path's own: TensorBoard reads every file with "tfevents" in its name.
+    temporary = path.with_name(f"writing.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        temporary.replace(path)
     except OSError as problem:
         raise type(problem)(problem.errno, problem.strerror, str(path)) from None
     finally:
-        partial.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """`replacing` for a text. Raises OSError."""
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the contents of `path` by a text, in UTF-8. Raises OSError (a full disk, say)."""
     with replacing(path) as file:
-        file.write(text.encode(errors="replace"))  # a class name may hold what UTF-8 has not
+        file.write(text.encode(errors="replace"))  # a class name may hold half of a surrogate pair

@@ -1,4 +1,4 @@
-"""What is printed: sentences and progress bars."""
+"""Where sentences and progress bars are printed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_bar() -> Progress:
-    """A bar with what it counts, how far it is, and when it will end."""
+    """A bar that shows a description, how much is done, the time left, and the task's field `note`.
+
+    It disappears when it is done. Nothing is shown if the console is a file.
+    """
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"), console=console, transient=True,
-        disable=not console.is_terminal,  # in a file a bar is a blank line
+        disable=not console.is_terminal,  # to a file, rich would write an empty line
     )  # fmt: skip

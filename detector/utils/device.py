@@ -1,4 +1,4 @@
-"""Where and in which arithmetic to compute."""
+"""Choosing the device and the floating-point type to compute with."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from detector.utils.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` (cuda, else mps, else cpu) or a torch device name. Raises InputError if it is not there."""
+    """The device of that name, such as cuda:1; `auto` is cuda, else mps, else cpu.
+
+    Raises InputError if this machine does not have the device.
+    """
     if name == "auto":
-        available = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
-        name = next(kind for kind, there in available if there)
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         usable = name == "cpu" or device.type in ("cuda", "mps") and torch.empty(0, device=device) is not None
@@ -23,7 +25,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> tuple[str, torch.dtype | None]:
-    """The name and autocast dtype (None for fp32) of `train.precision` on a device. Raises InputError."""
+    """The name and the autocast dtype (None: fp32, no autocast) of a `train.precision`.
+
+    `auto` is bf16 if the GPU supports it or the CPU multiplies it in hardware, else fp16 on CUDA and fp32 elsewhere.
+    Raises InputError for fp16 on a CPU.
+    """
     if precision == "auto":
         if device.type == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
@@ -35,5 +41,5 @@ def resolve_precision(precision: str, device: torch.device) -> tuple[str, torch.
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has bf16 products in hardware: without them bf16 is slower than fp32."""
+    """Whether the CPU multiplies bf16 in hardware. Otherwise bf16 is slower than fp32."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,4 +1,4 @@
-"""What differs when several processes train together; in a single process every function is the identity."""
+"""Sums and means over the processes of a training. With a single process they return their argument."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def sum_across_processes(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, on every one of them."""
+    """The sum of a tensor over all processes. Every process calls this and gets the sum."""
     if world_size() == 1:
         return value
     value = value.clone()
@@ -20,5 +21,5 @@ def sum_across_processes(value: Tensor) -> Tensor:
 
 
 def mean_across_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, on every one of them."""
+    """The mean of a tensor over all processes. Every process calls this and gets the mean."""
     return sum_across_processes(value) / world_size()

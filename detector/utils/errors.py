@@ -1,13 +1,13 @@
-"""The exceptions that are told in a sentence; any other is a defect and keeps its traceback."""
+"""Exceptions that a user reads as one sentence. Any other exception is a defect and shows its traceback."""
 
-from detector.utils.names import one_line
+from detector.utils.text import one_line
 
 
 class InputError(ValueError):
-    """The user's input is wrong: a sentence saying what, where and the nearest right thing.
+    """The user's input is wrong. The message says what, where, and the nearest right thing.
 
-    The tools print it as `error: ...` and exit with code 2. What it quotes is whatever somebody wrote into a file: the
-    sentence is one line, of bounded length, and has no character that a terminal would obey.
+    The tools print it as `error: ...` and exit with code 2. The message may quote text from a file: it is made one line
+    of bounded length, without characters that a terminal would obey.
     """
 
     def __init__(self, message: object):
@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """What the user asked for is right but cannot go on: a sentence saying why (a process was killed, say).
+    """The user's input is right, but the work cannot go on (a process was killed, say). The message says why.
 
     The tools print it as `error: ...` and exit with code 1.
     """

@@ -28,7 +28,7 @@ from detector.losses.criterion import build_criterion
 from detector.models.build import build_model
 from detector.models.retinanet import RetinaNet
 from detector.training import replay
-from detector.utils.digest import write_sealed
+from detector.utils.digest import save_with_digest
 
 CANARY = Path(tempfile.gettempdir()) / f"fuzz-canary-{os.getpid()}"  # what a file's code would make, if it ran
 SETTINGS = {
@@ -250,7 +250,7 @@ def saved(contents: object, kind: str = "zip") -> bytes:
     try:
         if kind == "sealed":
             with tempfile.NamedTemporaryFile() as file:
-                write_sealed(Path(file.name), contents)
+                save_with_digest(Path(file.name), contents)
                 return Path(file.name).read_bytes()
         torch.save(contents, buffer, _use_new_zipfile_serialization=kind != "old")
     except (RuntimeError, NotImplementedError, TypeError, AttributeError, pickle.PicklingError, RecursionError):

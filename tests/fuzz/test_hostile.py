@@ -29,7 +29,7 @@ from detector.models.build import build_model
 from detector.models.state_dict import read_state_dict
 from detector.training import replay
 from detector.utils.errors import InputError
-from detector.utils.names import quoted
+from detector.utils.text import quoted
 from detector.utils.untrusted.file_names import stays_inside
 from detector.utils.untrusted.torch_file import read_torch_file
 

@@ -1,4 +1,4 @@
-"""What a run has logged, after it was killed or on a full disk."""
+"""The files that a run logs to, after it was killed or on a full disk."""
 
 import json
 import os
@@ -11,27 +11,26 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from detector.training import log as logging
 from detector.training.log import RunLog
-from detector.utils.atomic import replacing, write_whole
 
 
 def events(directory: Path) -> dict:
-    """Tag → steps, as they are in the files: what the reader would leave out is there."""
+    """TensorBoard tag → steps, of all events in the files, purged ones too."""
     reader = EventAccumulator(str(directory / "tensorboard"), purge_orphaned_data=False)
     reader.Reload()
     found = {tag: [event.step for event in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
     return found | {tag: [event.step for event in reader.Images(tag)] for tag in reader.Tags()["images"]}
 
 
-def test_what_came_after_the_checkpoint_is_forgotten_everywhere(tmp_path):
+def test_resuming_removes_what_was_logged_after_the_checkpoint(tmp_path):
     log = RunLog(tmp_path)
     for step in (1, 2, 3):
         log.numbers("train", step, 1, {"loss": step / 2})
-    log.numbers("eval", 2, 1, {"AP": 0.5})  # of epoch 1, at the step of the checkpoint but after it
+    log.numbers("eval", 2, 1, {"AP": 0.5})  # at the step of the checkpoint, but logged after it
     log.picture("val", 2, np.zeros((4, 4, 3), np.uint8))
     log.per_class(2, 1, {"per_class": {"dog": {"score": 0.5}}})
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"kind": "train", "st')  # cut short
+        file.write('{"kind": "train", "st')  # incomplete
     (file,) = (tmp_path / "tensorboard").iterdir()
     with file.open("ab") as events_file:
         events_file.write(b"\x10\0\0\0\0")
@@ -49,8 +48,8 @@ def test_what_came_after_the_checkpoint_is_forgotten_everywhere(tmp_path):
     assert events(tmp_path) == {"train/loss": [1, 2, 3], "classes/score/dog": [2], "eval/AP": [2], "eval/val": [2]}
 
 
-def test_what_is_flushed_is_in_the_files(tmp_path):
-    """As a checkpoint that is saved next relies on."""
+def test_flushed_events_are_in_the_files(tmp_path):
+    """The checkpoint that is saved next relies on it."""
     log = RunLog(tmp_path)
     log.numbers("train", 1, 1, {"loss": 0.5})
     log.flush()
@@ -59,7 +58,7 @@ def test_what_is_flushed_is_in_the_files(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_full_disk_is_said_once_and_no_reason_to_stop(tmp_path, capsys):
+def test_a_full_disk_is_reported_once_and_does_not_stop_the_training(tmp_path, capsys):
     for name in ("metrics.jsonl", "log.txt"):
         (tmp_path / name).symlink_to("/dev/full")
     log = RunLog(tmp_path)
@@ -69,7 +68,7 @@ def test_a_full_disk_is_said_once_and_no_reason_to_stop(tmp_path, capsys):
     log.flush()
     log.close()
     said = capsys.readouterr().out
-    assert said.count("warning: metrics.jsonl cannot be written: No space left on device; training goes on") == 1
+    assert said.count("warning: metrics.jsonl could not be written: No space left on device; training goes on") == 1
     assert said.count("warning: log.txt") == 1 and "step 2" in said
 
 
@@ -84,11 +83,11 @@ def test_tensorboard_on_a_full_disk(tmp_path, capsys, monkeypatch):
         for step in range(50):
             log.numbers("train", step, 1, {"loss": 0.5})
         log.flush()
-    log.flush()  # there is room again
+    log.flush()  # the disk has room again
     log.numbers("later", 50, 1, {"loss": 0.5})
     log.close()
     assert events(tmp_path) == {"later/loss": [50]}
-    assert capsys.readouterr().out.count("warning: TensorBoard cannot be written") == 1
+    assert capsys.readouterr().out.count("warning: TensorBoard could not be written") == 1
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 51
 
 
@@ -99,20 +98,4 @@ def test_a_console_on_a_full_disk(tmp_path, monkeypatch):
         log.say("a sentence")
         log.close()
         assert (tmp_path / "log.txt").read_text() == "a sentence\n"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # or closing it fails
-
-
-def test_what_is_replaced_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
-    file, link = tmp_path / "a.txt", tmp_path / "link"
-    link.symlink_to(file)
-    synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
-    write_whole(link, "before")
-    assert link.is_symlink() and file.read_text() == "before" and len(synced) == 1
-    for problem in (OSError(28, "No space left on device"), KeyboardInterrupt()):
-        with pytest.raises(type(problem)), replacing(file) as out:
-            out.write(b"aft")
-            raise problem
-        assert file.read_text() == "before" and sorted(tmp_path.iterdir()) == [file, link]
-    with pytest.raises(OSError, match="No space left on device.*a.txt"), replacing(file):
-        raise OSError(28, "No space left on device")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # otherwise closing it fails

@@ -18,7 +18,7 @@ from detector.evaluation.metrics.average_precision import SUMMARY
 from detector.inference import evaluate
 from detector.models.build import build_model
 from detector.training.log import RunLog
-from detector.training.resume_proof.interrupted import differences
+from detector.training.resume_proof.differences import differences
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
 
@@ -200,8 +200,8 @@ def full_disk(monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, contents)
 
-    full, real = [], checkpoint.write_sealed
-    monkeypatch.setattr(checkpoint, "write_sealed", write)
+    full, real = [], checkpoint.save_with_digest
+    monkeypatch.setattr(checkpoint, "save_with_digest", write)
     return full
 
 
@@ -446,9 +446,14 @@ def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):
     """Where one class is learnt and the other not, as no training of seconds would have it."""
     row = {"positives": 9, "gradient_ratio": 0.1, "loss_share": 0.5, "score_background": 0.01}
     summary = {name: {**row, "score_positive": score} for name, score in (("light", 0.6), ("dark", 0.02))}
-    monkeypatch.setattr("detector.losses.class_statistics.ClassStatistics.summary", lambda self, names: {"per_class": summary})
+    monkeypatch.setattr(
+        "detector.losses.class_statistics.ClassStatistics.summary", lambda self, names: {"per_class": summary}
+    )
     text = (train("run", "train.epochs=1") / "log.txt").read_text()
-    assert "`dark` is hardly learnt: it scores 0.02 on its own objects, because the other classes and the background push it " in text
+    assert (
+        "`dark` is hardly learnt: it scores 0.02 on its own objects, because the other classes and the background push it "
+        in text
+    )
     assert "loss.alpha=effective_number" in text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.utils.memory import CGROUP_V1, CGROUP_V2, available_memory, cgroup_rooms, peak_memory
+from detector.utils.memory import CGROUP_V1, CGROUP_V2, available_memory, cgroup_headroom, peak_memory
 
 UNLIMITED_V1 = 9223372036854771712
 
@@ -21,11 +21,11 @@ def group(folder: Path, names: tuple[str, str, str], limit: int | str, held: int
 
 def rooms(tmp_path: Path, lines: str) -> list[int]:
     (tmp_path / "cgroup").write_text(lines)
-    return cgroup_rooms(tmp_path / "cgroup", tmp_path / "mount")
+    return cgroup_headroom(tmp_path / "cgroup", tmp_path / "mount")
 
 
 def test_no_control_groups(tmp_path):
-    assert cgroup_rooms(tmp_path / "nothing", tmp_path) == []
+    assert cgroup_headroom(tmp_path / "nothing", tmp_path) == []
     assert rooms(tmp_path, "0::/\n") == []
 
 

@@ -16,7 +16,7 @@ from detector.utils.signals import StopRequest
 def left(monkeypatch) -> list[int]:
     """Exit codes with which the process would have ended at once."""
     codes = []
-    monkeypatch.setattr(signals, "leave", codes.append)
+    monkeypatch.setattr(signals, "exit_at_once", codes.append)
     return codes
 
 
@@ -59,9 +59,9 @@ def test_what_background_jobs_ignore_asks_for_nothing():
 
 def test_leaving_takes_the_workers_along_and_says_nothing():
     code = (
-        "import multiprocessing, time; from detector.utils.signals import leave\n"
+        "import multiprocessing, time; from detector.utils.signals import exit_at_once\n"
         "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]); child.start()\n"
-        "print(child.pid, flush=True); leave(130)"
+        "print(child.pid, flush=True); exit_at_once(130)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "")
@@ -74,7 +74,7 @@ def test_leaving_takes_the_workers_along_and_says_nothing():
 
 def test_signals_held_back_come_afterwards(left):
     with StopRequest() as stop:
-        with signals.held_back():
+        with signals.signals_blocked():
             signal.raise_signal(signal.SIGTERM)  # to this thread, and no other
             assert stop.signum is None
         assert stop.signum == signal.SIGTERM

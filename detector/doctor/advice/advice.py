@@ -17,7 +17,7 @@ from detector.doctor.class_balance import ClassReport
 from detector.doctor.reach.reach import Reach
 from detector.training.auto import imbalance
 from detector.utils.errors import InputError
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 FEW = 10  # boxes: with fewer, a class is neither learnt nor measured
 SECTIONS = {

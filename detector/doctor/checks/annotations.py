@@ -10,7 +10,7 @@ from detector.doctor.checks.boxes import check_boxes
 from detector.doctor.checks.duplicates import check_duplicates
 from detector.doctor.finding import Example, Finding, found
 from detector.doctor.table import Table
-from detector.utils.names import shortened, wrong_name
+from detector.utils.text import class_name_problem, shortened
 
 
 def check_annotations(table: Table, kept: list[str] | None = None) -> list[Finding]:
@@ -54,7 +54,7 @@ def _repeated_categories(table: Table) -> list[Finding]:
         return f"category {id_} ({name}): {others[0]} already"
 
     ids, names = ([row[k] for row in table.categories] for k in (0, 1))
-    unfit = [(id_, wrong) for id_, name in table.categories if (wrong := wrong_name(name))]
+    unfit = [(id_, wrong) for id_, name in table.categories if (wrong := class_name_problem(name))]
     return [
         *found("error", "category-name", table.split, unfit, "categories whose name cannot be used: {n}",
                "give it a short name on one line", lambda case: f"category {case[0]}: its name {case[1]}"),

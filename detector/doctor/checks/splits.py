@@ -8,8 +8,8 @@ from detector.data.descriptor import Split
 from detector.doctor.checks.annotations import classes_without
 from detector.doctor.finding import Finding, found
 from detector.doctor.table import Table
-from detector.utils.names import shortened
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import shortened
 
 LEAK = (
     "figures on images that were trained on say nothing of new ones: keep each in one split only, "

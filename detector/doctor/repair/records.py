@@ -9,7 +9,7 @@ import msgspec
 from detector.data.coco_file import AnnotationRecord, CategoryRecord, ImageRecord, sentence
 from detector.data.descriptor import Split
 from detector.doctor.checks.images import look
-from detector.utils.names import wrong_name
+from detector.utils.text import class_name_problem
 from detector.utils.untrusted.file_names import stays_inside
 
 OPTIONAL = ("id", "area", "iscrowd")  # of an annotation
@@ -98,7 +98,7 @@ def join_categories(tree: dict, said: list[str]) -> None:
             continue
         if names.setdefault(id_, name) != name:
             said.append(f"category {id_} ({name}): left, though {names[id_]} has this id too: give it its own")
-        if wrong := wrong_name(name):
+        if wrong := class_name_problem(name):
             said.append(f"category {id_}: left, though its name {wrong}: give it another")
         kept[name] = record
     tree["categories"] = list(kept.values())

@@ -15,7 +15,7 @@ from detector.doctor.repair.images import mend_files
 from detector.doctor.repair.records import join_categories, join_images, mend_records
 from detector.doctor.table import read_lists
 from detector.utils.errors import InputError
-from detector.utils.names import one_line
+from detector.utils.text import one_line
 
 
 def fix(split: Split, out: Path) -> list[str]:

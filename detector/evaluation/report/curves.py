@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detector.training.class_warnings import LOW_SCORE
 from detector.utils.atomic import replacing
-from detector.utils.records import read_records
+from detector.utils.json_lines import read_json_lines
 
 RAREST, COMMONEST = 6, 6  # classes drawn where there are more
 
@@ -22,7 +22,7 @@ def plot_classes(metrics_file: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    lines = read_records(metrics_file)
+    lines = read_json_lines(metrics_file)
     epochs = [line for line in lines if line["kind"] == "classes"]
     if not epochs:
         return
@@ -69,7 +69,7 @@ def plot_curves(metrics_file: Path, picture: Path) -> None:
     """Losses, learning rate and AP against steps, from a run's metrics.jsonl, as a PNG."""
     from matplotlib.figure import Figure
 
-    lines = read_records(metrics_file)
+    lines = read_json_lines(metrics_file)
     train = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
     marker = "." if len(train) < 20 else None  # a few points make no line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detector.evaluation.metrics.bootstrap import FEW
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 ROWS = [  # key, figure, IoU, area, detections an image: as pycocotools prints them
     ("AP", "Average Precision  (AP)", "0.50:0.95", "all", 100),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from detector.data.class_groups import GROUPS
 from detector.pages.render import figure, is_known
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 FOUND, HARDLY = 0.5, 0.1  # AP50: from here on a class is found; below this it is not
 KINDS = {

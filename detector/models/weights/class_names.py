@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from detector.utils.errors import InputError
-from detector.utils.names import match_names
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import match_names
 
 
 def match_classes(

@@ -9,7 +9,7 @@ from detector.models.backbones.torchvision import BACKBONES, build_torchvision_b
 from detector.models.state_dict import differences, first_of, without_counters
 from detector.models.weights.layouts import Weights
 from detector.utils.errors import InputError
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 BODY = "backbone.body."
 LEAST_SHARE = 0.5  # of the backbone's numbers, in the model and in the file, that must fit

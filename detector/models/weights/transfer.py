@@ -17,7 +17,7 @@ from detector.models.weights.compatibility import BODY, check_backbone
 from detector.models.weights.detectron2 import rows_by_ratio
 from detector.models.weights.layouts import PREDICTION, Weights
 from detector.utils.errors import InputError
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 logger = logging.getLogger(__name__)
 

@@ -99,7 +99,7 @@ def _limit(size: int, fitting: int, step: int, num_images: int) -> str | None:
 
 
 def largest_fed_size(config: Config, train: CocoData) -> tuple[int, int]:
-    """(h, w) in pixels that a batch may be padded to: the greatest height by the greatest width of the resized images."""
+    """(h, w) in pixels that a batch may be padded to: the greatest height and width of the resized images."""
     image_size = config.data.image_size
     if isinstance(image_size, int):
         return image_size, image_size

@@ -29,7 +29,7 @@ from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
 from detector.losses.class_alpha import resolve_alpha
 from detector.losses.classification.focal import ALPHA
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 WORTHWHILE = 1.5
 FEW = 100  # boxes

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from detector.evaluation.report.verdict import verdict, worst_error
-from detector.utils.names import shortened
+from detector.utils.text import shortened
 
 NO_ERRORS = dict.fromkeys(("classification", "localisation", "both", "duplicate", "background", "missed"), 0.0)
 CAT = {"AP": 0.6, "AP50": 0.8, "num_gt": 50, "conclusive": True, "threshold": 0.4, "own": True, "errors": NO_ERRORS}

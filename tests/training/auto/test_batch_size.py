@@ -74,7 +74,7 @@ def test_what_did_not_fit_when_tried_is_not_chosen_whatever_the_line_says():
 
 @pytest.mark.parametrize("peaks", [{}, {1: 100 * MIB}, PEAKS])
 def test_not_even_one_image_fits(peaks):
-    with pytest.raises(InputError, match=r"a step of one image .* 80% of the 120 MiB available; try a smaller data.image"):
+    with pytest.raises(InputError, match=r"a step of one image .* 80% of the 120 MiB available; try a smaller data."):
         choose(peaks, 120 * MIB, num_images=10_000)
 
 

@@ -1,4 +1,4 @@
-from detector.utils.names import match_names, shortened
+from detector.utils.text import match_names, shortened
 
 
 def test_case_and_spaces_do_not_matter():

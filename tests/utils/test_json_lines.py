@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from detector.utils.records import LineFile, read_records
+from detector.utils.json_lines import LineFile, read_json_lines
 
 
 @pytest.fixture
@@ -29,16 +29,16 @@ def test_what_a_full_disk_did_not_take_is_written_later(tmp_path, limit, length)
     for line in lines[1:3]:
         with pytest.raises(OSError):
             file.write(line)
-    assert [record["n"] for record in read_records(path)] == [0]
+    assert [record["n"] for record in read_json_lines(path)] == [0]
     limit(None)
     file.write(lines[3])
     file.close()
-    assert [record["n"] for record in read_records(path)] == [0, 1, 2, 3]
+    assert [record["n"] for record in read_json_lines(path)] == [0, 1, 2, 3]
     assert path.read_text().splitlines() == lines
 
 
 def test_torn_lines_are_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"n": 1}\n{"n": 2, "te{"n": 3}\n7\n\xff\n{"n": 4}\n{"n"')
-    assert [record["n"] for record in read_records(path)] == [1, 4]
-    assert read_records(tmp_path / "none") == []
+    assert [record["n"] for record in read_json_lines(path)] == [1, 4]
+    assert read_json_lines(tmp_path / "none") == []

@@ -1,4 +1,9 @@
-"""One seed for everything that draws at random in this process; samples have generators of their own."""
+"""The random generators of this process (Python, NumPy, torch): seeding them, saving and restoring their states.
+
+Data loading does not use them: every sample has a generator of its own.
+"""
+
+from __future__ import annotations
 
 import os
 import random
@@ -8,20 +13,21 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Whether only such algorithms are used as give the same bits each time. To be called before a GPU is used."""
+    """Use only algorithms that give the same bits each time, or any. Call this before the first use of a GPU."""
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS is none of them
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.use_deterministic_algorithms(wanted)
 
 
 def random_state(device: torch.device) -> dict:
-    """What the generators of this process will draw next, as tensors and plain numbers: for a checkpoint."""
+    """The states of all generators, as tensors and plain numbers that a checkpoint can hold."""
     numpy = np.random.get_state(legacy=False)
     version, words, gauss = random.getstate()
     return {
@@ -36,7 +42,7 @@ def random_state(device: torch.device) -> dict:
 
 
 def set_random_state(state: dict, device: torch.device) -> None:
-    """Draw on from what `random_state` gave; on another kind of device, that device's generator stays as it is."""
+    """Restore what `random_state` returned. A GPU's generator is left alone if either run is without a GPU."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     numpy = state["numpy"]

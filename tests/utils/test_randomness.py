@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from detector.utils.seed import random_state, seed_everything, set_random_state
+from detector.utils.randomness import random_state, seed_everything, set_random_state
 
 
 def test_the_generators_go_on_where_they_were(tmp_path):
