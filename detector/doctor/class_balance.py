@@ -118,9 +118,7 @@ def _histograms(values: np.ndarray, labels: np.ndarray, classes: int, edges: np.
 
 def _table(report: ClassReport) -> list[str]:
     width = max(len("class"), *map(len, report.class_names))
-    rows = [
-        f"  {'class':<{width}} {'boxes':>8s} {'images':>7s}  group   {'size px':>15s}  {'high/wide':>11s}  together with"
-    ]
+    rows = [f"  {'class':<{width}} {'boxes':>8s} {'images':>7s}  group   {'size px':>15s}  {'high/wide':>11s}  with"]
     for k in report.order.tolist():
         (low, _, middle, _, high), aspects = report.sizes[k], report.aspects[k]
         size = f"{middle:.0f} ({low:.0f}-{high:.0f})" if report.boxes[k] else "-"

@@ -1,4 +1,4 @@
-"""What reading an image file tells: its content's digest, size, EXIF orientation and perceptual hash, or why it fails."""
+"""What reading an image file tells: digest of its content, size, EXIF orientation, perceptual hash; or why it fails."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _xyxy(box: tuple[float, float, float, float]) -> tuple[float, float, float, 
 
 
 def _read(which: str, folders: dict[str, Path]) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB of `split:file name`; for `train and val`, from the first of their folders that has it.
+    """The image (H, W, 3) uint8 RGB of `split:file name`; of `train and val`, from the first folder that has it.
 
     Raises InputError if there is none, it cannot be read, or its name leaves the folder: people pass pages on, and a
     page must not contain a picture from elsewhere.

@@ -123,7 +123,9 @@ def test_assignments_are_those_of_the_model_and_the_assigner(tmp_path):
         h, w = int(data.heights[i]), int(data.widths[i])
         grid = model(torch.zeros(1, 3, h, w))["anchors"]
         boxes, labels = data.target_boxes(i)
-        answer = MaxIoUAssigner()(grid, [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}])
+        answer = MaxIoUAssigner()(
+            {"anchors": grid}, [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}]
+        )
         positives.append(int((answer.classes >= 0).sum()))
         ignored.append(int((answer.classes == -2).sum()))
         anchors.append(len(grid))

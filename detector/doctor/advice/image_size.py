@@ -41,8 +41,8 @@ def choose_image_size(train: CocoData, gpu: bool) -> tuple[dict[str, int], str]:
     size = {"short": max(1, round(side * shape)), "long": side}
     if name is None:
         return size, f"there is no object to choose by, and {device.least} px take little time"
-    result = f"{name} has the smallest objects, {median:.0f} px in images of {long:.0f}: at this size {median * side / long:.0f} px"
-    return size, result + _compared(wanted, most, device)
+    why = f"{name} has the smallest objects, {median:.0f} px in images of {long:.0f}: at this size "
+    return size, f"{why}{median * side / long:.0f} px{_compared(wanted, most, device)}"
 
 
 def _compared(wanted: float, most: float, device: _Device) -> str:

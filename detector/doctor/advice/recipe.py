@@ -59,7 +59,7 @@ def _cpu(train: CocoData, size: dict[str, int]) -> list[Setting]:
         Setting("train.schedule", "cosine", "ends at zero: no milestones to choose"),
         Setting("train.warmup_steps", min(200, steps // 10), "all weights start at random"),
         Setting("train.clip_norm", 10, "one odd image or box cannot move the weights far"),
-        Setting("train.eval_every", every, f"{-(-epochs // every)} evaluations in a training; the best weights are kept"),
+        Setting("train.eval_every", every, f"{-(-epochs // every)} evaluations; the best weights are kept"),
     ]  # fmt: skip
 
 

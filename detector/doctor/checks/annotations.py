@@ -102,7 +102,7 @@ def _references(table: Table) -> list[Finding]:
                table.box_example),
         *found("error", "unknown-category", table.split, unknown["category_id"],
                f"{{n}} of {total} annotations have a category_id that no category has",
-               "add the category, or drop them with --fix (a common cause: ids count from 0 in one place, 1 in another)",
+               "add the category, or drop them with --fix (often ids count from 0 in one place, from 1 in another)",
                lambda b: table.box_example(b, f", category_id {category_ids[b]}")),
     ]  # fmt: skip
 

@@ -118,7 +118,8 @@ def _bad(table: Table) -> list[Finding]:
         finding
         for check, which in bad_boxes(table).items()
         for finding in found(
-            "error", check, table.split, np.flatnonzero(which), f"{{n}} of {len(which)} boxes {BAD_BOXES[check]}", advice,
+            "error", check, table.split, np.flatnonzero(which),
+            f"{{n}} of {len(which)} boxes {BAD_BOXES[check]}", advice,
             lambda b, check=check: _example_with_size(table, b) if check == "outside" else table.box_example(b),
         )
     ]  # fmt: skip

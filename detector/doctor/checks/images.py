@@ -75,7 +75,7 @@ def _other_sizes(table: Table, files: dict[int, ImageFile]) -> list[Finding]:
 
 
 def _turned_by_exif(table: Table, files: dict[int, ImageFile]) -> list[Finding]:
-    """Images that EXIF turns, by whether the stated size is that before or after turning, which `read_image` follows."""
+    """Images that EXIF turns, by whether the stated size is that before or after; `read_image` follows it."""
     cases: dict[str, list[int]] = {"exif-stored": [], "exif-upright": [], "exif-unclear": []}
     for i, file in files.items():
         if file.orientation == 1 or not file.has_size(stated := table.stated_size(i)):

@@ -9,8 +9,8 @@ import torch
 
 from detector.config.schema import Config
 from detector.doctor.reach.resized_objects import ResizedObjects, grids
+from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import IGNORED
-from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.models.anchors import AnchorGenerator
 
 SAMPLE = 200  # images, spread evenly over the split: takes seconds, and the means are steady
@@ -44,7 +44,7 @@ def assign_sample(objects: ResizedObjects, config: Config, classes: int) -> Assi
     sizes, inverse = np.unique(objects.padded_sizes[images], axis=0, return_inverse=True)
     padded, cells = grids(config.model, sizes)
     generator = AnchorGenerator(**config.model.anchors.model_dump())
-    assigner = MaxIoUAssigner(**config.loss.assigner.model_dump(exclude={"name"}))
+    assigner = build_assigner(config.loss.assigner)
     first = np.searchsorted(objects.images, np.arange(len(objects.padded_sizes) + 1))
     anchors = positives = ignored = 0
     sampled, class_positives, untrained = np.zeros((3, classes), np.int64)
@@ -53,7 +53,8 @@ def assign_sample(objects: ResizedObjects, config: Config, classes: int) -> Assi
         boxes = torch.from_numpy(objects.boxes[first[i] : first[i + 1]])
         (height, width), levels = padded[size].tolist(), [(h, w) for h, w in cells[size].tolist()]
         grid = generator((height, width), levels, CPU)
-        answer = assigner(grid, [{"boxes": boxes, "labels": torch.from_numpy(labels)}])
+        outputs = {"anchors": grid, "anchors_per_level": generator.level_sizes(levels)}
+        answer = assigner(outputs, [{"boxes": boxes, "labels": torch.from_numpy(labels)}])
         positive = answer.classes[0] >= 0
         own = torch.bincount(answer.objects[0][positive], minlength=len(labels)).numpy()[: len(labels)]  # per object
         anchors += len(grid)

@@ -41,7 +41,7 @@ def fix_images(tree: dict, split: Split, changes: list[str]) -> None:
 
 
 def _find_file(record: dict, folder: Path) -> str | None:
-    """The file of the stated size whose name differs in \\ for /, in its folder or in capitals; None if not just one."""
+    """The one file of the stated size whose name differs in \\ for /, in the folder or in capitals; else None."""
     parts = PureWindowsPath(record["file_name"].replace("/", "\\")).parts
     for candidate in ["/".join(parts), *parts[-1:]]:
         if not stays_inside(candidate):
