@@ -11,7 +11,7 @@ from detector.config.schema import ModelConfig, ShortLong
 from detector.data.coco import CocoData
 from detector.data.loader import STRIDE
 from detector.data.transforms import fed_size
-from detector.models.build import build_model
+from detector.models.build import build_without_memory
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,11 @@ def resize_objects(data: CocoData, image_size: int | ShortLong) -> ResizedObject
 def grids(config: ModelConfig, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Padded sizes (U, 2) and cells of each level (U, L, 2), rows and columns, finest first, for images of `sizes`.
 
-    sizes: (U, 2) h, w in pixels. The network itself computes the cells, on torch's meta device: without the memory or
-    arithmetic of its weights. Raises InputError if `config` names a model that cannot be built.
+    sizes: (U, 2) h, w in pixels. The network itself computes the cells, without memory for its weights or arithmetic
+    (torch's meta device). Raises InputError if `config` names a model that cannot be built.
     """
-    model = build_model(config, num_classes=1, pretrained=False).to("meta").eval()
-    body, neck = model.backbone["body"], model.backbone["fpn"]
-    padded = -(-sizes // body.stride) * body.stride
+    model = build_without_memory(config, num_classes=1).eval()
+    padded = -(-sizes // model.body.stride) * model.body.stride
     with torch.inference_mode():
-        levels = [neck(body(torch.empty(1, 3, h, w, device="meta"))).values() for h, w in padded.tolist()]
+        levels = [model.neck(model.body(torch.empty(1, 3, h, w, device="meta"))).values() for h, w in padded.tolist()]
     return padded, np.array([[tuple(level.shape[-2:]) for level in image] for image in levels], np.int64)
