@@ -224,8 +224,8 @@ class TrainConfig(Section):
     eval_every: PositiveInt = 1
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     metric: Name = "AP"
-    """What the best checkpoint is best in: a COCO figure (AP, AP50, APs, AR100, ...); head, medium or tail, the AP of the
-    classes of that frequency (docs/imbalance.md); or a class's name, its AP."""
+    """What the best checkpoint is best in: a COCO figure (AP, AP50, APs, AR100, ...); head, medium or tail, the AP of
+    the classes of that frequency (docs/imbalance.md); or a class's name, its AP."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints within an epoch, which change nothing else; null: only at the end of each epoch."""
     keep: Annotated[int, Field(ge=0, le=1000)] = 1

@@ -103,7 +103,8 @@ def read_columns(path: Path) -> Columns:
     so they may be 0 or repeated.
 
     Raises InputError with the first record that does not follow COCO's format, an id or category name that occurs
-    twice, a file_name outside the images' folder (see `stays_inside`), or an unusable category name (`class_name_problem`).
+    twice, a file_name outside the images' folder (see `stays_inside`), or an unusable category name (see
+    `class_name_problem`).
     """
     file = _parse(path)
     categories = [row for rows in _decode(path, file.categories, CategoryRecord, "category") for row in rows]

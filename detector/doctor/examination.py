@@ -1,4 +1,4 @@
-"""The whole examination of a dataset, as it is told: sound? imbalanced how? reachable? so use this."""
+"""The whole examination of a dataset: is it sound, how imbalanced, can anchors reach its objects, and what to use."""
 
 from __future__ import annotations
 
@@ -9,163 +9,166 @@ import torch
 
 from detector.config.schema import Config
 from detector.data.coco import CocoData, read_coco
-from detector.data.descriptor import Descriptor, Split
-from detector.doctor.advice.advice import Advice, advise, config_lines, write_config
-from detector.doctor.advice.recipe import configured, recipe
-from detector.doctor.checks.soundness import descriptor_of, examine
-from detector.doctor.class_balance import ClassReport, describe_classes
+from detector.data.descriptor import Descriptor
+from detector.doctor.advice.advice import advise
+from detector.doctor.advice.config_text import write_config
+from detector.doctor.advice.recipe import recipe
+from detector.doctor.advice.setting import to_config
+from detector.doctor.checks.boxes import BAD_BOXES
+from detector.doctor.checks.check_dataset import check_dataset, descriptor_of, is_annotation_file
+from detector.doctor.class_balance import describe_classes
 from detector.doctor.finding import Finding
-from detector.doctor.reach.reach import Reach, reach
+from detector.doctor.reach.reach import measure_reach
 from detector.doctor.repair.repair import fix
+from detector.doctor.report import Report
 from detector.training.setup import read_training_data
 from detector.utils.errors import InputError
 
-BAD_BOXES = ("not-finite", "negative-size", "zero-size", "outside")  # errors that data.bad_annotations=drop cures
-EXAMPLES = 3  # of a finding, on the console
+EXAMPLES_SHOWN = 3  # of a finding, on the console
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What the doctor says. The last three are None where the training split cannot be read: `unreadable` says why."""
+    """What the doctor says about a dataset."""
 
     descriptor: Descriptor
     findings: list[Finding]
-    unreadable: str | None
-    classes: ClassReport | None
-    reach: Reach | None
-    advice: Advice | None
+    report: Report | str  # of the described split; if its annotations cannot be used, a sentence that says why
 
     def lines(self) -> list[str]:
         """All of it, for the console."""
+        if isinstance(self.report, str):
+            unknown = [f"  unknown, since the annotations cannot be used: {self.report}"]
+            classes = reach = advice = unknown
+        else:
+            report = self.report
+            classes, reach, advice = report.classes.lines(), report.reach.lines(), report.advice.lines()
         return [
-            *("sound?", *_findings(self.findings), ""),
-            *("imbalanced how?", *(self.classes.lines() if self.classes else self._not_read()), ""),
-            *("reachable?", *(self.reach.lines() if self.reach else self._not_read()), ""),
-            *("so use this", *(self.advice.lines() if self.advice else self._not_read()), ""),
+            *("sound?", *_finding_lines(self.findings), ""),
+            *("imbalanced how?", *classes, ""),
+            *("reachable?", *reach, ""),
+            *("so use this", *advice, ""),
             self.verdict(),
         ]
 
     def verdict(self) -> str:
-        """A sentence: whether to train on it."""
+        """One line: whether to train on the dataset."""
         errors = [finding for finding in self.findings if finding.severity == "error"]
         warnings = sum(finding.severity == "warning" for finding in self.findings)
-        more = f" and {warnings} of warnings" if warnings else ""
-        if not errors and not self.unreadable:
-            return f"verdict: sound, with {warnings} kinds of warnings" if warnings else "verdict: sound"
-        kinds = f"{len(errors)} kind{'s' * (len(errors) != 1)} of errors{more}"
-        if not self.unreadable and all(finding.check in BAD_BOXES for finding in errors):
-            return f"verdict: {kinds}; bad boxes only, which data.bad_annotations=drop leaves out of a training"
-        return f"verdict: not sound, {kinds}: repair what --fix can, and the rest by hand, before training"
-
-    def _not_read(self) -> list[str]:
-        return [f"  not told, as the annotations cannot be used: {self.unreadable}"]
+        usable = not isinstance(self.report, str)
+        if not errors and usable:
+            return f"verdict: sound, with {_kinds(warnings, 'warning')}" if warnings else "verdict: sound"
+        kinds = _kinds(len(errors), "error") + (f" and {warnings} of warnings" if warnings else "")
+        if usable and all(finding.check in BAD_BOXES for finding in errors):
+            return f"verdict: {kinds}; only bad boxes, which training leaves out with data.bad_annotations=drop"
+        return f"verdict: not sound, {kinds}: before training, repair what --fix can, and the rest by hand"
 
 
 def examine_dataset(path: str, config: Config | None = None) -> Examination:
-    """Examine the dataset of a descriptor (YAML) or of a bare annotation file (JSON), whose images may be absent.
+    """Examine the dataset of a descriptor (YAML), or of an annotation file (JSON), whose images may be absent.
 
-    config: whose image size, anchors and assigner to look through; None = those that are advised. The advice does not
-    depend on it. Bad boxes are left out of all but the findings. Raises InputError where there is no such dataset.
+    config: whose image size, anchors and assigner the classes and the reach are reported for; None = those advised. The
+    advice does not depend on it. Bad boxes are findings, and left out of the report.
+    Raises InputError if there is no such dataset, or `config` cannot be built.
     """
     descriptor = descriptor_of(path)
-    findings = examine(descriptor)
+    findings = check_dataset(descriptor)
     try:
         train, val = _read(descriptor)
     except InputError as problem:
-        return Examination(descriptor, findings, str(problem), None, None, None)
+        return Examination(descriptor, findings, str(problem))
     settings = recipe(path, train, gpu=torch.cuda.is_available())
-    draft = configured(settings)
-    reached = reach(train, draft)
-    if reached.proposal:
-        draft.model.anchors = reached.proposal.anchors
+    draft = to_config(settings)
+    reach = measure_reach(train, draft)
+    if reach.proposal:
+        draft = draft.changed({"model.anchors": reach.proposal.anchors})
     classes = describe_classes(train, draft)
-    advice = advise(descriptor, train, val, classes, reached, settings)
+    bad = {
+        name: sum(finding.count for finding in findings if finding.check in BAD_BOXES and finding.split == name)
+        for name in (described_split(descriptor), "val")
+    }
+    advice = advise(settings, train, val, classes=classes, reach=reach, bad_boxes=bad)
     if config is not None:
-        classes, reached = describe_classes(train, config), reach(train, config)
-    return Examination(descriptor, findings, None, classes, reached, advice)
+        classes, reach = describe_classes(train, config), measure_reach(train, config)
+    return Examination(descriptor, findings, Report(classes, reach, advice))
 
 
 def write_advice(examination: Examination, path: Path) -> None:
-    """Write the config that is advised, where a training with it can start (image files are not opened).
+    """Write the advised config, if a training with it can start. (Image files must exist; they are not opened.)
 
-    Raises InputError where it cannot, with what to repair first, or the file exists.
+    Raises InputError if it cannot, with what to repair first, or if the file exists.
     """
-    descriptor = examination.descriptor
-    if descriptor.path in [split.annotations for split in descriptor.splits.values()]:
+    if is_annotation_file(examination.descriptor):
         raise InputError(
-            f"{path}: not written: a training needs a descriptor (YAML) with `train:` and `val:`, not JSON"
+            f"{path}: not written: training needs a descriptor (YAML) with `train:` and `val:`, not an annotation file"
         )
     try:
-        if examination.unreadable:
-            raise InputError(examination.unreadable)
-        read_training_data(examination.advice.config)
+        if isinstance(examination.report, str):
+            raise InputError(examination.report)
+        advice = examination.report.advice
+        read_training_data(advice.config)
     except InputError as problem:
-        raise InputError(f"{path}: not written, as no training could start; repair this first: {problem}") from None
-    write_config(examination.advice, path)
+        raise InputError(f"{path}: not written, since training could not start; repair this first: {problem}") from None
+    write_config(advice.settings, advice.config.data.dataset, path)
 
 
 def write_html(examination: Examination, path: Path) -> None:
     """Write all of it as one page, with plots and pictures."""
-    from detector.doctor.page import write_page  # only for those who ask for it
+    from detector.doctor.page import write_page  # imports jinja2, only needed here
 
-    advice, splits = examination.advice, examination.descriptor.splits
     write_page(
         path,
         title=examination.descriptor.path.name,
         findings=examination.findings,
-        folders={name: split.images for name, split in splits.items()},
-        classes=examination.classes,
-        reach=examination.reach,
-        advice=advice,
-        config_text="\n".join(config_lines(advice)) if advice else None,
+        folders={name: split.images for name, split in examination.descriptor.splits.items()},
+        report=None if isinstance(examination.report, str) else examination.report,
         described=described_split(examination.descriptor),
     )
 
 
 def write_fixed(descriptor: Descriptor, split: str | None, path: Path) -> list[str]:
-    """Write a repaired copy of a split's annotation file; what was changed, as lines. Raises InputError.
+    """Write a repaired copy of a split's annotation file. Returns the changes, a line each.
 
-    split: None = the one whose classes are told.
+    split: None = the described one. Raises InputError if there is no such split, it cannot be repaired, or `path`
+    exists.
     """
     check_new(path)
-    return fix(_split(descriptor, split or described_split(descriptor)), path)
+    return fix(descriptor.named(split or described_split(descriptor)), path)
 
 
 def check_new(path: Path) -> None:
-    """Raise InputError where the file exists: nothing is overwritten."""
+    """Raise InputError if the file exists: nothing is overwritten."""
     if path.exists():
-        raise InputError(f"{path}: exists already, and is not overwritten; give another name, or remove it")
+        raise InputError(f"{path}: exists already; give another name, or remove it first")
 
 
 def described_split(descriptor: Descriptor) -> str:
-    """The split whose classes and reach are told: train, or the first where none is called so."""
+    """The split that the report is about: train, or the first if none is called so."""
     return "train" if "train" in descriptor.splits else next(iter(descriptor.splits))
 
 
 def _read(descriptor: Descriptor) -> tuple[CocoData, CocoData | None]:
-    """The split that is described and val, without their bad boxes. Raises InputError."""
+    """The described split, and val if that is another one, without their bad boxes. Raises InputError."""
     name = described_split(descriptor)
-    train = read_coco(_split(descriptor, name), descriptor.classes, "drop")
+    train = read_coco(descriptor.named(name), descriptor.classes, "drop")
     if not train.class_counts().any():
-        raise InputError(f"{descriptor.splits[name].annotations}: no object in the whole training set")
+        raise InputError(f"{descriptor.splits[name].annotations}: there is no object in {name}")
     if name == "val" or "val" not in descriptor.splits:
         return train, None
-    return train, read_coco(_split(descriptor, "val"), train.class_names, "drop")
+    return train, read_coco(descriptor.named("val"), train.class_names, "drop")
 
 
-def _split(descriptor: Descriptor, name: str) -> Split:
-    """Of the descriptor, whether its folder exists or not. Raises InputError."""
-    if name not in descriptor.splits:
-        raise InputError(f"{descriptor.path}: no split `{name}`; there is: {', '.join(descriptor.splits)}")
-    return descriptor.splits[name]
+def _kinds(count: int, what: str) -> str:
+    return f"{count} kind{'s' * (count != 1)} of {what}s"
 
 
-def _findings(findings: list[Finding]) -> list[str]:
-    """A line a finding, below it what to do and the first examples."""
+def _finding_lines(findings: list[Finding]) -> list[str]:
+    """Each finding on a line, below it the first examples and what to do."""
     lines = []
     for finding in findings:
         lines.append(f"  {finding.severity}: {finding.split}: {finding.message} ({finding.check})")
-        lines += [f"    {example.text}" for example in finding.examples[:EXAMPLES]]
-        lines += [f"    ... and {finding.count - EXAMPLES} more"] if finding.count > EXAMPLES else []
+        shown = finding.examples[:EXAMPLES_SHOWN]
+        lines += [f"    {example.text}" for example in shown]
+        lines += [f"    ... and {finding.count - len(shown)} more"] if 0 < len(shown) < finding.count else []
         lines.append(f"    -> {finding.advice}")
-    return lines or ["  nothing was found"]
+    return lines or ["  no problem was found"]

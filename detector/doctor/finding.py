@@ -1,4 +1,4 @@
-"""What the doctor says of a dataset: one finding a kind of trouble."""
+"""A finding: one kind of problem of a dataset, with its severity, how often it occurs, examples and what to do."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from detector.utils.text import one_line
 
-Severity = Literal["error", "warning", "note"]  # training refuses or is spoilt; look at it; good to know
+# error: training refuses the dataset, or learns wrong things. warning: look at it. note: good to know.
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the worst first
 
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Example:
-    """One case of a finding: what to call it (`annotation 17 (image a.jpg): [x, y, w, h] = ...`), and where to look."""
+    """One case of a finding."""
 
-    text: str
-    file_name: str | None = None  # of the image, relative to the (first) split's folder, if there is one to look at
-    boxes: tuple[tuple[float, float, float, float], ...] = ()  # xywh in pixels, to draw on it
+    text: str  # which case: `annotation 17 (image a.jpg): [x, y, w, h] = ...`
+    file_name: str | None = None  # of the image to look at, relative to the folder of the (first) split
+    boxes: tuple[tuple[float, float, float, float], ...] = ()  # xywh in pixels, to draw on that image
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A kind of trouble in one split: how bad, how often, the first examples, and what to do."""
+    """One kind of problem in one split."""
 
     severity: Severity
-    check: str  # short name, e.g. zero-size
+    check: str  # the check's short name, such as zero-size
     split: str  # train, val, test; or `train and val`
-    count: int
-    message: str  # a sentence: what is wrong
-    advice: str  # a sentence: what to do about it
+    count: int  # how often it occurs
+    message: str  # what is wrong
+    advice: str  # what to do about it
     examples: list[Example] = field(default_factory=list)
 
 
@@ -39,20 +43,24 @@ def found(
     severity: Severity,
     check: str,
     split: str,
-    cases: Sequence,
+    cases: Sequence[Any] | np.ndarray,
     message: str,
     advice: str,
     example: Callable[[Any], Example | str] | None = str,
 ) -> list[Finding]:
-    """The finding of these cases, with the first of them as examples; none where there is no case.
+    """A list of the one finding that these cases make; an empty list if there is no case.
 
     message: `{n}` in it becomes the number of cases.
-    example: what to call a case; None where the message has said it. All that is said is made one line (`one_line`).
+    example: describes a case; the first EXAMPLES cases are described. None = the message says it all.
+    Every text is made one line (`one_line`), since it may quote what somebody wrote into a file.
     """
     if len(cases) == 0:
         return []
-    examples = [example(case) for case in cases[:EXAMPLES]] if example else []
-    examples = [Example(e) if isinstance(e, str) else e for e in examples]
-    examples = [replace(e, text=one_line(e.text)) for e in examples]
     text = one_line(message.replace("{n}", str(len(cases))))
+    examples = [_as_example(example(case)) for case in cases[:EXAMPLES]] if example else []
     return [Finding(severity, check, split, len(cases), text, one_line(advice), examples)]
+
+
+def _as_example(example: Example | str) -> Example:
+    example = Example(example) if isinstance(example, str) else example
+    return replace(example, text=one_line(example.text))

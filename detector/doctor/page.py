@@ -1,30 +1,28 @@
-"""The doctor's page: what is wrong with a dataset, what it is like, what anchors reach, and what to train with."""
+"""The doctor's page: the whole examination as one HTML file, with plots and pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-import yaml
 
 from detector.data.image import read_image
 from detector.doctor import plots
-from detector.doctor.finding import Example, Finding
+from detector.doctor.advice.config_text import config_lines, one_line_yaml
+from detector.doctor.class_balance import ClassReport
+from detector.doctor.finding import SEVERITIES, Example, Finding
+from detector.doctor.reach.reach import LostObject, Reach
+from detector.doctor.report import Report
 from detector.pages.pictures import Card, take
 from detector.pages.render import render, write
 from detector.utils.errors import InputError
 from detector.utils.text import LONGEST_NAME, printable
 
-if TYPE_CHECKING:
-    from detector.doctor.advice.advice import Advice
-    from detector.doctor.class_balance import ClassReport
-    from detector.doctor.reach.reach import LostObject, Reach
-
-PICTURES = 72  # of findings, in all
-MATRIX = 30  # classes side by side in a matrix; of more, the commonest
-LONGEST = 100  # characters of a setting in the table
-BOX, WIDTH = "#ffd400", 4  # what boxes are drawn in
+MAX_PICTURES = 72  # of findings, in all
+MAX_MATRIX = 30  # classes in the matrix of classes that occur together: the commonest
+MAX_VALUE = 100  # characters of a setting in the table
+COLOUR, LINE_WIDTH = "#ffd400", 4  # of boxes
 
 
 def write_page(
@@ -33,83 +31,90 @@ def write_page(
     title: str,
     findings: list[Finding],
     folders: dict[str, Path],
-    classes: ClassReport | None = None,
-    reach: Reach | None = None,
-    advice: Advice | None = None,
-    config_text: str | None = None,
+    report: Report | None = None,
     described: str = "train",
 ) -> None:
-    """Write the page, one file that needs no other; pictures are left out where they cannot be read.
+    """Write the page, one file that needs no other. It leaves out pictures that cannot be read.
 
-    findings: the most severe first. folders: split → the folder that its file names are relative to. classes, reach,
-    advice: of the split `described`; None where the annotations do not allow it. config_text: the YAML advised, with
-    its comments.
+    findings: the most severe first. folders: split → the folder that its file names are relative to. report: of the
+    split `described`; None if its annotations cannot be used.
     """
-    shown = _finding_cards(findings)
-    lost = [_lost_card(o, described) for o in reach.worst] if reach else []
-    take([card for cards in shown for card in cards] + lost, lambda which: _read(which, folders))
-    severities = ("error", "warning", "note")
+    cards = _finding_cards(findings)
+    lost = [_lost_card(o, described) for o in report.reach.worst] if report else []
+    take([card for of_finding in cards for card in of_finding] + lost, lambda image: _read(str(image), folders))
     html = render(
         "doctor.html",
         title=title,
-        sections=_sections(classes, reach, advice),
-        counts=[(severity, sum(f.severity == severity for f in findings)) for severity in severities],
-        findings=[_shown(finding, cards) for finding, cards in zip(findings, shown, strict=True)],
+        sections=_sections(report),
+        counts=[(severity, sum(f.severity == severity for f in findings)) for severity in SEVERITIES],
+        findings=[_with_texts(finding, own) for finding, own in zip(findings, cards, strict=True)],
         described=described,
-        classes=classes,
-        class_rows=_class_rows(classes) if classes else [],
-        together=_together(classes) if classes else None,
-        histograms=plots.histograms(classes) if classes else [],
-        reach=reach,
-        reach_rows=_reach_rows(reach) if reach else [],
         lost=lost,
-        advice=advice,
-        settings=[(setting, _value_text(setting.value)) for setting in advice.settings] if advice else [],
-        config_text=config_text,
-        size_text=_size_text(classes or reach),
+        **_report_context(report),
     )
     write(path, html)
 
 
-def _sections(classes: ClassReport | None, reach: Reach | None, advice: Advice | None) -> list[tuple[str, str]]:
-    described = [("classes", "Classes"), ("together", "Which go together"), ("sizes", "Sizes and shapes")]
-    return [
-        ("findings", "Sound?"),
-        *(described if classes else []),
-        *([("reach", "Reachable?")] if reach else []),
-        *([("advice", "So use this")] if advice else []),
+def _sections(report: Report | None) -> list[tuple[str, str]]:
+    """Ids and names of the page's sections."""
+    of_report = [
+        ("classes", "Classes"),
+        ("together", "Which occur together"),
+        ("sizes", "Sizes and shapes"),
+        ("reach", "Reachable?"),
+        ("advice", "So use this"),
     ]
+    return [("findings", "Sound?"), *(of_report if report else [])]
+
+
+def _report_context(report: Report | None) -> dict[str, Any]:
+    """What the template shows of the report."""
+    if report is None:
+        return {"report": None}
+    size = report.classes.image_size
+    return {
+        "report": report,
+        "class_rows": _class_rows(report.classes),
+        "together": _together(report.classes),
+        "histograms": plots.histograms(report.classes),
+        "reach_rows": _reach_rows(report.reach),
+        "settings": [(setting, _value_text(setting.value)) for setting in report.advice.settings],
+        "config_text": "\n".join(config_lines(report.advice.settings)),
+        "size_text": f"{size} × {size}"
+        if isinstance(size, int)
+        else f"short side {size.short}, long side at most {size.long}",
+    }
 
 
 def _finding_cards(findings: list[Finding]) -> list[list[Card]]:
-    """For each finding the pictures of its examples, as long as there are not too many."""
-    cards, left = [], PICTURES
+    """For each finding the cards of its examples that have a picture, MAX_PICTURES in all."""
+    cards, left = [], MAX_PICTURES
     for finding in findings:
-        seen = [e for e in finding.examples if e.file_name][:left]
-        left -= len(seen)
-        cards.append([_example_card(e, finding.split) for e in seen])
+        own = [_example_card(e, e.file_name, finding.split) for e in finding.examples if e.file_name][:left]
+        left -= len(own)
+        cards.append(own)
     return cards
 
 
-def _shown(finding: Finding, cards: list[Card]) -> tuple[Finding, list[str], list[Card]]:
-    """The finding, its examples that there is no picture of as text, and the pictures of the others."""
+def _with_texts(finding: Finding, cards: list[Card]) -> tuple[Finding, list[str], list[Card]]:
+    """The finding, the texts of its examples without a picture, and the cards of the others."""
     taken = [card for card in cards if card.picture]
     texts = {card.text for card in taken}
     return finding, [example.text for example in finding.examples if example.text not in texts], taken
 
 
-def _example_card(example: Example, split: str) -> Card:
-    boxes = [(_xyxy(box), BOX, WIDTH) for box in example.boxes]
+def _example_card(example: Example, file_name: str, split: str) -> Card:
+    boxes = [(_xyxy(box), COLOUR, LINE_WIDTH) for box in example.boxes]
     around = boxes[0][0] if len(boxes) == 1 and np.isfinite(boxes[0][0]).all() else None
-    title = printable(PurePath(example.file_name).name, LONGEST_NAME)
-    return Card(title, example.text, f"{split}:{example.file_name}", boxes, around)
+    title = printable(PurePath(file_name).name, LONGEST_NAME)
+    return Card(title, example.text, f"{split}:{file_name}", boxes, around)
 
 
 def _lost_card(lost: LostObject, split: str) -> Card:
     box = _xyxy(lost.box)
-    title = f"{lost.class_name}, {lost.fed[0]:.0f} × {lost.fed[1]:.0f} px as fed"
+    title = f"{lost.class_name}, {lost.resized[0]:.0f} × {lost.resized[1]:.0f} px after resizing"
     text = f"best IoU {lost.best_iou:.2f}. {printable(lost.file_name, LONGEST_NAME)}, annotation {lost.annotation_id}"
-    return Card(title, text, f"{split}:{lost.file_name}", [(box, BOX, WIDTH)], box)
+    return Card(title, text, f"{split}:{lost.file_name}", [(box, COLOUR, LINE_WIDTH)], box)
 
 
 def _xyxy(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -118,10 +123,10 @@ def _xyxy(box: tuple[float, float, float, float]) -> tuple[float, float, float, 
 
 
 def _read(which: str, folders: dict[str, Path]) -> np.ndarray:
-    """The image of `split:file name`; of `train and val`, from the folder of them that has it.
+    """The image (H, W, 3) uint8 RGB of `split:file name`; of `train and val`, from the first folder that has it.
 
-    Raises InputError if there is none, or it cannot be read. A name that leaves its folder is not followed: a page is
-    passed on, and must not carry a picture from elsewhere.
+    Raises InputError if there is none, it cannot be read, or its name leaves the folder: people pass pages on, and a
+    page must not contain a picture from elsewhere.
     """
     split, _, name = which.partition(":")
     if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
@@ -136,7 +141,7 @@ def _read(which: str, folders: dict[str, Path]) -> np.ndarray:
 
 
 def _class_rows(report: ClassReport) -> list[dict]:
-    """A row a class, the commonest first; `share` is its part of a bar on a logarithmic scale, 0 for no box."""
+    """A row for each class, the commonest first; `share` is the length of its bar on a logarithmic scale, 0..1."""
     most = np.log1p(max(1, report.boxes.max(initial=1)))
     return [
         {
@@ -148,13 +153,14 @@ def _class_rows(report: ClassReport) -> list[dict]:
             "sizes": report.sizes[k].tolist(),
             "aspects": report.aspects[k].tolist(),
         }
-        for k in np.argsort(-report.boxes, kind="stable").tolist()
+        for k in report.order.tolist()
     ]
 
 
 def _together(report: ClassReport) -> dict:
-    """names and rows of (name, cells): images with both classes, and their share of those with the row's."""
-    order = np.argsort(-report.boxes, kind="stable")[:MATRIX].tolist()
+    """The matrix: names, and rows of (name, cells). A cell has the images with both classes, and their share of the
+    images with the row's class."""
+    order = report.order[:MAX_MATRIX].tolist()
     rows = []
     for a in order:
         own = max(1, int(report.images[a]))
@@ -165,7 +171,7 @@ def _together(report: ClassReport) -> dict:
 
 
 def _reach_rows(reach: Reach) -> list[dict]:
-    """A row a class that has objects, the least reached first."""
+    """A row for each class that has objects, the least reached first."""
     rows = [
         {
             "name": reach.class_names[k],
@@ -181,17 +187,6 @@ def _reach_rows(reach: Reach) -> list[dict]:
 
 
 def _value_text(value: object) -> str:
-    """A value as YAML has it, on one line, its end left out where it is long: the configuration has all of it."""
-    text = (
-        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
-        .removesuffix("...\n")
-        .strip()
-    )
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
-
-
-def _size_text(report: ClassReport | Reach | None) -> str:
-    if report is None:
-        return ""
-    size = report.image_size
-    return f"{size} × {size}" if isinstance(size, int) else f"short side {size.short}, long side at most {size.long}"
+    """A value as YAML on one line, cut to MAX_VALUE characters: the config below the table has all of it."""
+    text = one_line_yaml(value)
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 2]} …"

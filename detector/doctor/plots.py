@@ -1,4 +1,4 @@
-"""Plots of the doctor's page."""
+"""Plots of the doctor's page: histograms of sizes and shapes by frequency group, and of objects an image."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 from markupsafe import Markup
 
 from detector.data.class_groups import GROUPS
+from detector.doctor.class_balance import ASPECT_EDGES, SIZE_EDGES, ClassReport
 from detector.pages.svg import plot_style, svg
 
 if TYPE_CHECKING:
-    from detector.doctor.class_balance import ClassReport
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIZE = (5, 3.1)  # inches: as wide as a phone
-MOST_BARS = 40
+MAX_BARS = 40
 
 
 def histograms(report: ClassReport) -> list[Markup]:
-    """Sizes and aspects of the objects of each group of classes, as fed, and how many objects an image has."""
-    from detector.doctor.class_balance import ASPECT_EDGES, SIZE_EDGES
-
+    """SVGs: sizes and aspects of the objects of each frequency group, and how many objects the images have."""
     with plot_style():
         return [
-            _by_group(report, report.size_histogram, SIZE_EDGES, "size", "√(width × height), pixels as fed"),
+            _by_group(report, report.size_histogram, SIZE_EDGES, "size", "√(width × height), pixels after resizing"),
             _by_group(report, report.aspect_histogram, ASPECT_EDGES, "aspect", "height / width"),
             _objects_an_image(report.objects_an_image),
         ]
 
 
 def _by_group(report: ClassReport, histogram: np.ndarray, edges: np.ndarray, name: str, label: str) -> Markup:
-    """Share of each group's objects in each bin: in counts, the head would hide the tail."""
+    """Shares of each group's objects: in a plot of counts, the head would hide the tail."""
     figure, axes = _figure(f"{name} of objects", label, "share of the group's objects")
     used = np.flatnonzero(histogram.sum(axis=0))
     first, last = (used[0], used[-1] + 1) if len(used) else (0, histogram.shape[1])
@@ -47,16 +47,16 @@ def _by_group(report: ClassReport, histogram: np.ndarray, edges: np.ndarray, nam
 
 
 def _objects_an_image(images: np.ndarray) -> Markup:
-    """images: how many have 0, 1, 2, ... objects; in few bars."""
+    """images: (n,) how many have 0, 1, 2, ... objects; drawn as at most MAX_BARS bars."""
     figure, axes = _figure("objects an image", "objects", "images")
-    width = -(-len(images) // MOST_BARS) if len(images) else 1
+    width = -(-len(images) // MAX_BARS) if len(images) else 1
     bars = np.pad(images, (0, -len(images) % width)).reshape(-1, width).sum(axis=1)
     axes.bar(np.arange(len(bars)) * width, bars, width=0.9 * width, align="edge" if width > 1 else "center")
     return svg(figure, "objects", "How many images have how many objects")
 
 
-def _figure(title: str, xlabel: str, ylabel: str):
-    from matplotlib.figure import Figure
+def _figure(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # a second to import: only for those who want the page
 
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()

@@ -1,11 +1,10 @@
-"""A COCO file read with patience: what can be used as columns, and what cannot as findings; it refuses no content."""
+"""An annotation file as a table, whatever is wrong with it: usable records become columns, the others findings."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -20,67 +19,69 @@ from detector.data.coco_file import (
     id_of,
     image_columns,
     name_at,
-    read_almost_json,
-    read_content,
     sentence,
 )
+from detector.doctor.annotation_lists import read_lists
 from detector.doctor.finding import Example, Finding, found
-from detector.utils.errors import InputError
-from detector.utils.nearest import did_you_mean
 from detector.utils.text import LONGEST_NAME, printable
-
-KINDS = ("images", "annotations", "categories")
 
 
 class _AnnotationAsWritten(AnnotationRecord, gc=False):
-    iscrowd: bool | int | msgspec.UnsetType = msgspec.UNSET
+    iscrowd: bool | int = cast(int, None)  # None = the record has no iscrowd; a written null is still refused
 
 
-class _Lists(msgspec.Struct):
-    images: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    annotations: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    categories: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+class _BadRecord(NamedTuple):
+    """A record that does not have the types of COCO."""
+
+    position: int  # in its list, from 0
+    id: Any  # what stands as its id, None if nothing does
+    problem: str
+    is_encoding: bool  # whether the problem is text that is not UTF-8
 
 
 @dataclass
 class Table:
-    """The records of a split that are of the right types: I images, B annotations, C categories; ids may repeat."""
+    """The usable records of a split: I images, B annotations, C categories. Ids may repeat, or refer to nothing."""
 
     split: str
     columns: Columns
     categories: list[tuple[int, str]]  # C ids and names, in the file's order
-    image: np.ndarray  # (B,) int64: which image of the table the annotation is on (the first of that id), -1 = none
-    no_iscrowd: np.ndarray  # (B,) bool: the record does not say
-    no_id: np.ndarray  # (B,) bool: `annotation_ids` has the position in the list instead
-    broken_images: set[int]  # ids of image records that cannot be used
-    broken_categories: set[int]
-    all_categories: bool  # whether every category record can be used
+    image: np.ndarray  # (B,) int64: image of the annotation (the first with its image_id); -1 = none has that id
+    no_iscrowd: np.ndarray  # (B,) bool: the record has no `iscrowd`
+    no_id: np.ndarray  # (B,) bool: the record has no id; `annotation_ids` has its position in the list, from 1
+    bad_image_ids: set[int]  # ids of the image records that are not usable
+    bad_category_ids: set[int]
+    all_categories_usable: bool
 
     def file_name(self, i: int) -> str:
-        """Of image i, as the file has it."""
+        """File name of image i, as written in the file."""
         return name_at(self.columns.names, self.columns.name_offsets, i)
 
-    def name(self, i: int) -> str:
-        """File name of image i, as it can be shown."""
-        return printable(self.file_name(i), LONGEST_NAME)
+    def stated_size(self, i: int) -> tuple[int, int]:
+        """(h, w) pixels that the file states for image i."""
+        return int(self.columns.heights[i]), int(self.columns.widths[i])
 
     def image_text(self, i: int) -> str:
-        return f"image {self.columns.image_ids[i]} ({self.name(i)})"
+        """Names image i in a message."""
+        return f"image {self.columns.image_ids[i]} ({self._shown_name(i)})"
 
     def image_example(self, i: int) -> Example:
+        """Image i as an example of a finding."""
         return Example(self.image_text(i), self.file_name(i))
 
     def box_text(self, b: int) -> str:
+        """Names annotation b in a message, with its box."""
         x, y, w, h = self.columns.boxes[b].tolist()
-        i = self.image[b]
-        of = self.name(i) if i >= 0 else self.columns.box_image_ids[b]
-        return f"annotation {self.columns.annotation_ids[b]} (image {of}): [x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}]"
+        i = int(self.image[b])
+        image = self._shown_name(i) if i >= 0 else self.columns.box_image_ids[b]
+        id_ = self.columns.annotation_ids[b]
+        return f"annotation {id_} (image {image}): [x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}]"
 
-    def box_example(self, b: int) -> Example:
-        i = self.image[b]
-        return Example(
-            self.box_text(b), self.file_name(i) if i >= 0 else None, (tuple(self.columns.boxes[b].tolist()),)
-        )
+    def box_example(self, b: int, more: str = "") -> Example:
+        """Annotation b as an example of a finding. more: ends its text."""
+        i = int(self.image[b])
+        x, y, w, h = self.columns.boxes[b].tolist()
+        return Example(self.box_text(b) + more, self.file_name(i) if i >= 0 else None, ((x, y, w, h),))
 
     def select(self, keep: np.ndarray) -> Table:
         """The table with these annotations only; keep: (B,) bool."""
@@ -96,9 +97,12 @@ class Table:
             no_id=self.no_id[keep],
         )
 
+    def _shown_name(self, i: int) -> str:
+        return printable(self.file_name(i), LONGEST_NAME)
+
 
 def read_table(path: Path, split: str) -> tuple[Table | None, list[Finding]]:
-    """What of an annotation file can be used (None = nothing), and what cannot."""
+    """The table of an annotation file (None = nothing of it is usable), and findings on what is not usable."""
     lists, findings = read_lists(path, split)
     if lists is None:
         return None, findings
@@ -107,100 +111,40 @@ def read_table(path: Path, split: str) -> tuple[Table | None, list[Finding]]:
 
 
 def table_of(path: Path, split: str, lists: dict[str, list]) -> tuple[Table, list[Finding]]:
-    """The table of the three lists, of msgspec.Raw or of Python objects, and the records of wrong types."""
-    images, wrong_images, _ = _sift(lists["images"], ImageRecord)
-    annotations, wrong_annotations, flags = _sift(lists["annotations"], _AnnotationAsWritten)
-    categories, wrong_categories, _ = _sift(lists["categories"], CategoryRecord)
+    """The table of three lists of records, msgspec.Raw or Python objects, and findings on records of wrong types."""
+    images, bad_images, _ = _split_records(lists["images"], ImageRecord)
+    annotations, bad_annotations, flags = _split_records(lists["annotations"], _AnnotationAsWritten)
+    categories, bad_categories, _ = _split_records(lists["categories"], CategoryRecord)
     findings = [
-        *_wrong(split, "image", wrong_images, "--fix takes a size from the image file and drops what cannot be mended"),
-        *_wrong(split, "annotation", wrong_annotations, "--fix drops those that it cannot read as numbers"),
-        *_wrong(split, "category", wrong_categories, "each needs a whole number as `id` and a text as `name`"),
+        *_record_findings(split, "image", bad_images, len(lists["images"])),
+        *_record_findings(split, "annotation", bad_annotations, len(lists["annotations"])),
+        *_record_findings(split, "category", bad_categories, len(lists["categories"])),
     ]
     decoded = [_decode(record, CategoryRecord) for record in categories]
     pairs = [(c.id, c.name) for c in decoded]
-    columns = Columns(**image_columns(path, images), **box_columns(path, annotations), categories=dict(pairs))
+    arrays: dict[str, Any] = {**image_columns(path, images), **box_columns(path, annotations)}
+    columns = Columns(**arrays, categories=dict(pairs))
     table = Table(
         split=split,
         columns=columns,
         categories=pairs,
-        image=positions(columns.box_image_ids, columns.image_ids),
+        image=first_positions(columns.box_image_ids, columns.image_ids),
         no_iscrowd=(flags & 1) > 0,
         no_id=(flags & 2) > 0,
-        broken_images=_ids(wrong_images),
-        broken_categories=_ids(wrong_categories),
-        all_categories=not wrong_categories,
+        bad_image_ids=_whole_ids(bad_images),
+        bad_category_ids=_whole_ids(bad_categories),
+        all_categories_usable=not bad_categories,
     )
     return table, findings
 
 
-def positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """(B,) int64: where in `ids` (I,) each of `values` (B,) stands first, -1 where it does not."""
+def first_positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(B,) int64: the first position in `ids` (I,) of each of `values` (B,); -1 if it is not in there."""
     if len(ids) == 0:
         return np.full(len(values), -1)
     order = np.argsort(ids, kind="stable")
     place = order[np.minimum(np.searchsorted(ids, values, sorter=order), len(ids) - 1)]
     return np.where(ids[place] == values, place, -1)
-
-
-def read_lists(path: Path, split: str) -> tuple[dict[str, list] | None, list[Finding]]:
-    """The three lists of the file, undecoded where it is JSON in the strict sense."""
-    try:
-        content = read_content(path)
-    except InputError as problem:
-        near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.json")))
-        return None, _file_error("no-file", split, str(problem), near)
-    if not content.strip():
-        return None, _file_error("empty-file", split, f"{path} is empty", "export the annotations again")
-    raw = True
-    try:
-        top = msgspec.json.decode(content, type=_Lists)
-        tree = {kind: getattr(top, kind) for kind in KINDS}
-    except (ValueError, RecursionError):  # DecodeError is a ValueError; json also takes NaN, Infinity and a BOM
-        raw = False
-        try:
-            tree = read_almost_json(content)
-        except ValueError as problem:
-            return None, _not_json(path, split, content, problem)
-        if not isinstance(tree, dict):
-            what = f"{path} holds a {type(tree).__name__} where COCO has an object"
-            return None, _file_error("not-an-object", split, what, f"it needs {{{', '.join(KINDS)}}}, each a list")
-    del content
-    return _checked_lists(path, split, {kind: tree.get(kind, msgspec.UNSET) for kind in KINDS}, raw)
-
-
-def _checked_lists(path: Path, split: str, tree: dict, raw: bool) -> tuple[dict[str, list] | None, list[Finding]]:
-    findings = []
-    lists: dict[str, list] = {}
-    for kind, value in tree.items():
-        if value is msgspec.UNSET:
-            message = f"{path} has no `{kind}`"
-            findings += _file_error("missing-list", split, message, f"a COCO file has the lists {', '.join(KINDS)}")
-            continue
-        try:
-            lists[kind] = msgspec.json.decode(value, type=list[msgspec.Raw]) if raw else value
-        except msgspec.ValidationError:
-            lists[kind] = None
-        if not isinstance(lists[kind], list):
-            message = f"{path}: `{kind}` is not a list"
-            findings += _file_error("not-a-list", split, message, f"`{kind}` must be a list of objects")
-    return (None if findings else lists), findings
-
-
-def _not_json(path: Path, split: str, content: bytes, problem: Exception) -> list[Finding]:
-    if isinstance(problem, json.JSONDecodeError):
-        where = f"line {problem.lineno}, column {problem.colno}: {problem.msg}"
-        cut = problem.pos >= len(problem.doc.rstrip()) - 1 or problem.msg.startswith("Unterminated")
-        advice = "the file seems cut short: copy or export it again" if cut else "correct it there, or export it again"
-        return _file_error("broken-json", split, f"{path} is not JSON, {where}", advice)
-    if isinstance(problem, UnicodeDecodeError):
-        line = content.count(b"\n", 0, problem.start) + 1
-        what = f"{path} is not UTF-8, line {line}, byte {problem.start}: {problem.reason}"
-        return _file_error("not-utf8", split, what, "save it as UTF-8 (iconv -f latin1 -t utf-8, say)")
-    return _file_error("broken-json", split, f"{path} is not JSON: {problem}", "export it again")
-
-
-def _file_error(check: str, split: str, message: str, advice: str) -> list[Finding]:
-    return found("error", check, split, [message], message, advice, None)
 
 
 def _decode(record: msgspec.Raw | Any, struct: type) -> Any:
@@ -209,61 +153,66 @@ def _decode(record: msgspec.Raw | Any, struct: type) -> Any:
     return msgspec.convert(record, struct)
 
 
-def _sift(records: list, struct: type) -> tuple[list, list, np.ndarray]:
-    """The records that are right; (position, record, problem, is it bad text) of the others; flags of the right ones.
+def _split_records(records: list, struct: type) -> tuple[list, list[_BadRecord], np.ndarray]:
+    """The usable records; the others; and flags of the usable ones, if they are annotations.
 
-    flags: (right,) uint8, 1 = no `iscrowd`, 2 = no `id`.
+    flags: (usable,) uint8, 1 = no `iscrowd`, 2 = no `id`.
     """
-    right: list = []
-    wrong: list = []
+    usable: list = []
+    bad: list[_BadRecord] = []
     flags = bytearray()
-    decoder = msgspec.json.Decoder(struct)
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
     for start in range(0, len(records), CHUNK):
         for position, record in enumerate(records[start : start + CHUNK], start):
             try:
                 row = decoder.decode(record) if isinstance(record, msgspec.Raw) else msgspec.convert(record, struct)
-            except (msgspec.ValidationError, UnicodeError) as problem:
-                not_text = isinstance(problem, UnicodeError)
-                wrong.append((position, record, str(problem) if not_text else sentence(problem), not_text))
+            except UnicodeError as problem:
+                bad.append(_BadRecord(position, id_of(record), str(problem), True))
+            except msgspec.ValidationError as problem:
+                bad.append(_BadRecord(position, id_of(record), sentence(problem), False))
             else:
-                right.append(record)
+                usable.append(record)
                 if struct is _AnnotationAsWritten:
-                    flags.append((row.iscrowd is msgspec.UNSET) + 2 * (row.id is None))
-    return right, wrong, np.frombuffer(bytes(flags), np.uint8)
+                    flags.append((row.iscrowd is None) + 2 * (row.id is None))
+    return usable, bad, np.frombuffer(bytes(flags), np.uint8)
 
 
-def _wrong(split: str, kind: str, wrong: list, advice: str) -> list[Finding]:
-    """The records of wrong types: bad text, boxes that are not four numbers, and the rest."""
-    groups: dict[str, list] = {"not-utf8": [], "not-4-numbers": [], f"{kind}-record": []}
-    for case in wrong:
-        if case[3]:
-            groups["not-utf8"].append(case)
-        elif case[2].startswith("bbox"):
-            groups["not-4-numbers"].append(case)
-        else:
-            groups[f"{kind}-record"].append(case)
+def _record_findings(split: str, kind: str, bad: list[_BadRecord], total: int) -> list[Finding]:
+    """Findings on the bad records of a list of `total`. kind: image, annotation or category."""
     messages = {
-        "not-utf8": f"{kind} records with text that is not UTF-8: {{n}}",
-        "not-4-numbers": "boxes that are not four numbers: {n}",
-        f"{kind}-record": f"{kind} records that are not as COCO has them: {{n}}",
+        "not-utf8": f"{{n}} of {total} {kind} records have text that is not UTF-8",
+        "not-4-numbers": f"{{n}} of {total} boxes are not four numbers",
+        f"{kind}-record": f"{{n}} of {total} {kind} records are not as COCO has them",
     }
+    advice = {
+        "image": "correct them; --fix reads a missing size from the image file, and drops what it cannot repair",
+        "annotation": "correct them; --fix drops those that it cannot read as numbers",
+        "category": "give each a whole number as `id` and text as `name`",
+    }[kind]
+    cases: dict[str, list[_BadRecord]] = {check: [] for check in messages}
+    for record in bad:
+        is_box = record.problem.startswith("bbox")
+        cases["not-utf8" if record.is_encoding else "not-4-numbers" if is_box else f"{kind}-record"].append(record)
 
-    def text(case: tuple) -> str:
-        position, record, problem, _ = case
-        id_ = id_of(record)
-        where = f"{kind} number {position + 1} of the list" if id_ is None else f"{kind} {printable(str(id_), 80)}"
-        return f"{where}: {problem}"
+    def text(record: _BadRecord) -> str:
+        return f"{kind} {record_name(record.id, record.position)}: {record.problem}"
 
     return [
         finding
-        for check, cases in groups.items()
-        for finding in found("error", check, split, cases, messages[check], advice, text)
+        for check, message in messages.items()
+        for finding in found("error", check, split, cases[check], message, advice, text)
     ]
 
 
-def _ids(wrong: list) -> set[int]:
-    """Ids of records that cannot be used, also where text stands for the number."""
-    ids = (id_of(record) for _, record, _, _ in wrong)
+def record_name(id_: object, position: int) -> str:
+    """Names a record in a message: by its id, or by its position (from 0) in the list if it has none."""
+    return f"number {position + 1} of the list" if id_ is None else printable(str(id_), 80)
+
+
+def _whole_ids(bad: list[_BadRecord]) -> set[int]:
+    """The ids of bad records, also those written as text."""
     return {
-        int(id_) for id_ in ids if isinstance(id_, int) or (isinstance(id_, str) and len(id_) < 20 and id_.isdecimal())
+        int(r.id)
+        for r in bad
+        if isinstance(r.id, int) or (isinstance(r.id, str) and len(r.id) < 20 and r.id.isdecimal())
     }

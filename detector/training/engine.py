@@ -18,6 +18,7 @@ from detector.data.loader import Loader
 from detector.inference.detect import Batch, image_too_large, split_batches
 from detector.training.bad_step import BadStep, Rollback, culprits
 from detector.training.forward import forward
+from detector.utils.dist import mean_across_processes
 
 
 def train_one_epoch(
@@ -118,7 +119,7 @@ def _backward(
     for images, targets in batches:
         outputs = forward(model, images, targets, device, autocast)
         losses = criterion(outputs, targets)
-        positives = losses.pop("num_positives")
+        positives = mean_across_processes(losses.pop("num_positives"))
         loss = sum(losses.values())
         scaler.scale(loss).backward()
 

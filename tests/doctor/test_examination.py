@@ -42,7 +42,7 @@ def test_bad_boxes_are_found_by_id_and_dropped_in_the_config(succeeds, tiny_data
     spoil(tmp_path / "train.json", bbox=[3, 3, 0, 5])
     said = succeeds("doctor", tiny_dataset, "--write-config", "my.yaml")
     assert "annotation 102" in said
-    assert "bad boxes only" in said
+    assert "only bad boxes" in said
     assert load_config("my.yaml").data.bad_annotations == "drop"
 
 
@@ -58,7 +58,7 @@ def test_a_bare_annotation_file_is_examined_but_no_config_comes_of_it(succeeds, 
 def test_what_no_training_survives_is_told_and_no_config_is_written(succeeds, fails, tiny_dataset, tmp_path, here):
     spoil(tmp_path / "train.json", category_id=99)
     said = succeeds("doctor", tiny_dataset)
-    assert "not told, as the annotations cannot be used" in said and "verdict: not sound" in said
+    assert "unknown, since the annotations cannot be used" in said and "verdict: not sound" in said
     assert "category_id 99" in fails("doctor", tiny_dataset, "--write-config", "my.yaml")
     (tmp_path / "train.json").write_text("{")
     assert "verdict: not sound" in succeeds("doctor", tiny_dataset)

@@ -21,9 +21,9 @@ from detector.config.file import dump, load_config
 from detector.data.coco import Split, check_images_exist, read_coco
 from detector.data.descriptor import load_descriptor
 from detector.data.image import read_image
-from detector.doctor.checks.images import look
-from detector.doctor.checks.soundness import examine
+from detector.doctor.checks.check_dataset import check_dataset
 from detector.doctor.examination import examine_dataset
+from detector.doctor.image_files import inspect
 from detector.doctor.repair.repair import fix
 from detector.inference import predict as predictor
 from detector.inference.detector import load
@@ -162,7 +162,7 @@ class Checks:
             check_lines(examine_dataset(str(self.folder / "d.yaml")).lines())
             refusal(lambda: check_lines(fix(split, self.folder / "fixed.json")))
         else:
-            check_lines(e.text for f in examine(load_descriptor(self.folder / "d.yaml")) for e in f.examples)
+            check_lines(e.text for f in check_dataset(load_descriptor(self.folder / "d.yaml")) for e in f.examples)
 
     def yaml(self, content: bytes) -> None:
         """Read as a configuration, which is written and read back, and as a descriptor whose files are looked for."""
@@ -187,7 +187,7 @@ class Checks:
             if pixels is not None:
                 assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
                 assert size in (None, pixels.shape[:2])
-        check_lines([look(path).problem])
+        check_lines([inspect(path).problem])
 
     def checkpoint(self, content: bytes) -> None:
         """Read as a checkpoint, used, taken as another training's start, and as a bad batch; no code of it is run."""

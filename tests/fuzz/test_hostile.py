@@ -22,8 +22,8 @@ from detector.config.schema import Config
 from detector.data.coco import MAX_CLASSES, Split, read_coco
 from detector.data.descriptor import load_descriptor
 from detector.data.image import MAX_SIDE, read_image
-from detector.doctor.checks.images import look
 from detector.doctor.examination import examine_dataset
+from detector.doctor.image_files import inspect
 from detector.inference import detector as inference
 from detector.models.build import build_model
 from detector.models.state_dict import read_state_dict
@@ -192,7 +192,7 @@ def test_images(tmp_path, content, said):
     with pytest.raises(InputError) as error:
         read_image(tmp_path / "a.jpg")
     assert said in one_line(error)
-    assert said.split(" as an")[0] in look(tmp_path / "a.jpg").problem or "read" in said
+    assert said.split(" as an")[0] in inspect(tmp_path / "a.jpg").problem or "read" in said
 
 
 def test_an_image_of_another_size_than_stated_is_not_decoded(tmp_path):
@@ -212,7 +212,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     for name in ("a.png", "b.png"):
         with pytest.raises(InputError, match="not a file"):
             read_image(tmp_path / name)
-        assert look(tmp_path / name).problem == "not a file"
+        assert inspect(tmp_path / name).problem == "not a file"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP"])
@@ -228,7 +228,7 @@ def test_a_tiff_that_is_turned(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.zeros((4, 9, 3), np.uint8)).save(tmp_path / "a.tif", exif=exif)
     assert read_image(tmp_path / "a.tif").shape == read_image(tmp_path / "a.tif", (9, 4)).shape == (9, 4, 3)
-    assert look(tmp_path / "a.tif").upright == (9, 4)
+    assert inspect(tmp_path / "a.tif").upright == (9, 4)
 
 
 def as_zip_bomb(path) -> None:

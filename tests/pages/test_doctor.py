@@ -9,7 +9,7 @@ from PIL import Image
 
 from detector.doctor.examination import examine_dataset, write_html
 from detector.doctor.finding import Example, Finding
-from detector.doctor.page import PICTURES, write_page
+from detector.doctor.page import MAX_PICTURES, write_page
 
 NAN = float("nan")
 NASTY = "<script>window.broken = 1</script>"
@@ -67,13 +67,13 @@ def test_names_that_utf8_cannot_hold(folders, tmp_path, visit):
 def test_number_of_pictures_is_bounded(folders, tmp_path, visit):
     many = [finding("error", [Example(f"case {i}-{j}", "train.png") for j in range(5)]) for i in range(30)]
     page = shown(tmp_path, visit, many, folders)
-    assert page.locator("img").count() == PICTURES
+    assert page.locator("img").count() == MAX_PICTURES
     assert page.locator("img, li").count() == 150  # the others in words
 
 
 def test_sound_dataset(tmp_path, visit):
     page = shown(tmp_path, visit, [], {})
-    assert "Nothing is wrong" in page.text_content("#findings")
+    assert "No problem was found" in page.text_content("#findings")
     assert page.eval_on_selector_all("section", "all => all.map(s => s.id)") == ["findings"]
 
 

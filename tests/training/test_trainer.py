@@ -451,7 +451,7 @@ def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):
     )
     text = (train("run", "train.epochs=1") / "log.txt").read_text()
     assert (
-        "`dark` is hardly learnt: it scores 0.02 on its own objects, because the other classes and the background push it "
+        "`dark` is hardly learnt: it scores 0.02 on its own objects, because the other classes and the background "
         in text
     )
     assert "loss.alpha=effective_number" in text

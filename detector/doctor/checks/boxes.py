@@ -1,8 +1,6 @@
-"""What can be wrong with a box by itself: its numbers, its place in the image, the format it is written in."""
+"""Checks of single boxes: their numbers, their place in the image, and the format they are written in."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
@@ -10,55 +8,61 @@ from detector.data.coco import good_boxes
 from detector.doctor.finding import Example, Finding, found
 from detector.doctor.table import Table
 
-NOISE = 0.01  # pixels: what rounding leaves
-ENOUGH = 10  # boxes: of fewer, none says in which format it is written
+ROUNDING = 0.01  # pixels: a box that sticks out by no more does not count
+ENOUGH = 10  # boxes: fewer do not tell which format they are written in
+BAD_BOXES = {  # checks of boxes that data.bad_annotations=drop leaves out of a training, and what each finds
+    "not-finite": "contain NaN or Infinity",
+    "negative-size": "have a negative width or height",
+    "zero-size": "have zero width or height",
+    "outside": "lie outside their image",
+}
 
 
 def check_boxes(table: Table) -> list[Finding]:
-    """Findings on the boxes that lie on a known image."""
+    """Findings on the boxes whose image is known."""
     known = table.select(table.image >= 0)
-    return [*_format(known), *_bad(known), *_sticking_out(known), *_tiny(known), *_areas(known), *_crowds(known)]
+    return [*_format(known), *_bad(known), *_sticking_out(known), *_tiny(known), *_areas(known), *_no_iscrowd(known)]
 
 
-def bad_kinds(table: Table) -> dict[str, np.ndarray]:
-    """Why boxes are unusable: check name → (B,) bool, of boxes on known images; each bad box has one reason.
+def bad_boxes(table: Table) -> dict[str, np.ndarray]:
+    """Check of BAD_BOXES → (B,) bool. Together they are the boxes that `read_coco` refuses, each under one check.
 
-    Together they are the boxes that `read_coco` refuses (`good_boxes`).
+    The image of every box must be known.
     """
     boxes = table.columns.boxes
     bad = ~good_boxes(table.columns, table.image)
     finite = np.isfinite(boxes).all(axis=1)
     negative = (boxes[:, 2:] < 0).any(axis=1)
     empty = (boxes[:, 2:] == 0).any(axis=1)
-    apart = _outside(table)
+    outside = _outside(table)
     return {
         "not-finite": bad & ~finite,
         "negative-size": bad & finite & negative,
-        "zero-size": bad & finite & ~negative & (empty | ~apart),  # or so thin that it has no size in float32
-        "outside": bad & finite & ~negative & ~empty & apart,
+        "zero-size": bad & finite & ~negative & (empty | ~outside),  # or so thin that it has no size in float32
+        "outside": bad & finite & ~negative & ~empty & outside,
     }
 
 
 def overhang(table: Table) -> np.ndarray:
-    """(B,) float64 pixels by which each finite box sticks out of its image, 0 for the others; image >= 0 throughout."""
+    """(B,) float64 pixels by which a box sticks out of its image, which must be known; 0 for boxes not finite."""
     x, y, w, h = table.columns.boxes.T
-    width, height = _sides(table)
+    width, height = _image_sides(table)
     with np.errstate(invalid="ignore", over="ignore"):
         out = np.max([-x, -y, x + w - width, y + h - height], axis=0)
     return np.where(np.isfinite(out), np.maximum(out, 0), 0)
 
 
 def xyxy_evidence(table: Table) -> tuple[bool, bool]:
-    """Whether the boxes are evidently x1, y1, x2, y2 stored as x, y, w, h; and whether all of them agree.
+    """Whether the boxes are evidently x1, y1, x2, y2 written where x, y, w, h belong; and whether none contradicts it.
 
-    Read as corners, boxes of random place leave the image in three cases of four when taken for x, y, w, h; sound ones
-    do not, and only those near the top left corner have w > x and h > y.
+    Random corners, read as x, y, w, h, leave the image in three cases of four. Sound boxes do not, and only those near
+    the top left corner have w > x and h > y.
     """
     finite = np.isfinite(table.columns.boxes).all(axis=1)
     boxes = table.columns.boxes[finite]
     if len(boxes) < ENOUGH:
         return False, False
-    width, height = (side[finite] for side in _sides(table))
+    width, height = (side[finite] for side in _image_sides(table))
     x, y, w, h = boxes.T
     corners = (x >= -1) & (y >= -1) & (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
     with np.errstate(over="ignore"):
@@ -67,50 +71,55 @@ def xyxy_evidence(table: Table) -> tuple[bool, bool]:
     return bool(evident), bool(evident and corners.all())
 
 
-def normalised(table: Table) -> bool:
+def are_normalised(table: Table) -> bool:
     """Whether the boxes are evidently fractions of the image's sides instead of pixels."""
     boxes = table.columns.boxes[np.isfinite(table.columns.boxes).all(axis=1)]
-    if len(boxes) < 3 or np.min(_sides(table)) < 16:
+    if len(boxes) < 3 or np.min(_image_sides(table)) < 16:
         return False
     return bool((boxes >= 0).all() and (boxes <= 1).all() and ((boxes % 1) != 0).any())
 
 
+def wrong_areas(table: Table) -> np.ndarray:
+    """(B,) bool: sound boxes, crowds left out, whose stated area is not above 0, or larger than the box.
+
+    An area of (w + 1) (h + 1) passes: some tools count the pixels of both edges.
+    """
+    w, h = table.columns.boxes[:, 2:].T
+    areas = table.columns.areas
+    with np.errstate(invalid="ignore", over="ignore"):
+        wrong = (areas <= 0) | (areas > 1.01 * (w + 1) * (h + 1))
+    return wrong & np.isfinite(areas) & (w > 0) & (h > 0) & ~table.columns.iscrowd
+
+
 def _format(table: Table) -> list[Finding]:
-    count = np.arange(len(table.image))
-    if normalised(table):
+    total = len(table.image)
+    if are_normalised(table):
         return found(
-            "error", "normalised", table.split, count,
-            f"all {len(count)} boxes are numbers from 0 to 1: fractions of the image's sides, not pixels",
-            "multiply x and w by the image's width, y and h by its height; "
-            "YOLO's x and y are the centre, COCO's the top left corner",
+            "error", "normalised", table.split, np.arange(total),
+            f"all {total} boxes are numbers from 0 to 1: fractions of the image's sides, not pixels",
+            "multiply x and w by the image's width, y and h by its height; in YOLO's format x and y are the centre, in "
+            "COCO's the top left corner",
             table.box_example,
         )  # fmt: skip
     if xyxy_evidence(table)[0]:
-        out = np.flatnonzero(overhang(table) > 1)
-        share = f"{len(out)} of {len(count)} boxes leave their image when read as [x, y, w, h]"
         return found(
-            "error", "xyxy-as-xywh", table.split, out,
-            f"{share}, none as [x1, y1, x2, y2]: the boxes are corners where COCO has width and height",
-            "store [x1, y1, x2 - x1, y2 - y1]; --fix does so where every box agrees",
+            "error", "xyxy-as-xywh", table.split, np.flatnonzero(overhang(table) > 1),
+            f"{{n}} of {total} boxes leave their image when read as [x, y, w, h], and none when read as "
+            "[x1, y1, x2, y2]: the file has corners where COCO has width and height",
+            "write [x1, y1, x2 - x1, y2 - y1]; --fix does so if every box agrees",
             table.box_example,
         )  # fmt: skip
     return []
 
 
 def _bad(table: Table) -> list[Finding]:
-    messages = {
-        "not-finite": "NaN or Infinity",
-        "negative-size": "negative width or height",
-        "zero-size": "zero width or height",
-        "outside": "wholly outside the image",
-    }
     advice = "correct them, drop them with --fix, or train with data.bad_annotations=drop"
-    total = len(table.image)
     return [
         finding
-        for check, which in bad_kinds(table).items()
+        for check, which in bad_boxes(table).items()
         for finding in found(
-            "error", check, table.split, np.flatnonzero(which), f"{{n}} of {total} boxes: {messages[check]}", advice,
+            "error", check, table.split, np.flatnonzero(which),
+            f"{{n}} of {len(which)} boxes {BAD_BOXES[check]}", advice,
             lambda b, check=check: _example_with_size(table, b) if check == "outside" else table.box_example(b),
         )
     ]  # fmt: skip
@@ -121,81 +130,63 @@ def _sticking_out(table: Table) -> list[Finding]:
         return []
     out = np.where(good_boxes(table.columns, table.image), overhang(table), 0)
     total = len(table.image)
-    cases = np.flatnonzero(out > 1 + NOISE)
-    slight = np.flatnonzero((out > NOISE) & (out <= 1 + NOISE))
-    advice = "training clips them to the image; see that the boxes belong to it, then clip them with --fix"
+    far = np.flatnonzero(out > 1 + ROUNDING)
+    slightly = np.flatnonzero((out > ROUNDING) & (out <= 1 + ROUNDING))
     return [
-        *found("warning", "sticks-out", table.split, cases,
-               f"{{n}} of {total} boxes: stick out of their image by up to {out.max(initial=0):.6g} pixels", advice,
+        *found("warning", "sticks-out", table.split, far,
+               f"{{n}} of {total} boxes stick out of their image, by up to {out.max(initial=0):.6g} pixels",
+               "check that these boxes belong to these images, then clip them with --fix; training clips them too",
                lambda b: _example_with_size(table, b)),
-        *found("note", "sticks-out-slightly", table.split, slight,
-               f"{{n}} of {total} boxes: stick out of their image by a pixel or less", "training clips them",
+        *found("note", "sticks-out-slightly", table.split, slightly,
+               f"{{n}} of {total} boxes stick out of their image by a pixel or less", "nothing: training clips them",
                lambda b: _example_with_size(table, b)),
     ]  # fmt: skip
 
 
 def _tiny(table: Table) -> list[Finding]:
-    if normalised(table):
+    if are_normalised(table):
         return []
     sides = table.columns.boxes[:, 2:].min(axis=1, initial=np.inf)
     cases = np.flatnonzero(good_boxes(table.columns, table.image) & (sides < 1))
     return found(
-        "note", "tiny", table.split, cases, f"{{n}} of {len(sides)} boxes: a side below one pixel",
-        "look at them: no detector finds such an object, and most are slips of the mouse", table.box_example,
+        "note", "tiny", table.split, cases, f"{{n}} of {len(sides)} boxes have a side below one pixel",
+        "look at them: most are slips of the mouse, and no detector finds such an object", table.box_example,
     )  # fmt: skip
 
 
 def _areas(table: Table) -> list[Finding]:
     areas, total = table.columns.areas, len(table.image)
-    missing = np.flatnonzero(~np.isfinite(areas))
-    cases = np.flatnonzero(wrong_area(table) & ~table.columns.iscrowd)
     return [
-        *found("note", "no-area", table.split, missing, f"{{n}} of {total} annotations: no `area`",
-               "width times height is taken for it; --fix writes it", table.box_example),
-        *found("note", "area-contradicts", table.split, cases,
-               f"{{n}} of {total} annotations: `area` is not above 0, or larger than the box",
-               "COCO's AP by size goes by `area`; --fix writes width times height", 
-               lambda b: _example_with_area(table, b)),
+        *found("note", "no-area", table.split, np.flatnonzero(~np.isfinite(areas)),
+               f"{{n}} of {total} annotations have no `area`", "nothing: width x height is used; --fix writes it",
+               table.box_example),
+        *found("note", "area-contradicts", table.split, np.flatnonzero(wrong_areas(table)),
+               f"{{n}} of {total} annotations have an `area` that is not above 0, or larger than their box",
+               "write width x height with --fix: COCO's AP by size uses `area`",
+               lambda b: table.box_example(b, f", area {areas[b]:g}")),
     ]  # fmt: skip
 
 
-def wrong_area(table: Table) -> np.ndarray:
-    """(B,) bool: a stated area that the (sound) box cannot have; pixels counted with both edges are let pass."""
-    w, h = table.columns.boxes[:, 2:].T
-    areas = table.columns.areas
-    with np.errstate(invalid="ignore", over="ignore"):
-        wrong = (areas <= 0) | (areas > 1.01 * (w + 1) * (h + 1))
-    return wrong & np.isfinite(areas) & (w > 0) & (h > 0)
-
-
-def _crowds(table: Table) -> list[Finding]:
+def _no_iscrowd(table: Table) -> list[Finding]:
     return found(
         "note", "no-iscrowd", table.split, np.flatnonzero(table.no_iscrowd),
-        f"{{n}} of {len(table.image)} annotations: no `iscrowd`", "0 is taken for it; --fix writes it",
+        f"{{n}} of {len(table.image)} annotations have no `iscrowd`", "nothing: 0 is used; --fix writes it",
         table.box_example,
     )  # fmt: skip
 
 
 def _outside(table: Table) -> np.ndarray:
     x, y, w, h = table.columns.boxes.T
-    width, height = _sides(table)
+    width, height = _image_sides(table)
     with np.errstate(invalid="ignore", over="ignore"):
         return (x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)
 
 
-def _sides(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """(B,) widths and heights of the images that the boxes are on."""
+def _image_sides(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) width and height of the image of each box."""
     return table.columns.widths[table.image], table.columns.heights[table.image]
 
 
 def _example_with_size(table: Table, b: int) -> Example:
-    width, height = (side[b] for side in _sides(table))
-    return _with(table.box_example(b), f" in {width}x{height}")
-
-
-def _example_with_area(table: Table, b: int) -> Example:
-    return _with(table.box_example(b), f", area {table.columns.areas[b]:g}")
-
-
-def _with(example: Example, more: str) -> Example:
-    return replace(example, text=example.text + more)
+    height, width = table.stated_size(int(table.image[b]))
+    return table.box_example(b, f" in {width}x{height}")

@@ -1,4 +1,4 @@
-"""Reachable? Which objects the configured anchors reach, and what recall that leaves to hope for."""
+"""Which objects the configured anchors reach, and so which recall can be hoped for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from detector.config.schema import AnchorConfig, AssignerConfig, Config, ShortLong
 from detector.data.coco import CocoData
-from detector.doctor.reach.anchor_fit import best_iou, cell_distances, class_shares
+from detector.doctor.by_class import class_shares, split_by_class
+from detector.doctor.reach.anchor_fit import best_iou, cell_distances
 from detector.doctor.reach.anchor_search import Proposal, propose_anchors
-from detector.doctor.reach.resized_objects import FedObjects, fed_objects
+from detector.doctor.reach.resized_objects import ResizedObjects, resize_objects
 
-WORST = 24  # lost objects that are named, and
+WORST = 24  # lost objects that are named, at most
 WORST_OF_CLASS = 3  # ... of one class
 
 
@@ -24,15 +25,18 @@ class LostObject:
     class_name: str
     file_name: str  # relative to the split's folder
     box: tuple[float, float, float, float]  # xywh, pixels of the file
-    fed: tuple[float, float]  # width and height in pixels of the image as fed
+    resized: tuple[float, float]  # width and height in pixels of the resized image
     best_iou: float
 
 
 @dataclass(frozen=True)
 class Reach:
-    """B objects (crowds left out), K classes. An object is reached if some anchor's IoU with it is `positive_iou` or
-    more: those learn it. One for which no anchor has even `negative_iou` is lost: its anchors learn that it is
-    background, but for the one that overlaps it best, where the assigner is `low_quality`."""
+    """How anchors fit B objects (crowds left out) of K classes.
+
+    An object is reached if some anchor's IoU with it is at least `positive_iou`: these anchors learn it. It is lost if
+    no anchor's IoU is at least `negative_iou`: its anchors learn that it is background. The exception is the anchor
+    that overlaps it best, if the assigner is `low_quality`.
+    """
 
     class_names: list[str]  # K
     image_size: int | ShortLong
@@ -40,31 +44,33 @@ class Reach:
     assigner: AssignerConfig
     best_iou: np.ndarray  # (B,) float32: the greatest IoU of any anchor with the object
     labels: np.ndarray  # (B,) int64
-    boxes: np.ndarray  # (K,) int64 objects
+    boxes: np.ndarray  # (K,) int64 objects of the class
     reached: np.ndarray  # (K,) float64: share of the class's objects; NaN without any, as in the next two
-    lost: np.ndarray  # (K,) float64: share
-    median: np.ndarray  # (K,) float64: of the best IoU
-    worst: list[LostObject]  # the lost ones with the least IoU first, at most WORST, of a class WORST_OF_CLASS
-    proposal: Proposal | None  # better anchors, where they reach clearly more
+    lost: np.ndarray  # (K,) float64: share of the class's objects
+    median: np.ndarray  # (K,) float64: median of the best IoU
+    worst: list[LostObject]  # the least IoU first, at most WORST, and WORST_OF_CLASS of a class
+    proposal: Proposal | None  # better anchors, if they reach clearly more
 
     @property
     def ceiling(self) -> float:
-        """Share of all objects that are reached. What is not has one trained anchor (`low_quality`) or none: recall
-        above this rests on those."""
+        """Share of all objects that are reached; NaN without any.
+
+        The others have one trained anchor (`low_quality`) or none: recall above this share rests on those.
+        """
         return float((self.best_iou >= self.assigner.positive_iou).mean()) if len(self.best_iou) else float("nan")
 
     def lines(self) -> list[str]:
-        """For the console: a table with a line a class, the least reached first, and what that means."""
+        """For the console: a table with a line for each class, the least reached first, and a summary."""
         return [*_table(self), *_summary(self)]
 
 
-def reach(data: CocoData, config: Config) -> Reach:
+def measure_reach(data: CocoData, config: Config) -> Reach:
     """How well the anchors of `config` fit the objects of `data` at its image size. Reads no image.
 
-    Raises InputError where `config` names no model that can be built, or anchors that vanish.
+    Raises InputError if `config` names a model that cannot be built, or anchors whose sides round to 0.
     """
-    objects = fed_objects(data, config.data.image_size)
-    classes = len(data.class_names)
+    objects = resize_objects(data, config.data.image_size)
+    labels, classes = objects.labels, len(data.class_names)
     distances = cell_distances(objects, config.model)
     best = best_iou(objects.sides, distances, config.model.anchors)
     assigner = config.loss.assigner
@@ -74,38 +80,34 @@ def reach(data: CocoData, config: Config) -> Reach:
         anchors=config.model.anchors,
         assigner=assigner,
         best_iou=best,
-        labels=objects.labels,
-        boxes=np.bincount(objects.labels, minlength=classes),
-        reached=class_shares(best >= assigner.positive_iou, objects.labels, classes),
-        lost=class_shares(best < assigner.negative_iou, objects.labels, classes),
-        median=np.array([np.median(best[own]) if len(own) else np.nan for own in _of_class(objects.labels, classes)]),
+        labels=labels,
+        boxes=np.bincount(labels, minlength=classes),
+        reached=class_shares(best >= assigner.positive_iou, labels, classes),
+        lost=class_shares(best < assigner.negative_iou, labels, classes),
+        median=np.array([np.median(own) if len(own) else np.nan for own in split_by_class(best, labels, classes)]),
         worst=_worst(data, objects, best, assigner.negative_iou),
         proposal=propose_anchors(objects, distances, config, classes),
     )
 
 
-def _of_class(labels: np.ndarray, classes: int) -> list[np.ndarray]:
-    """Of each class the indices of its objects."""
-    return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=classes))[:-1])
-
-
-def _worst(data: CocoData, objects: FedObjects, best: np.ndarray, below: float) -> list[LostObject]:
+def _worst(data: CocoData, objects: ResizedObjects, best: np.ndarray, below: float) -> list[LostObject]:
     lost = np.flatnonzero(best < below)
-    chosen, of_class = [], np.zeros(len(data.class_names), int)
+    chosen: list[int] = []
+    taken = np.zeros(len(data.class_names), int)  # of each class
     for b in lost[np.argsort(best[lost], kind="stable")].tolist():
         if len(chosen) == WORST:
             break
-        if of_class[objects.labels[b]] < WORST_OF_CLASS:
-            of_class[objects.labels[b]] += 1
+        if taken[objects.labels[b]] < WORST_OF_CLASS:
+            taken[objects.labels[b]] += 1
             chosen.append(b)
     return [
         LostObject(
-            int(data.annotation_ids[objects.index[b]]),
-            data.class_names[objects.labels[b]],
-            data.file_name(int(objects.images[b])),
-            tuple(data.boxes[objects.index[b]].tolist()),
-            tuple(objects.sides[b].tolist()),
-            float(best[b]),
+            annotation_id=int(data.annotation_ids[objects.index[b]]),
+            class_name=data.class_names[objects.labels[b]],
+            file_name=data.file_name(int(objects.images[b])),
+            box=tuple(data.boxes[objects.index[b]].tolist()),
+            resized=tuple(objects.sides[b].tolist()),
+            best_iou=float(best[b]),
         )
         for b in chosen
     ]
@@ -131,22 +133,24 @@ def _summary(reach: Reach) -> list[str]:
     ratios = ", ".join(f"{ratio:g}" for ratio in a.ratios)
     lost = int((reach.best_iou < negative).sum())
     rest = (
-        "each of the others is learnt by the anchor that overlaps it best (low_quality), if no other object takes it"
+        "each of the others is learnt by the anchor that overlaps it best (low_quality), unless another object takes it"
         if reach.assigner.low_quality
         else "no anchor is trained for the others (low_quality is off)"
     )
     return [
-        f"  best IoU of any anchor (base_size {a.base_size:g}, {a.scales} scales, ratios {ratios}) with each object",
-        f"  recall that anchors of IoU {positive:g} or more can give: {reach.ceiling:.1%}; {rest}",
+        f"  the table shows the best IoU of any anchor (base_size {a.base_size:g}, {a.scales} scales, ratios {ratios}) "
+        "with each object",
+        f"  anchors with an IoU of {positive:g} or more reach {reach.ceiling:.1%} of the objects; {rest}",
         *([reach.proposal.line()] if reach.proposal else []),
-        *([f"  {lost} objects have no anchor of IoU {negative:g}: {_where(reach)}"] if lost else []),
+        *([f"  {lost} objects have no anchor with an IoU of {negative:g}: {_examples(reach)}"] if lost else []),
     ]
 
 
-def _where(reach: Reach) -> str:
-    """The first of the lost objects, by id."""
+def _examples(reach: Reach) -> str:
+    """The first three of the lost objects."""
     first = [
-        f"annotation {o.annotation_id} ({o.class_name}, {o.fed[0]:.0f}x{o.fed[1]:.0f} px as fed, IoU {o.best_iou:.2f})"
+        f"annotation {o.annotation_id} ({o.class_name}, {o.resized[0]:.0f}x{o.resized[1]:.0f} px after resizing, "
+        f"IoU {o.best_iou:.2f})"
         for o in reach.worst[:3]
     ]
     return ", ".join(first) + (" ..." if len(reach.worst) > 3 else "")

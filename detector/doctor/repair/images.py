@@ -1,4 +1,4 @@
-"""Repair of what the annotation file says of image files: names spelt otherwise, sides swapped, files of no use."""
+"""Repairs what the annotation file says of image files: misspelt names, exchanged sides; drops unusable images."""
 
 from __future__ import annotations
 
@@ -7,72 +7,66 @@ from collections import defaultdict
 from pathlib import Path, PureWindowsPath
 
 from detector.data.descriptor import Split
-from detector.doctor.checks.images import is_there, list_folders, look, look_at
+from detector.doctor.image_files import ImageFile, files_exist, inspect, inspect_all, list_folders
 from detector.utils.untrusted.file_names import stays_inside
 
 
-def mend_files(tree: dict, split: Split, said: list[str]) -> None:
-    """Correct or drop images by their files; where no file at all is there, only the annotations are repaired."""
+def fix_images(tree: dict, split: Split, changes: list[str]) -> None:
+    """Correct or drop, in place, images by their files. Without any file, the images stay as they are."""
     names = [record["file_name"] for record in tree["images"]]
-    there = is_there(split.images, names)
-    new_names = [
-        name if ok else _other_spelling(name, record, split.images)
-        for name, record, ok in zip(names, tree["images"], there, strict=True)
+    exist = files_exist(split.images, names)
+    found_names = [
+        name if exists else _find_file(record, split.images)
+        for name, record, exists in zip(names, tree["images"], exist, strict=True)
     ]
-    if not any(new_names):
-        said.append(f"no image was found in {split.images}: only the annotations were repaired")
+    if not any(found_names):
+        changes.append(f"no image was found in {split.images}: only the annotations were repaired")
         return
-    boxes_of = defaultdict(list)
+    boxes = defaultdict(list)
     for record in tree["annotations"]:
-        boxes_of[record["image_id"]].append(record["bbox"])
-    seen = look_at([split.images / name for name in new_names if name is not None], "the split")
+        boxes[record["image_id"]].append(record["bbox"])
+    files = inspect_all([split.images / name for name in found_names if name is not None], "the split")
     kept = []
-    for record, name, ok in zip(tree["images"], new_names, there, strict=True):
+    for record, name in zip(tree["images"], found_names, strict=True):
         text = f"image {record['id']} ({record['file_name']})"
         if name is None:
-            said.append(f"{text}: dropped: the file is not there")
+            changes.append(f"{text}: dropped: the file does not exist")
             continue
-        if not ok:
-            said.append(f"{text}: file_name changed to {name}")
+        if name != record["file_name"]:
+            changes.append(f"{text}: file_name changed to {name}")
             record["file_name"] = name
-        file = next(seen)
-        if file.stored is None:
-            said.append(f"{text}: dropped: the file cannot be read ({file.problem})")
-        elif _fits(record, file.stored, file.upright, boxes_of[record["id"]], text, said):
+        if _fix_size(record, next(files), boxes[record["id"]], text, changes):
             kept.append(record)
     tree["images"] = kept
 
 
-def _other_spelling(name: str, record: dict, folder: Path) -> str | None:
-    """The one file of the stated size whose name differs in \\ for /, in the folder or in capitals, or None."""
-    parts = PureWindowsPath(name.replace("/", "\\")).parts
-    candidates = ["/".join(parts), *parts[-1:]]
-    for candidate in candidates:
+def _find_file(record: dict, folder: Path) -> str | None:
+    """The one file of the stated size whose name differs in \\ for /, in the folder or in capitals; else None."""
+    parts = PureWindowsPath(record["file_name"].replace("/", "\\")).parts
+    for candidate in ["/".join(parts), *parts[-1:]]:
         if not stays_inside(candidate):
             continue
         directory, base = os.path.split(candidate)
         listing = list_folders(folder, [candidate])[directory]
         alike = [base] if base in listing else [other for other in listing if other.lower() == base.lower()]
         path = os.path.join(directory, alike[0]) if len(alike) == 1 else None
-        if path and (record["height"], record["width"]) in _sizes(folder / path):
+        if path and inspect(folder / path).has_size((record["height"], record["width"])):
             return path
     return None
 
 
-def _sizes(path: Path) -> tuple:
-    seen = look(path)
-    return (seen.stored, seen.upright) if seen.stored else ()
-
-
-def _fits(record: dict, stored: tuple, upright: tuple, boxes: list, text: str, said: list[str]) -> bool:
-    """Whether the image has the stated size, perhaps after exchanging height and width."""
-    stated = record["height"], record["width"]
-    if stated in (stored, upright):
+def _fix_size(record: dict, file: ImageFile, boxes: list, text: str, changes: list[str]) -> bool:
+    """Exchange the stated height and width if that makes them right, and the boxes fit. Returns whether to keep it."""
+    if file.upright is None:
+        changes.append(f"{text}: dropped: the file cannot be read ({file.problem})")
+        return False
+    stated, (height, width) = (record["height"], record["width"]), file.upright
+    if file.has_size(stated):
         return True
-    size = f"{upright[1]}x{upright[0]}, stated {stated[1]}x{stated[0]}"
-    if stated[::-1] == upright and all(x + w <= upright[1] + 1 and y + h <= upright[0] + 1 for x, y, w, h in boxes):
-        record["height"], record["width"] = upright
-        said.append(f"{text}: height and width exchanged: the file is {size}")
+    size = f"{width}x{height}, stated {stated[1]}x{stated[0]}"
+    if stated == (width, height) and all(x + w <= width + 1 and y + h <= height + 1 for x, y, w, h in boxes):
+        record["height"], record["width"] = height, width
+        changes.append(f"{text}: height and width exchanged: the file is {size}")
         return True
-    said.append(f"{text}: dropped: the file is {size}, so that its boxes cannot be trusted")
+    changes.append(f"{text}: dropped: the file is {size}, so its boxes cannot be trusted")
     return False

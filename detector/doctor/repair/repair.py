@@ -1,7 +1,9 @@
-"""A repaired copy of an annotation file, with a line for every change; nothing is guessed.
+"""Writes a repaired copy of an annotation file, with a line for every change; nothing is guessed.
 
-What can only be meant in one way is mended (numbers written as text, sides swapped, corners stored as width and height
-where every box agrees), what cannot be used is dropped, and what only a person can decide is left and said.
+- What can mean only one thing is repaired: numbers written as text, exchanged width and height, corners written as
+  width and height if every box agrees.
+- What cannot be used is dropped.
+- What only a person can decide is left as it is, with a line that says so.
 """
 
 from __future__ import annotations
@@ -10,40 +12,42 @@ import json
 from pathlib import Path
 
 from detector.data.descriptor import Split
-from detector.doctor.repair.boxes import mend_boxes, number_annotations
-from detector.doctor.repair.images import mend_files
-from detector.doctor.repair.records import join_categories, join_images, mend_records
-from detector.doctor.table import read_lists
+from detector.doctor.annotation_lists import read_lists
+from detector.doctor.repair.boxes import fix_boxes
+from detector.doctor.repair.images import fix_images
+from detector.doctor.repair.records import fix_records
+from detector.doctor.repair.repeats import join_categories, join_images, number_annotations
 from detector.utils.errors import InputError
 from detector.utils.text import one_line
 
 
 def fix(split: Split, out: Path) -> list[str]:
-    """Write a repaired copy of the split's annotation file to `out`, and the lines that are returned beside it.
+    """Write a repaired copy of the split's annotation file to `out`. Returns the changes, a line each.
 
-    The lines, one a change or a thing left for a person, go to `<out>.changes.txt`. Keys that COCO does not have
-    and all that is not named in a line are kept as they are.
+    The lines, which also name what is left for a person to decide, are written to `<out>.changes.txt` too. Keys that
+    COCO does not have stay in the copy, and so does everything that no line names.
 
-    Raises InputError when the file is no COCO JSON, nothing would be left of it, or it is `out` itself.
+    Raises InputError if the file is not COCO JSON, nothing would be left of it, or it is `out` itself.
     """
     if out.resolve() == split.annotations.resolve():
         raise InputError(f"{out}: is the file to repair; name another for the copy")
-    tree, said = _load(split.annotations), []
-    mend_records(tree, split, said)
-    mend_files(tree, split, said)
-    join_categories(tree, said)
-    join_images(tree, said)
-    mend_boxes(tree, split.annotations, said)
-    number_annotations(tree, said)
+    tree = _load(split.annotations)
+    changes: list[str] = []
+    fix_records(tree, split, changes)
+    fix_images(tree, split, changes)
+    join_categories(tree, changes)
+    join_images(tree, changes)
+    fix_boxes(tree, split.annotations, changes)
+    number_annotations(tree, changes)
     for kind in ("images", "categories"):
         if not tree[kind]:
-            raise InputError(f"{split.annotations}: nothing would be left of its {kind}; {said[-1] if said else ''}")
+            last = f"; {changes[-1]}" if changes else ""
+            raise InputError(f"{split.annotations}: nothing would be left of its {kind}{last}")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(tree))
-    said = [one_line(line) for line in said]
-    changes = out.with_name(out.name + ".changes.txt")
-    changes.write_text("".join(line + "\n" for line in said), encoding="utf-8")
-    return said
+    changes = [one_line(line) for line in changes]
+    out.with_name(out.name + ".changes.txt").write_text("".join(f"{line}\n" for line in changes), encoding="utf-8")
+    return changes
 
 
 def _load(path: Path) -> dict:

@@ -7,11 +7,15 @@ import pytest
 
 from detector.config.file import load_config
 from detector.data.coco import read_coco
-from detector.data.descriptor import Descriptor, Split
-from detector.doctor.advice.advice import advise, config_lines, write_config
-from detector.doctor.advice.recipe import as_tree, choose_size, configured, no_up_and_down, recipe
+from detector.data.descriptor import Split
+from detector.doctor.advice.advice import advise
+from detector.doctor.advice.augmentation import no_up_and_down
+from detector.doctor.advice.config_text import config_lines, write_config
+from detector.doctor.advice.image_size import choose_image_size
+from detector.doctor.advice.recipe import recipe
+from detector.doctor.advice.setting import to_config, to_tree
 from detector.doctor.class_balance import describe_classes
-from detector.doctor.reach.reach import reach
+from detector.doctor.reach.reach import measure_reach
 from detector.utils.errors import InputError
 
 
@@ -36,11 +40,11 @@ def squares(count, side, size=(640, 480), seed=0):
     return np.hstack([rng.uniform(0, 1, (count, 2)) * (np.array(size) - sides), sides])
 
 
-def advice_of(train, val=None, gpu=False, dataset="datasets/my.yaml"):
-    settings = recipe(dataset, train, gpu)
-    config = configured(settings)
-    descriptor = Descriptor(None, None, {})
-    return advise(descriptor, train, val, describe_classes(train, config), reach(train, config), settings)
+def advice_of(train, val=None, gpu=False, bad_boxes=None):
+    settings = recipe("datasets/my.yaml", train, gpu)
+    config = to_config(settings)
+    classes, reach = describe_classes(train, config), measure_reach(train, config)
+    return advise(settings, train, val, classes=classes, reach=reach, bad_boxes=bad_boxes or {})
 
 
 def reasons(advice):
@@ -58,7 +62,7 @@ def test_the_file_is_the_advice_and_every_line_has_its_reason(tmp_path, cells):
     for gpu in (False, True):
         advice = advice_of(cells, gpu=gpu)
         path = tmp_path / f"gpu_{gpu}.yaml"
-        write_config(advice, path)
+        write_config(advice.settings, advice.config.data.dataset, path)
         loaded = load_config(path)
         assert loaded.output_dir == f"runs/gpu_{gpu}"
         assert loaded.model_copy(update={"output_dir": None}) == advice.config
@@ -79,7 +83,7 @@ def test_nothing_is_overwritten(tmp_path, cells):
     advice, path = advice_of(cells), tmp_path / "my.yaml"
     path.write_text("mine")
     with pytest.raises(InputError, match="exists already"):
-        write_config(advice, path)
+        write_config(advice.settings, advice.config.data.dataset, path)
     assert path.read_text() == "mine"
 
 
@@ -136,7 +140,7 @@ def test_what_cannot_be_measured_is_said(tmp_path):
 )  # fmt: skip
 def test_the_image_size_follows_the_smallest_objects(tmp_path, side, size, gpu, expected, why):
     data = data_of(tmp_path, squares(100, side, size), [0] * 100, size)
-    chosen, reason = choose_size(data, gpu)
+    chosen, reason = choose_image_size(data, gpu)
     assert chosen == expected
     assert why in reason
 
@@ -155,8 +159,8 @@ def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):
 
 def test_settings_as_a_tree_and_as_lines(cells):
     advice = advice_of(cells)
-    tree = as_tree(advice.settings)
+    tree = to_tree(advice.settings)
     assert [entry["name"] for entry in tree["augment"]["transforms"]][:2] == ["HorizontalFlip", "VerticalFlip"]
     assert "  dataset: datasets/my.yaml # what was examined; relative to the folder that training is started in" in (
-        config_lines(advice)
+        config_lines(advice.settings)
     )

@@ -8,12 +8,11 @@ import torch
 from torchvision.ops import box_iou
 
 from detector.config.file import validate
-from detector.config.schema import AnchorConfig
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split
 from detector.data.transforms import build_transform, letterbox
-from detector.doctor.reach.reach import reach
-from detector.doctor.reach.resized_objects import fed_objects, grids
+from detector.doctor.reach.reach import measure_reach
+from detector.doctor.reach.resized_objects import grids, resize_objects
 from detector.models.anchors import AnchorGenerator
 from detector.models.build import build_model
 from detector.utils.errors import InputError
@@ -68,7 +67,7 @@ def test_best_iou_is_that_of_all_anchors_of_the_model(tmp_path, image_size, anch
     boxes += [[0, -20, -30, 60, 50], [1, 80, 100, 60, 60], [2, 0, 0, 97, 61]]  # sticking out; all of an image
     data = data_of(tmp_path, boxes, sizes)
     config = config_of(image_size, anchors)
-    got = reach(data, config).best_iou
+    got = measure_reach(data, config).best_iou
 
     model, transform = build_model(config.model, 2).eval(), build_transform(config.data.image_size, None)
     expected = []
@@ -95,7 +94,7 @@ def test_shares_and_the_objects_that_no_anchor_reaches(tmp_path):
     # anchors of 32x32 and, as sides are rounded, 46x22 are centred on (64, 64): the first; what is best in the second
     boxes = [[0, 48, 48, 32, 32], [0, 56, 56, 16, 16], [0, 48, 63, 32, 2], [0, 48, 48, 32, 32]]
     data = data_of(tmp_path, boxes, [(128, 128)], labels=[0, 0, 1, 1], crowds={3})
-    result = reach(data, config_of(128))
+    result = measure_reach(data, config_of(128))
     assert result.best_iou.tolist() == pytest.approx([1, 256 / 1012, 64 / 1012])
     assert result.boxes.tolist() == [2, 1]
     assert result.reached.tolist() == [0.5, 0]
@@ -104,14 +103,14 @@ def test_shares_and_the_objects_that_no_anchor_reaches(tmp_path):
     assert result.ceiling == pytest.approx(1 / 3)
     sliver, small = result.worst
     assert (sliver.annotation_id, sliver.class_name, sliver.file_name) == (2, "other", "0.jpg")
-    assert (sliver.box, sliver.fed) == ((48, 63, 32, 2), (32, 2))
+    assert (sliver.box, sliver.resized) == ((48, 63, 32, 2), (32, 2))
     assert small.annotation_id == 1 and small.best_iou == pytest.approx(256 / 1012)
 
 
 def test_a_class_without_objects_is_not_a_number(tmp_path):
-    result = reach(data_of(tmp_path, [[0, 48, 48, 32, 32]], [(128, 128)]), config_of(128))
+    result = measure_reach(data_of(tmp_path, [[0, 48, 48, 32, 32]], [(128, 128)]), config_of(128))
     assert np.isnan(result.reached[1]) and np.isnan(result.median[1])
-    nothing = reach(data_of(tmp_path, [], [(128, 128)]), config_of(128))
+    nothing = measure_reach(data_of(tmp_path, [], [(128, 128)]), config_of(128))
     assert np.isnan(nothing.ceiling) and nothing.proposal is None and nothing.lines()
 
 
@@ -121,14 +120,13 @@ def test_proposed_anchors_reach_thin_boxes(tmp_path):
     boxes = np.column_stack([np.zeros(200), *rng.uniform(0, 140, (2, 200)), height / 8, height]).tolist()
     data = data_of(tmp_path, boxes, [(400, 400)])
     config = config_of(400)
-    before = reach(data, config)
+    before = measure_reach(data, config)
     assert before.reached[0] < 0.05
     proposal = before.proposal
     assert proposal.before.tolist()[0] == before.reached[0]
     assert proposal.after[0] > 0.95
     # what is promised is what those anchors give
-    config.model.anchors = proposal.anchors
-    after = reach(data, config)
+    after = measure_reach(data, config.changed({"model.anchors": proposal.anchors}))
     assert after.reached[0] == proposal.after[0]
     assert after.proposal is None
 
@@ -137,14 +135,14 @@ def test_anchors_that_fit_stay(tmp_path):
     rng = np.random.default_rng(0)
     sides = rng.uniform(80, 160, (2, 400))
     boxes = np.column_stack([np.zeros(400), *rng.uniform(0, 240, (2, 400)), *sides]).tolist()
-    result = reach(data_of(tmp_path, boxes, [(400, 400)]), config_of(400))
+    result = measure_reach(data_of(tmp_path, boxes, [(400, 400)]), config_of(400))
     assert result.ceiling > 0.98 and result.proposal is None
 
 
 def test_small_boxes_want_a_smaller_base_size_and_no_other_ratios(tmp_path):
     rng = np.random.default_rng(0)
     boxes = np.column_stack([np.zeros(300), *rng.uniform(0, 180, (2, 300)), *rng.uniform(16, 20, (2, 300))]).tolist()
-    proposal = reach(data_of(tmp_path, boxes, [(200, 200)]), config_of(200)).proposal
+    proposal = measure_reach(data_of(tmp_path, boxes, [(200, 200)]), config_of(200)).proposal
     assert 14 <= proposal.anchors.base_size <= 20
     assert (proposal.anchors.scales, proposal.anchors.ratios) == (3, [0.5, 1.0, 2.0])
 
@@ -155,22 +153,21 @@ def test_anchors_for_a_detectors_weights_keep_their_number(tmp_path):
     sides = np.sqrt(area / ratio), np.sqrt(area * ratio)
     data = data_of(tmp_path, np.column_stack([np.zeros(400), *rng.uniform(0, 110, (2, 400)), *sides]), [(600, 600)])
     config = config_of(600, assigner={"positive_iou": 0.7})
-    assert len(reach(data, config).proposal.anchors.ratios) > 3
-    config.model.weights = "some.pt"
-    assert reach(data, config).proposal is None  # three ratios can do no better here
+    assert len(measure_reach(data, config).proposal.anchors.ratios) > 3
+    config = config.changed({"model.weights": "some.pt"})
+    assert measure_reach(data, config).proposal is None  # three ratios can do no better here
 
     sides = np.sqrt(area / (5 + ratio % 10)), np.sqrt(area * (5 + ratio % 10))  # but here they can
     data = data_of(tmp_path, np.column_stack([np.zeros(400), *rng.uniform(0, 110, (2, 400)), *sides]), [(600, 600)])
-    kept = reach(data, config).proposal
+    kept = measure_reach(data, config).proposal
     assert (kept.anchors.scales, len(kept.anchors.ratios)) == (3, 3)
     assert kept.mean_after > kept.mean_before + 0.3
 
 
 def test_vanishing_anchors_are_an_input_error(tmp_path):
-    config = config_of(128)
-    config.model.anchors = AnchorConfig(base_size=0.5)
+    config = config_of(128, anchors={"base_size": 0.5})
     with pytest.raises(InputError, match="round to 0"):
-        reach(data_of(tmp_path, [[0, 48, 48, 32, 32]], [(128, 128)]), config)
+        measure_reach(data_of(tmp_path, [[0, 48, 48, 32, 32]], [(128, 128)]), config)
 
 
 def test_shapes_of_one_cell_are_the_generators(tmp_path):
@@ -180,10 +177,10 @@ def test_shapes_of_one_cell_are_the_generators(tmp_path):
     assert torch.equal(grid[:4], single[:4]) and torch.equal(grid[16 * 16 * 4 :][:4], single[4:])
 
 
-def test_fed_objects_of_a_letterboxed_and_a_resized_image(tmp_path):
+def test_resized_objects_of_a_letterboxed_and_a_resized_image(tmp_path):
     data = data_of(tmp_path, [[0, 16, 12, 32, 24], [2, 90, 50, 30, 30]], [(160, 120), (90, 130), (97, 61)])
-    square = fed_objects(data, 80)
-    assert square.boxes[0].tolist() == [8, 6, 24, 18] and square.sizes.tolist() == [[96, 96]] * 3
-    free = fed_objects(data, config_of({"short": 60, "long": 80}).data.image_size)
-    assert free.sizes.tolist() == [[64, 96], [96, 64], [64, 96]]
+    square = resize_objects(data, 80)
+    assert square.boxes[0].tolist() == [8, 6, 24, 18] and square.padded_sizes.tolist() == [[96, 96]] * 3
+    free = resize_objects(data, config_of({"short": 60, "long": 80}).data.image_size)
+    assert free.padded_sizes.tolist() == [[64, 96], [96, 64], [64, 96]]
     assert free.boxes[1] == pytest.approx([90 * 80 / 97, 50 * 50 / 61, 80, 50])

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from detector.doctor.checks.duplicates import same_boxes
-from detector.doctor.checks.images import SIDE, look
-from detector.doctor.checks.leaks import NEAR, near_hashes
+from detector.doctor.checks.duplicate_boxes import same_boxes
+from detector.doctor.checks.duplicate_images import NEAR, near_hashes
+from detector.doctor.image_files import HASH_SIDE, inspect
 from detector.doctor.table import Table, table_of
 
 
@@ -44,12 +44,12 @@ def test_many_equal_boxes_end():
 
 def test_hashes_as_comparing_all_with_all():
     rng = np.random.default_rng(0)
-    bits = np.repeat(rng.random((100, SIDE * SIDE)) < 0.5, 5, axis=0)
+    bits = np.repeat(rng.random((100, HASH_SIDE * HASH_SIDE)) < 0.5, 5, axis=0)
     for row, flips in zip(bits, rng.integers(0, 12, 500), strict=True):
-        where = rng.choice(SIDE * SIDE, flips, replace=False)
+        where = rng.choice(HASH_SIDE * HASH_SIDE, flips, replace=False)
         row[where] = ~row[where]
     signs = bits * 2.0 - 1
-    wanted = np.argwhere(np.triu((SIDE * SIDE - signs @ signs.T) / 2 <= NEAR, 1))
+    wanted = np.argwhere(np.triu((HASH_SIDE * HASH_SIDE - signs @ signs.T) / 2 <= NEAR, 1))
     pairs = near_hashes(np.packbits(bits, axis=1))
     assert len(wanted) == 1000  # 10 pairs of each of 100
     assert pairs.tolist() == wanted.tolist()
@@ -70,15 +70,17 @@ def photo() -> Image.Image:
 def test_a_picture_saved_again_looks_the_same(photo, tmp_path, scale, quality):
     photo.save(tmp_path / "a.png")
     photo.resize((int(640 * scale), int(480 * scale))).save(tmp_path / "b.jpg", quality=quality)
-    a, b = look(tmp_path / "a.png"), look(tmp_path / "b.jpg")
+    a, b = inspect(tmp_path / "a.png"), inspect(tmp_path / "b.jpg")
     assert a.digest != b.digest
-    assert bits_apart(a.picture, b.picture) <= 12 < NEAR
+    assert bits_apart(a.perceptual_hash, b.perceptual_hash) <= 12 < NEAR
 
 
 def test_other_pictures_look_different(photo, tmp_path):
     photo.save(tmp_path / "a.png")
     photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "b.png")
-    assert bits_apart(look(tmp_path / "a.png").picture, look(tmp_path / "b.png").picture) > 2 * NEAR
+    assert (
+        bits_apart(inspect(tmp_path / "a.png").perceptual_hash, inspect(tmp_path / "b.png").perceptual_hash) > 2 * NEAR
+    )
 
 
 def test_turned_and_upright_copies_look_the_same(photo, tmp_path):
@@ -86,9 +88,9 @@ def test_turned_and_upright_copies_look_the_same(photo, tmp_path):
     tag[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=tag)
     photo.save(tmp_path / "b.jpg")
-    a, b = look(tmp_path / "a.jpg"), look(tmp_path / "b.jpg")
+    a, b = inspect(tmp_path / "a.jpg"), inspect(tmp_path / "b.jpg")
     assert (a.stored, a.upright, a.orientation) == ((640, 480), (480, 640), 6)
-    assert bits_apart(a.picture, b.picture) <= NEAR
+    assert bits_apart(a.perceptual_hash, b.perceptual_hash) <= NEAR
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
@@ -98,19 +100,19 @@ def test_pictures_of_any_mode(photo, tmp_path, mode):
     else:
         image = photo.convert(mode)
     image.save(tmp_path / "a.tif")
-    seen = look(tmp_path / "a.tif")
-    assert seen.stored == (480, 640) and seen.picture
+    seen = inspect(tmp_path / "a.tif")
+    assert seen.stored == (480, 640) and seen.perceptual_hash
 
 
 def test_a_flat_picture_is_like_no_other(tmp_path):
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "a.png")
-    assert look(tmp_path / "a.png").picture == b""
+    assert inspect(tmp_path / "a.png").perceptual_hash == b""
 
 
 def test_a_problem_does_not_speak_of_memory_addresses(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    assert look(tmp_path / "a.png").problem == "cannot identify image file"
+    assert inspect(tmp_path / "a.png").problem == "cannot identify image file"
     file = io.BytesIO()
     Image.new("RGB", (64, 48)).save(file, "JPEG")
     (tmp_path / "b.jpg").write_bytes(file.getvalue()[:-20])
-    assert look(tmp_path / "b.jpg").problem_check == "truncated-image"
+    assert inspect(tmp_path / "b.jpg").problem_check == "truncated-image"

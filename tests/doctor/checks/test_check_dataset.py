@@ -14,7 +14,7 @@ from PIL import Image
 
 from detector.data.coco import check_images_exist, load_descriptor, read_coco
 from detector.data.image import read_image
-from detector.doctor.checks.soundness import descriptor_of, examine
+from detector.doctor.checks.check_dataset import check_dataset, descriptor_of
 from detector.doctor.repair.repair import fix
 from detector.utils.errors import InputError
 
@@ -370,7 +370,7 @@ def dataset(tiny_dataset) -> Dataset:
 
 
 def findings_of(dataset: Dataset, **options):
-    return examine(load_descriptor(dataset.descriptor), **options)
+    return check_dataset(load_descriptor(dataset.descriptor), **options)
 
 
 def serious(findings) -> list:
@@ -433,7 +433,7 @@ def test_fixed(dataset, name):
     said = fix(descriptor.splits["train"], out)
     assert said and (dataset.folder / "fixed.json.changes.txt").read_text().splitlines() == said
     descriptor.splits["train"] = type(descriptor.splits["train"])(descriptor.splits["train"].images, out)
-    findings = examine(descriptor)
+    findings = check_dataset(descriptor)
     assert case.check not in {f.check for f in findings}
     assert serious(findings) == []
     assert refused(descriptor) is None
@@ -549,14 +549,14 @@ def test_large_objects_in_the_corner_are_no_corners(dataset):
     for record in dataset.boxes:
         record["bbox"] = [0, 0, 60, 40]
     dataset.save()
-    assert "xyxy-as-xywh" not in {f.check for f in findings_of(dataset, files=False)}
+    assert "xyxy-as-xywh" not in {f.check for f in findings_of(dataset, images=False)}
 
 
 def test_boxes_that_stick_out_are_no_corners(dataset):
     for k, record in enumerate(dataset.boxes):
         record["bbox"] = [50, 2 + k % 2 * 23, 20, 20]
     dataset.save()
-    assert {f.check for f in serious(findings_of(dataset, files=False))} == {"sticks-out"}
+    assert {f.check for f in serious(findings_of(dataset, images=False))} == {"sticks-out"}
 
 
 def test_one_pixel_too_many_is_no_contradiction(dataset):
@@ -564,29 +564,29 @@ def test_one_pixel_too_many_is_no_contradiction(dataset):
     for record in dataset.boxes:
         record["area"] = 21 * 21
     dataset.save()
-    assert "area-contradicts" not in {f.check for f in findings_of(dataset, files=False)}
+    assert "area-contradicts" not in {f.check for f in findings_of(dataset, images=False)}
 
 
 def test_an_image_folder_is_not_needed_for_annotations(dataset):
     CASES["no folder"](dataset)
-    assert serious(findings_of(dataset, files=False)) == []
+    assert serious(findings_of(dataset, images=False)) == []
 
 
 def test_a_file_in_both_splits_is_known_by_name_where_it_is_not_looked_at(dataset):
     same_folder(dataset)
-    assert [(f.check, f.split, f.count) for f in serious(findings_of(dataset, files=False))] == [
+    assert [(f.check, f.split, f.count) for f in serious(findings_of(dataset, images=False))] == [
         ("file-in-both", "train and val", 4)
     ]
 
 
 def test_a_bare_annotation_file(dataset):
-    findings = examine(descriptor_of(dataset.folder / "train.json"))  # the images are in a folder, not beside it
+    findings = check_dataset(descriptor_of(dataset.folder / "train.json"))  # the images are in a folder, not beside it
     assert [(f.severity, f.check) for f in findings] == [("note", "image-without-objects"), ("note", "no-image-folder")]
     beside = dataset.folder / "train" / "annotations.json"
     (dataset.folder / "train.json").rename(beside)
-    assert [f.check for f in examine(descriptor_of(beside))] == ["image-without-objects"]
+    assert [f.check for f in check_dataset(descriptor_of(beside))] == ["image-without-objects"]
     (dataset.folder / "train" / "3.png").unlink()
-    assert [f.check for f in examine(descriptor_of(beside))] == ["missing-file", "image-without-objects"]
+    assert [f.check for f in check_dataset(descriptor_of(beside))] == ["missing-file", "image-without-objects"]
 
 
 def test_other_splits_go_on(dataset):
@@ -643,7 +643,7 @@ def test_no_value_of_any_field_is_a_crash(dataset, seed):
             record[rng.choice(list(record))] = copy.deepcopy(rng.choice(VALUES))
     dataset.save()
     descriptor = load_descriptor(dataset.descriptor)
-    findings = examine(descriptor)
+    findings = check_dataset(descriptor)
     for finding in findings:
         everything_said(finding).encode()  # can be printed and written
     errors = [f for f in findings if f.severity == "error"]
@@ -656,7 +656,7 @@ def test_no_value_of_any_field_is_a_crash(dataset, seed):
     except InputError:
         return
     left = {"duplicate-category-id", "two-classes", "category-missing", "no-objects"}
-    assert {f.check for f in examine(descriptor) if f.severity == "error"} <= left
+    assert {f.check for f in check_dataset(descriptor) if f.severity == "error"} <= left
 
 
 def test_no_value_of_a_whole_list_is_a_crash(dataset):
@@ -664,12 +664,12 @@ def test_no_value_of_a_whole_list_is_a_crash(dataset):
         for value in VALUES:
             dataset.text["train"] = json.dumps(dataset.train | {kind: copy.deepcopy(value)})
             dataset.save()
-            findings_of(dataset, files=False)
+            findings_of(dataset, images=False)
 
 
 def test_bccd(real_data):
     """Its two boxes of zero size, by id, and one field of view that is in both splits, in two focuses; no more."""
-    findings = examine(load_descriptor(real_data("bccd") / "bccd.yaml"))
+    findings = check_dataset(load_descriptor(real_data("bccd") / "bccd.yaml"))
     assert [(f.severity, f.check, f.split, f.count) for f in findings] == [
         ("error", "zero-size", "train", 1),
         ("error", "zero-size", "val", 1),
@@ -682,7 +682,7 @@ def test_bccd(real_data):
 
 
 def test_taco(real_data):
-    findings = examine(descriptor_of(real_data("taco") / "annotations.json"))
+    findings = check_dataset(descriptor_of(real_data("taco") / "annotations.json"))
     assert {f.check: f.count for f in findings} == {
         "duplicate-annotation-id": 2,  # 309 and 4040
         "sticks-out": 1,
