@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from detector.data.split import read_split
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.evaluation.deployment import Deployment
 from detector.inference.detect import detect
-from detector.models.build import build_model, build_postprocess, check_buildable, to_device
-from detector.models.limits import check_size
+from detector.models.build import build_model, build_postprocess, to_device
+from detector.models.limits import check_buildable, check_size
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.models.state_dict import load_strictly
@@ -51,10 +51,6 @@ class Detector:
     thresholds: np.ndarray | None = None
     """(K,) scores that a detection must reach to be reported; None: all are reported."""
 
-    @overload
-    def __call__(self, images: ImageLike) -> dict[str, Any]: ...
-    @overload
-    def __call__(self, images: Sequence[ImageLike]) -> list[dict[str, Any]]: ...
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, Any] | list[dict[str, Any]]:
         """Detect objects in an image (a path, a PIL image or an (H, W, 3) uint8 RGB array) or in a list of them.
 

@@ -88,7 +88,7 @@ def _detections(detector: Detector, paths: list[Path]) -> Iterator[tuple[np.ndar
     size = detector.config.eval.batch_size
     for first in range(0, len(paths), size):
         arrays = [read_image(path) for path in paths[first : first + size]]
-        yield from zip(arrays, detector(arrays), strict=True)
+        yield from zip(arrays, detector.stream(arrays), strict=True)
 
 
 def _with_thresholds(detector: Detector) -> Detector:

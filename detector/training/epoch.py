@@ -63,7 +63,7 @@ def _steps(run: Run) -> Iterator[dict[str, Any]]:
     training, progress, settings = run.training, run.progress, run.config.train
     run.loader.set_position(progress.epoch, progress.batch)
     if progress.batch == 0:
-        training.criterion.statistics.reset()
+        training.statistics.reset()
     return train_one_epoch(
         training.model,
         training.criterion,
@@ -118,7 +118,7 @@ def _summary(name: str, last: dict[str, Any] | None, seconds: float) -> str:
 
 def _log_classes(run: Run) -> None:
     """How each class fared in the epoch's loss, and a warning for each that is neglected."""
-    figures = run.training.criterion.statistics.summary(run.train.class_names)
+    figures = run.training.statistics.summary(run.train.class_names)
     run.log.per_class(run.progress.step, run.progress.epoch, figures)
     for line in neglected_classes(figures["per_class"], remedies(run.config)):
         run.log.say(f"  {line}")

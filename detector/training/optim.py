@@ -12,6 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from detector.config.schema import TrainConfig
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 REFERENCE_BATCH = 16  # images per step that `train.lr` is given for
 
 
@@ -73,7 +75,7 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     tf.train.ExponentialMovingAverage: in a short training the average covers about the last tenth of the steps.
     """
 
-    def average(averages: list[Tensor], weights: list[Tensor], n: Tensor) -> None:
+    def average(averages: Tensors, weights: Tensors, n: Tensor | int) -> None:
         update = get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))
         update(averages, weights, n)
 

@@ -20,7 +20,8 @@ from detector.config.file import validate
 from detector.config.schema import Config
 from detector.inference.detect import Batch, split_batches
 from detector.models import freeze
-from detector.models.build import build_model, check_buildable
+from detector.models.build import build_model
+from detector.models.limits import check_buildable
 from detector.training.bad_step import BadStep, Rollback, culprits, losses_by_image
 from detector.training.forward import forward
 from detector.training.setup import build_training

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.training.directory import RunDirectory
 from detector.training.log import RunLog
+from detector.utils.disk import warn_if_unwritable
 from detector.utils.errors import RunError
 
 
@@ -56,7 +56,7 @@ class Saver:
             return
         self._start(self._directory.best, self._best)
         if self.wait():
-            with warn_if_full(self._log, "the figures of the best checkpoint"):
+            with warn_if_unwritable("the evaluation of the best checkpoint", self._log.say):
                 self._write_figures()
                 self._best = None
         if self._best is not None:
@@ -111,12 +111,3 @@ def copied(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: copied(each) for key, each in value.items()}
     return type(value)(map(copied, value)) if isinstance(value, (list, tuple)) else value
-
-
-@contextmanager
-def warn_if_full(log: RunLog, what: str) -> Iterator[None]:
-    """Turn an OSError into a warning that `what` could not be written: no reason to end a training."""
-    try:
-        yield
-    except OSError as problem:
-        log.say(f"warning: {what} could not be written: {problem.strerror}")

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from detector.config.schema import Config, TrainConfig
 from detector.data.coco import CocoData
 from detector.data.loader import Loader
+from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import Criterion
 from detector.models.retinanet import RetinaNet
 from detector.models.state_dict import load_strictly
@@ -76,6 +77,12 @@ class Training:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def statistics(self) -> ClassStatistics:
+        """How each class fares in the loss of this epoch."""
+        assert self.criterion.statistics is not None
+        return self.criterion.statistics
 
     @property
     def detector(self) -> RetinaNet:

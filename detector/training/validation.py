@@ -19,8 +19,8 @@ from detector.inference.evaluate import detect_split
 from detector.models.build import build_postprocess
 from detector.training.deadline import Deadline
 from detector.training.resume import read_evaluated
-from detector.training.saver import warn_if_full
 from detector.training.state import Run
+from detector.utils.disk import warn_if_unwritable
 from detector.utils.errors import InputError
 from detector.utils.json_lines import read_json_lines
 from detector.utils.signals import StopRequest
@@ -49,7 +49,7 @@ def evaluate_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
         write = partial(write_evaluation, run.directory.evaluation, detections, run.val, figures, samples)
         run.saver.new_best(_best_state(run, assessment), write)
     progress.evaluated = progress.epoch
-    with warn_if_full(log, "the curves"):
+    with warn_if_unwritable("eval/curves.png", log.say):
         run.directory.curves.parent.mkdir(parents=True, exist_ok=True)
         plot_curves(run.directory.metrics, run.directory.curves)
         plot_classes(run.directory.metrics, run.directory.class_curves)
@@ -75,7 +75,7 @@ def conclude(run: Run) -> None:
     assessment = assess(Detections.from_results(results, run.val), run.val, counts, run.config.eval.backend)
     metrics = assessment.analysis(choose_thresholds(assessment.hits, _goal(run)))
     log.say(tables(metrics))
-    with warn_if_full(log, "the report"):
+    with warn_if_unwritable("the report", log.say):
         write_metrics(directory.evaluation, metrics)
         write_report(
             directory.report,
