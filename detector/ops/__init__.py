@@ -1,0 +1,1 @@
+"""Pure functions on boxes: `boxes` for tensors, `box_arrays` for numpy arrays."""

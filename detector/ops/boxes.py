@@ -1,7 +1,7 @@
-"""The box codec: pure functions on tensors whose last dimension is a box, xyxy (x1, y1, x2, y2) in pixels.
+"""Box codec and IoU: pure functions on tensors whose last dimension is a box, xyxy (x1, y1, x2, y2) in pixels.
 
-Leading dimensions broadcast. The codec computes in float32 whatever the precision of its inputs (float64 stays
-float64): a bfloat16 has 8 significant bits, which at pixel 1000 is a step of 4 pixels.
+The codec broadcasts leading dimensions and computes in float32 at least (float64 stays float64): bfloat16 has 8
+significant bits, so at pixel 1000 its steps are 4 pixels wide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_LOG_SCALE = math.log(1000.0 / 16)
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """What the regression head should predict at `anchors` to give `boxes`.
+    """The deltas that turn `anchors` into `boxes`: the regression targets.
 
     boxes, anchors: (..., 4) xyxy, pixels, of positive width and height.
     Returns deltas (..., 4): ((x - xa) / wa, (y - ya) / ha, log(w / wa), log(h / ha)) of centres and sizes
@@ -37,6 +37,32 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
     centre = anchor_centre + deltas[..., :2] * anchor_size
     half_size = 0.5 * anchor_size * deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp()
     return torch.cat((centre - half_size, centre + half_size), dim=-1)
+
+
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """(...): IoU of each box with the other box in the same place.
+
+    boxes, others: (..., 4) xyxy of positive area; leading dimensions broadcast.
+    """
+    low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
+    intersection = (high - low).clamp(min=0).prod(dim=-1)
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) + (others[..., 2:] - others[..., :2]).prod(dim=-1)
+    return intersection / (areas - intersection)
+
+
+def iou_with_anchors(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """(N, M, R): IoU of the boxes (N, M, 4) of N images with every anchor (R, 4); NaN where both areas are 0.
+
+    Works coordinate by coordinate, so that every operation runs over contiguous memory. The operations have the order
+    of torchvision.ops.box_iou, so ties and thresholds fall alike.
+    """
+    x1, y1, x2, y2 = boxes[..., None].unbind(dim=2)  # each (N, M, 1)
+    ax1, ay1, ax2, ay2 = anchors.t().contiguous()  # each (R,)
+    width = (torch.minimum(x2, ax2) - torch.maximum(x1, ax1)).clamp_(min=0)
+    height = (torch.minimum(y2, ay2) - torch.maximum(y1, ay1)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = ((x2 - x1) * (y2 - y1) + (ax2 - ax1) * (ay2 - ay1)).sub_(intersection)
+    return intersection.div_(union)
 
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:

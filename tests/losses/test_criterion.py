@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 
 from detector.config.schema import LossConfig
 from detector.losses.assigners.max_iou import MaxIoUAssigner
-from detector.losses.box import box_loss, iou
+from detector.losses.box import box_loss
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.classification.equalized_focal import EqualizedFocal
 from detector.losses.classification.focal import Focal

@@ -1,10 +1,13 @@
+"""Codec and IoU of tensors: by hand, and against torchvision."""
+
 import math
 
 import pytest
 import torch
 from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import box_iou
 
-from detector.ops.boxes import decode, encode
+from detector.ops.boxes import decode, encode, iou, iou_with_anchors
 
 ANCHOR = torch.tensor([10.0, 20.0, 30.0, 60.0])  # centre (20, 40), 20 wide, 40 high
 
@@ -75,3 +78,14 @@ def test_gradient_flows_through_decode():
     decode(deltas, ANCHOR).sum().backward()
     # d(x1 + x2)/d(dx) = 2 * width; growing is symmetric, so it cancels
     torch.testing.assert_close(deltas.grad, torch.tensor([[40.0, 80.0, 0.0, 0.0]] * 2))
+
+
+def test_iou_equals_torchvision():
+    torch.manual_seed(0)
+    corners = 10 * torch.rand(2, 50, 2)
+    boxes, others = torch.cat([corners, corners + 5 * torch.rand(2, 50, 2) + 0.1], dim=2)
+    expected = box_iou(boxes, others)
+    assert torch.equal(iou(boxes, others), expected.diagonal())
+    assert (expected.diagonal() == 0).any() and (expected.diagonal() > 0).any()
+    assert torch.equal(iou(boxes[:, None], others), expected)
+    assert torch.equal(iou_with_anchors(boxes.view(2, 25, 4), others).view(50, 50), expected)
