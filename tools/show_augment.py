@@ -8,6 +8,7 @@ python tools/show_augment.py configs/quickstart.yaml augment.paste={} --output d
 from pathlib import Path
 
 from detector.config.file import load_config
+from detector.config.schema import Config
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
 
@@ -31,17 +32,16 @@ def main() -> None:
     Image.fromarray(contact_sheet(pictures, columns=4, cell_width=256)).save(args.output, quality=80)
 
 
-def mixed(config, number: int) -> list:
+def mixed(config: Config, number: int) -> list:
     """The first `number` training images, in random order, that are changed; the log's lines are printed."""
     import numpy as np
 
-    from detector.data.coco import load_descriptor, read_coco
     from detector.data.mixing.mixer import Mixer
+    from detector.data.split import read_split
     from detector.evaluation.report.draw import draw_boxes
     from detector.training.auto.imbalance import choose
 
-    descriptor = load_descriptor(config.data.dataset)
-    data = read_coco(descriptor.split("train"), descriptor.classes, config.data.bad_annotations)
+    data = read_split(config, "train", check_images=config.data.bad_images == "error")
     chosen = choose(config, data)
     mixer, pictures = Mixer(data, config.augment), []
     print("\n".join([*chosen, *mixer.lines()]))

@@ -48,6 +48,11 @@ class CocoData:
         """Images."""
         return len(self.image_ids)
 
+    @property
+    def box_images(self) -> np.ndarray:
+        """(B,) int64: index of the image of each box. Computed anew at every use, so that it holds no memory."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.first))
+
     def file_name(self, i: int) -> str:
         """Name of image i as the file has it, relative to `images_dir`."""
         return name_at(self.names, self.name_offsets, i)
@@ -71,7 +76,7 @@ class CocoData:
         images = zip(self.image_ids.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True)
         annotations = zip(
             range(1, len(self.boxes) + 1),  # not the file's: COCO's evaluation takes id 0 for "not matched"
-            np.repeat(self.image_ids, np.diff(self.first)).tolist(),
+            self.image_ids[self.box_images].tolist(),
             self.category_ids[self.labels].tolist(),
             self.boxes.tolist(),
             self.areas.tolist(),

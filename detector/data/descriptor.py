@@ -30,14 +30,18 @@ class Descriptor:
     classes: list[str] | None
     splits: dict[str, Split]
 
-    def split(self, name: str) -> Split:
-        """The split called `name`, whose folder and file exist (those of the others need not be on this machine).
-
-        Raises InputError naming the nearest right thing.
-        """
+    def named(self, name: str) -> Split:
+        """The split called `name`, whether its files exist or not. Raises InputError where there is no such split."""
         if name not in self.splits:
             raise InputError(f"{self.path}: no split `{name}`; there is: {', '.join(self.splits)}")
-        split = self.splits[name]
+        return self.splits[name]
+
+    def split(self, name: str) -> Split:
+        """The split called `name`, whose folder and file exist; those of other splits may be missing.
+
+        Raises InputError with the nearest existing name.
+        """
+        split = self.named(name)
         if not split.images.is_dir():
             near = _nearest_in(split.images, "*/")
             raise InputError(f"{self.path}: {name}: no such folder {split.images}; {near}")

@@ -55,7 +55,7 @@ def exposure(data: CocoData, weights: np.ndarray) -> Exposure:
     """Expected exposure under image weights (I,) >= 0 (`resampling.image_weights`)."""
     draws = expected_draws(weights)
     classes = len(data.class_names)
-    of_object = np.repeat(draws, np.diff(data.first))[~data.iscrowd]
+    of_object = draws[data.box_images[~data.iscrowd]]
     labels = data.labels[~data.iscrowd]
     pair_images, pair_labels = image_class_pairs(data)
     background = np.bincount(pair_images, minlength=len(data)) == 0

@@ -115,8 +115,7 @@ def auto_threshold(frequencies: np.ndarray) -> tuple[float, str]:
 def image_class_pairs(data: CocoData) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels (P,) int64: every class of every image, once."""
     classes = len(data.class_names)
-    images = np.repeat(np.arange(len(data)), np.diff(data.first))
-    return np.divmod(np.unique((images * classes + data.labels)[~data.iscrowd]), classes)
+    return np.divmod(np.unique((data.box_images * classes + data.labels)[~data.iscrowd]), classes)
 
 
 def _about_threshold(data: CocoData, frequencies: np.ndarray, threshold: float, why: str | None) -> str:

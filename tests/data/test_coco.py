@@ -30,6 +30,12 @@ def test_everything_the_file_says(coco, split_of):
     assert data.class_counts().tolist() == [1, 1, 1]
 
 
+def test_image_of_each_box(coco, split_of):
+    data = read_coco(split_of(coco))
+    assert data.box_images.tolist() == [0, 1, 1, 1]
+    assert data.box_images.dtype == np.int64
+
+
 def test_types_are_flat_and_small(coco, split_of):
     data = read_coco(split_of(coco))
     types = {"image_ids": "int64", "heights": "int32", "widths": "int32", "first": "int64", "boxes": "float64"}
