@@ -22,7 +22,7 @@ from detector.evaluation.metrics.coco import pycocotools_metrics
 from detector.evaluation.metrics.matching import Matching, match
 from detector.evaluation.metrics.thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
 from detector.evaluation.report.page import write_report
-from detector.evaluation.report.provenance import facts
+from detector.evaluation.report.provenance import provenance
 from detector.evaluation.report.samples import draw_samples
 from detector.evaluation.report.tables import tables
 from detector.inference.detect import evaluate
@@ -77,9 +77,8 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     own_val = split == "val" and dataset is None and data.class_names == detector.class_names
     thresholds = _thresholds(detector, source, matching, hits, new_labels, own_val)
     counts = _in_labels(detector.class_counts, new_labels, len(data.class_names), 0)
-    metrics = analyse(matching, hits, thresholds, counts)
-    if config.eval.backend == "pycocotools":
-        _put_in(metrics, pycocotools_metrics(detections, data))
+    reference = pycocotools_metrics(detections, data) if config.eval.backend == "pycocotools" else None
+    metrics = analyse(matching, hits, thresholds, counts, reference)
     run = run_directory_of(Path(source), config)
     directory = run / "eval" / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     write_evaluation(directory, detections, data, metrics, draw_samples(detections, data))
@@ -87,8 +86,9 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
         directory / "report.html",
         metrics=metrics,
         matching=matching,
-        data=data,
-        facts=facts(config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"),
+        provenance=provenance(
+            config, source, detector.class_counts, data, split if dataset is None else f"{split} of {dataset}"
+        ),
         curves=read_records(run / "metrics.jsonl") or None,
     )
     console.print(f"{tables(metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
@@ -143,12 +143,6 @@ def _in_labels(values, new_labels: np.ndarray, num_classes: int, missing) -> np.
     there = np.full(num_classes, missing)
     there[new_labels[known]] = np.asarray(values)[known]
     return there
-
-
-def _put_in(metrics: dict, reference: dict) -> None:
-    for name, row in reference.pop("per_class").items():
-        metrics["per_class"][name] |= row
-    metrics |= reference
 
 
 def _labels_in(data: CocoData, class_names: list[str]) -> np.ndarray:

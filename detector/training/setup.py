@@ -26,7 +26,7 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
         raise InputError(f"{train_split.annotations}: no object in the whole training set; nothing can be learnt")
     if val.class_counts().sum() == 0:
         raise InputError(f"{val_split.annotations}: no object in the whole val set; nothing can be measured")
-    check_measurable(config.train.metric, val)
+    check_measurable(config.train.metric, val, train.class_counts())
     return train, val
 
 
