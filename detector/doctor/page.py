@@ -11,7 +11,7 @@ import yaml
 from detector.data.image import read_image
 from detector.doctor import plots
 from detector.doctor.finding import Example, Finding
-from detector.pages.pictures import Card, take
+from detector.pages.pictures import Card, take_pictures
 from detector.pages.render import render, write
 from detector.utils.errors import InputError
 from detector.utils.names import LONGEST_NAME, printable
@@ -47,7 +47,7 @@ def write_page(
     """
     shown = _finding_cards(findings)
     lost = [_lost_card(o, described) for o in reach.worst] if reach else []
-    take([card for cards in shown for card in cards] + lost, lambda which: _read(which, folders))
+    take_pictures([card for cards in shown for card in cards] + lost, lambda which: _read(which, folders))
     severities = ("error", "warning", "note")
     html = render(
         "doctor.html",

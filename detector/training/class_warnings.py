@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from detector.config.schema import Config
+from detector.evaluation.report.curves import LOW_SCORE
 
 # A class is reported when its mean score on its own objects stays below LOW_SCORE while some class has got to LEARNT:
 # before that, in the first epochs, all scores are near the prior (0.01) and say nothing.
-LOW_SCORE = 0.1
 LEARNT = 0.3
 # Below this ratio of positive to negative gradient its scores are being pushed down. A low ratio alone is no alarm
 # (cross entropy starts at 0.7 for the commonest and 0.003 for the rarest class of shapes), nor is a high one a comfort:

@@ -14,12 +14,12 @@ from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.analysis import analyse
 from detector.evaluation.metrics.average_precision import hits_by_class
-from detector.evaluation.metrics.coco import coco_metrics, value_of
+from detector.evaluation.metrics.coco import figures_of, pycocotools_metrics, value_of
 from detector.evaluation.metrics.matching import match
 from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
 from detector.evaluation.report.curves import plot_classes, plot_curves
 from detector.evaluation.report.page import write_report
-from detector.evaluation.report.provenance import facts
+from detector.evaluation.report.provenance import provenance
 from detector.evaluation.report.samples import draw_samples
 from detector.evaluation.report.tables import tables
 from detector.inference.evaluate import detect_split
@@ -70,7 +70,9 @@ def evaluate_epoch(run: Run, training: Training, stop: StopRequest) -> bool:
     detections = detect_split(training.detector, postprocess, run.val, run.config, run.device, stop)
     if stop.signum:
         return False
-    metrics = coco_metrics(detections, run.val, run.config.eval.backend)
+    reference = pycocotools_metrics(detections, run.val) if run.config.eval.backend == "pycocotools" else None
+    hits = hits_by_class(match(detections, run.val))
+    metrics = figures_of(hits, run.val, run.train.class_counts(), reference)
     log.numbers("eval", progress.step, progress.epoch, metrics)
     samples = draw_samples(detections, run.val)
     log.picture("val: truth, detections", progress.step, samples)
@@ -150,8 +152,7 @@ def conclude(run: Run, progress: Progress, stopped_early: bool) -> None:
             directory.report,
             metrics=metrics,
             matching=matching,
-            data=run.val,
-            facts=facts(run.config, str(directory.path), counts.tolist(), run.val, "val"),
+            provenance=provenance(run.config, str(directory.path), counts.tolist(), run.val, "val"),
             curves=read_records(directory.metrics),
         )
     log.say(f"done; these are the best checkpoint's, of epoch {epoch}: {settings.metric} {value:.3f}")
