@@ -17,9 +17,8 @@ import numpy as np
 
 from detector.data.coco import CocoData
 from detector.evaluation.detections import Detections, coco_results
-from detector.evaluation.metrics.average_precision import SUMMARY, hits_by_class
+from detector.evaluation.metrics.average_precision import SUMMARY, coco_figures, hits_by_class
 from detector.evaluation.metrics.bootstrap import DRAWS, draw_images, resampled_ap
-from detector.evaluation.metrics.coco import coco_metrics
 from detector.evaluation.metrics.matching import match
 
 CLASSES, OBJECTS, DETECTIONS, SIDE = 80, 7.3, 100, 640
@@ -101,7 +100,7 @@ def make_detections(rng: np.random.Generator, data: CocoData) -> Detections:
 
 
 def ours(detections: Detections, data: CocoData) -> list[float]:
-    metrics = coco_metrics(detections, data)
+    metrics = coco_figures(hits_by_class(match(detections, data)), data.class_names)
     return [metrics[name] for name in SUMMARY]
 
 

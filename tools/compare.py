@@ -21,13 +21,13 @@ def main() -> None:
     if len(set(args.runs)) < 2:
         parser.error("name two runs or more, the baseline first")
 
-    from detector.evaluation.compare import compare, lines
-    from detector.evaluation.report.compare_page import write_comparison
+    from detector.evaluation.compare import compare
+    from detector.evaluation.report.comparison import comparison_lines, write_comparison
     from detector.utils.console import console
 
     comparison = compare(args.runs, args.split, args.dataset)
     write_comparison(args.html, comparison)
-    console.print("\n".join([*lines(comparison), f"{args.html}: the page"]))
+    console.print("\n".join([*comparison_lines(comparison), f"{args.html}: the page"]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from detector.doctor.class_balance import ClassReport
 from detector.doctor.finding import SEVERITIES, Example, Finding
 from detector.doctor.reach.reach import LostObject, Reach
 from detector.doctor.report import Report
-from detector.pages.pictures import Card, take
+from detector.pages.pictures import Card, take_pictures
 from detector.pages.render import render, write
 from detector.utils.errors import InputError
 from detector.utils.text import LONGEST_NAME, printable
@@ -41,7 +41,9 @@ def write_page(
     """
     cards = _finding_cards(findings)
     lost = [_lost_card(o, described) for o in report.reach.worst] if report else []
-    take([card for of_finding in cards for card in of_finding] + lost, lambda image: _read(str(image), folders))
+    take_pictures(
+        [card for of_finding in cards for card in of_finding] + lost, lambda image: _read(str(image), folders)
+    )
     html = render(
         "doctor.html",
         title=title,

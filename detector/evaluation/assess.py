@@ -51,8 +51,7 @@ class Assessment:
 
     def analysis(self, thresholds: Sequence[Threshold]) -> dict[str, Any]:
         """All that metrics.json and the report hold, with the detector used at `thresholds` (K)."""
-        metrics = analyse(self.matching, self.hits, list(thresholds), self.train_counts)
-        return _with_reference(metrics, self.reference)
+        return analyse(self.matching, self.hits, thresholds, self.train_counts, self.reference)
 
 
 def assess(
@@ -62,7 +61,7 @@ def assess(
     matching = match(detections, data)
     hits = hits_by_class(matching)
     reference = pycocotools_metrics(detections, data) if backend == "pycocotools" else None
-    figures = _with_reference(figures_of(hits, data, train_counts), reference)
+    figures = figures_of(hits, data, train_counts, reference)
     return Assessment(matching, hits, figures, train_counts, reference)
 
 
@@ -83,11 +82,3 @@ def write_evaluation(
 def write_metrics(directory: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json into `directory`."""
     write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-
-
-def _with_reference(metrics: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
-    """`metrics` with the figures that the reference has in place of ours."""
-    if reference is None:
-        return metrics
-    rows = {name: {**row, **reference["per_class"][name]} for name, row in metrics["per_class"].items()}
-    return {**metrics, **reference, "per_class": rows}

@@ -1,4 +1,4 @@
-"""What a detector is used with, chosen on val and kept in its checkpoint: a score for each class, and a calibration."""
+"""What a detector is used with: a threshold for each class and a calibration, chosen on val, kept in its checkpoint."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ from detector.utils.text import shortened
 
 @dataclass(frozen=True)
 class Deployment:
-    """thresholds: (K,) scores below which a detection of the class is not reported; of `borrowed` classes val had too
-    few objects to choose from, of `unreached` ones it is as near to the goal as can be."""
+    """Thresholds and calibration of a detector with K classes."""
 
-    thresholds: np.ndarray
-    borrowed: list[str]
-    unreached: list[str]
+    thresholds: np.ndarray  # (K,) float64; a detection with a lower score is not reported
+    borrowed: list[str]  # classes with too few objects on val; their threshold suits all classes together
+    unreached: list[str]  # classes whose threshold does not reach the goal on val; it is as near as possible
     goal: Goal
     calibration: Calibration
 
     @classmethod
     def of(cls, matching: Matching, thresholds: Sequence[Threshold], goal: Goal) -> Deployment:
-        """With `thresholds` that were chosen for the goal, and a calibration, both from one matching."""
+        """From thresholds (K) that were chosen for the goal on this matching, which also gives the calibration."""
         named = list(zip(matching.data.class_names, thresholds, strict=True))
         return cls(
-            np.array([t.score for t in thresholds]),
-            [name for name, t in named if not t.own],
-            [name for name, t in named if not t.reached],
-            goal,
-            fit_calibration(matching),
+            thresholds=np.array([t.score for t in thresholds]),
+            borrowed=[name for name, t in named if not t.own],
+            unreached=[name for name, t in named if not t.reached],
+            goal=goal,
+            calibration=fit_calibration(matching),
         )
 
     def lines(self) -> list[str]:
-        """What to know before relying on the thresholds."""
+        """Sentences about the classes whose thresholds are doubtful; none if all are sound."""
         lines = []
         if self.borrowed:
             lines.append(
-                f"thresholds: val has fewer than {FEW} objects of {shortened(self.borrowed)}, too few to choose from: "
-                "the score that suits all classes together is used for them"
+                f"thresholds: val has fewer than {FEW} objects of {shortened(self.borrowed)}, too few to choose from; "
+                "they take the threshold that is best for all classes together"
             )
         if self.unreached:
             lines.append(
-                f"thresholds: no score is known to give {shortened(self.unreached)} {self.goal}: the nearest is used, "
-                f"or {UNCHOSEN} where nothing right was found on val"
+                f"thresholds: no threshold gives {self.goal} for {shortened(self.unreached)} on val; they take the "
+                f"nearest one, or {UNCHOSEN} where no detection was right"
             )
         return lines
 
@@ -66,13 +65,13 @@ class Deployment:
 
     @classmethod
     def from_state(cls, state: object, num_classes: int) -> Deployment:
-        """Raises ValueError for what `state` does not return of so many classes."""
+        """The inverse of `state`. Raises ValueError unless it is the state of a deployment of `num_classes` classes."""
         sound = _State.model_validate(state)
         maps = sound.calibration
         if not len(sound.thresholds) == len(maps) == num_classes or any(
             len(m.scores) != len(m.precision) for m in maps
         ):
-            raise ValueError("of other classes")
+            raise ValueError(f"a deployment that is not of {num_classes} classes")
         return cls(
             np.array(sound.thresholds),
             sound.borrowed,
@@ -83,11 +82,15 @@ class Deployment:
 
 
 class _Map(BaseModel):
+    """The calibration of one class, as `Calibration.state` has it."""
+
     scores: Annotated[list[FiniteFloat], Field(min_length=1)]
     precision: list[FiniteFloat]
 
 
 class _State(BaseModel):
+    """What `Deployment.state` returns."""
+
     thresholds: list[FiniteFloat]
     borrowed: list[str]
     unreached: list[str]

@@ -64,8 +64,7 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
         directory / "report.html",
         metrics=metrics,
         matching=assessment.matching,
-        data=data,
-        facts=provenance(config, source, detector.class_counts, data, described),
+        provenance=provenance(config, source, detector.class_counts, data, described),
         curves=read_json_lines(run / "metrics.jsonl") or None,
     )
     console.print(f"{tables(metrics)}\nwritten to {directory}; open {directory / 'report.html'}")

@@ -1,7 +1,7 @@
 "use strict";
-// A click on a heading of a table of class "sortable" (or Enter, or Space on it) sorts by that column, another click
-// the other way round. Cells are compared by data-value where they have one, as numbers where both are; empty ones
-// stand last either way.
+// A click on a heading (or Enter or Space) of a table of class "sortable" sorts by its column; a second click reverses
+// the order. Cells are compared by data-value if they have one, and as numbers if both are numbers. Empty cells always
+// stand last.
 function keyOf(row, column) {
   const cell = row.cells[column];
   const text = (cell.dataset.value ?? cell.textContent).trim();

@@ -1,4 +1,4 @@
-"""Matplotlib's figures as SVG inside a page: in the page's own fonts and colours, light or dark."""
+"""Figures of matplotlib as SVG inside a page, in the fonts and colours of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import re
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Matplotlib wants colours in numbers; these stand for the page's, which follow the reader's light or dark setting.
+# Matplotlib wants colours as numbers. These stand for the page's own, which follow the reader's light or dark setting.
 INK, LINE, GREY, CARD = "#010101", "#010102", "#010103", "#010104"
 COLOURS = ("#020201", "#020202", "#020203", "#020204", "#020205", "#020206")
 _PAGE_COLOUR = {INK: "currentColor", LINE: "var(--line)", GREY: "var(--grey)", CARD: "var(--card)"} | {
     colour: f"var(--c{i})" for i, colour in enumerate(COLOURS, start=1)
 }
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "detector",  # or ids are drawn anew each time
-    "text.parse_math": False,  # a class may be called $x$
+    "svg.hashsalt": "detector",  # so that ids are the same each time
+    "text.parse_math": False,  # a class may be named $x$
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -44,20 +44,21 @@ _NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/199
 
 @contextlib.contextmanager
 def plot_style() -> Iterator[None]:
-    """Within it, a figure is made and drawn that suits the page."""
+    """Inside this context, figures are made and drawn in the style of the page."""
     from cycler import cycler
     from matplotlib import rc_context
 
-    with rc_context({**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the font, if anybody has
+    style: dict[Any, Any] = {**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser may have the font
         yield
 
 
 def svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure for a page. name: unique on the page, for ids; alt: what it shows, for who cannot see it."""
+    """The figure as part of a page. name: unique on the page, for ids. alt: what it shows, for those who cannot see it."""
     buffer = io.BytesIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=no_metadata)
     root = ElementTree.fromstring(buffer.getvalue())
     for element in root.iter():
         for key, text in element.attrib.items():
@@ -76,13 +77,14 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def plain(text: str, length: int = 28) -> str:
-    """A name for a plot: on one line, shortened, and without characters that XML cannot hold."""
+    """A name for a plot: on one line, at most `length` characters, none that XML cannot hold."""
     text = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _restyled(style: str, name: str) -> str:
     style = re.sub(r"url\(#", f"url(#{name}-", style)
-    style = re.sub(r"font: [^;]*?([\d.]+px)[^;]*", r"font-size: \1", style)  # two versions of matplotlib say it in
-    style = re.sub(r"font-family: [^;]*;?", "", style)  # two ways
+    # one version of matplotlib writes `font: ...`, another `font-family: ...`
+    style = re.sub(r"font: [^;]*?([\d.]+px)[^;]*", r"font-size: \1", style)
+    style = re.sub(r"font-family: [^;]*;?", "", style)
     return re.sub(r"#[0-9a-f]{6}", lambda found: _PAGE_COLOUR.get(found[0], found[0]), style)

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detector.config.schema import Config
+from detector.evaluation.report.curves import LOW_SCORE
 
 # Below LOW_SCORE, a class's mean score on its own objects is worth a warning, once some class has reached LEARNT. In
 # the first epochs all scores are near the prior (0.01) and say nothing.
-LOW_SCORE = 0.1
 LEARNT = 0.3
 # Below this ratio of positive to negative gradient, a class's scores are being pushed down. A low ratio alone is no
 # alarm: cross entropy starts at 0.7 for the commonest and 0.003 for the rarest class of shapes. Nor is a high ratio a

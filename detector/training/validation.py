@@ -81,8 +81,7 @@ def conclude(run: Run) -> None:
             directory.report,
             metrics=metrics,
             matching=assessment.matching,
-            data=run.val,
-            facts=provenance(run.config, str(directory.path), counts.tolist(), run.val, "val"),
+            provenance=provenance(run.config, str(directory.path), counts.tolist(), run.val, "val"),
             curves=read_json_lines(directory.metrics),
         )
     log.say(f"done; these figures are of the best checkpoint, epoch {epoch}, on val: {settings.metric} {value:.3f}")

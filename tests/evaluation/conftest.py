@@ -7,6 +7,18 @@ import pytest
 
 from detector.data.coco import CocoData
 from detector.evaluation.detections import Detections
+from detector.evaluation.metrics.average_precision import coco_figures, hits_by_class
+from detector.evaluation.metrics.matching import match
+
+
+@pytest.fixture
+def our_figures():
+    """our_figures(detections, data): COCO's figures from our own arrays."""
+
+    def our_figures(detections: Detections, data: CocoData) -> dict:
+        return coco_figures(hits_by_class(match(detections, data)), data.class_names)
+
+    return our_figures
 
 
 @pytest.fixture

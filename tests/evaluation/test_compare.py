@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from detector.data.coco import load_descriptor, read_coco
-from detector.evaluation.compare import compare, lines
+from detector.evaluation.compare import Comparison, Difference, FigureName, compare
 from detector.evaluation.detections import Detections, coco_results
+from detector.evaluation.report.comparison import alarm_text, comparison_lines
 from detector.utils.errors import InputError
 
 
@@ -27,7 +28,7 @@ def run(tiny_config, tiny_dataset, tmp_path):
     data = read_coco(load_descriptor(tiny_dataset).split("val"))
     boxes = data.boxes.copy()
     boxes[:, 2:] += boxes[:, :2]
-    images = np.repeat(np.arange(len(data)), np.diff(data.first))
+    images = data.box_images
     scores = np.linspace(0.5, 0.9, len(boxes)).astype(np.float32)
 
     def run(name: str, keep, *settings: str, light_off: int = 0) -> str:
@@ -45,8 +46,13 @@ def run(tiny_config, tiny_dataset, tmp_path):
     return run
 
 
-def of_figure(comparison: dict, figure: str) -> dict:
-    (row,) = [row for row in comparison["differences"] if row["figure"] == figure]
+def of_figure(comparison: Comparison, name: str) -> Difference:
+    (row,) = [row for row in comparison.differences if row.figure == FigureName(name)]
+    return row
+
+
+def of_class(comparison: Comparison, name: str) -> Difference:
+    (row,) = [row for row in comparison.differences if row.figure == FigureName(name, of_class=True)]
     return row
 
 
@@ -62,27 +68,25 @@ def most(image: int, name: str) -> bool:
 def test_differences_with_their_intervals(run):
     first, second = run("first", light), run("second", most, "seed: 3", "loss: {gamma: 1}")
     comparison = compare([first, second], "val", None)
-    dark = of_figure(comparison, "class:dark")
-    assert (dark["baseline"], dark["value"]) == (0, pytest.approx(91 / 101)) and dark[
-        "significant"
-    ]  # 91 of 101 recalls
-    low, high = dark["interval"]
+    dark = of_class(comparison, "dark")
+    assert (dark.baseline, dark.value) == (0, pytest.approx(91 / 101)) and dark.significant  # 91 of 101 recalls
+    low, high = dark.interval
     assert 0.7 < low < 0.85 and high == 1  # of 20 images drawn again, two to seven or so were missed, or none
-    same = of_figure(comparison, "class:light")
-    assert (same["difference"], same["significant"], same["interval"]) == (0, False, None)
-    assert of_figure(comparison, "AP")["difference"] == pytest.approx(91 / 202)
-    assert comparison["alarms"] == [] and comparison["baseline"] == first
-    text = "\n".join(lines(comparison))
-    assert "dark   0.000 -> 0.901  +0.901 [+0." in text and "one training of a kind" in text
+    same = of_class(comparison, "light")
+    assert (same.difference, same.significant, same.interval) == (0, False, None)
+    assert of_figure(comparison, "AP").difference == pytest.approx(91 / 202)
+    assert comparison.alarms == [] and comparison.baseline.name == first
+    text = "\n".join(comparison_lines(comparison))
+    assert "dark   0.000 -> 0.901  +0.901 [+0." in text and "a run with one seed" in text
 
 
 def test_seeds_are_one_entry_in_any_order(run):
     first = run("first", most)
     seeds = [run(f"s{s}", light if s else most, "loss: {gamma: 1}", f"seed: {s}") for s in (0, 1)]
     comparison = compare([first, *seeds], "val", None)
-    assert [entry["seeds"] for entry in comparison["runs"]] == [1, 2]
-    row = of_figure(comparison, "class:dark")
-    assert row["value"] == pytest.approx(91 / 202) and not row["significant"]  # one seed finds it, the other does not
+    assert [entry.seeds for entry in comparison.entries] == [1, 2]
+    row = of_class(comparison, "dark")
+    assert row.value == pytest.approx(91 / 202) and not row.significant  # one seed finds it, the other does not
     with pytest.raises(InputError, match="nothing to compare"):
         compare(seeds, "val", None)
 
@@ -92,7 +96,7 @@ def test_two_entries_draw_their_seeds_apart(run):
     theirs = [run(f"b{s}", most if s else light, "loss: {gamma: 1}", f"seed: {s}") for s in (0, 1)]
     widths = []
     for order in (theirs, theirs[::-1]):
-        low, high = of_figure(compare([*ours, *order], "val", None), "class:dark")["interval"]
+        low, high = of_class(compare([*ours, *order], "val", None), "dark").interval
         widths.append(high - low)
     assert widths[0] == pytest.approx(widths[1], rel=0.1)
 
@@ -102,10 +106,10 @@ def test_alarm_where_the_mean_hides_a_worse_head(run):
     groups = {"dark": {"group": "tail"}, "light": {"group": "head"}}
     (Path(first) / "eval/val/metrics.json").write_text(json.dumps({"per_class": groups}))
     worse = run("worse", lambda image, name: name == "dark" or image >= 4, "loss: {gamma: 1}")
-    (alarm,) = compare([first, worse], "val", None)["alarms"]
-    assert "but classes of the head fell: light by 0.198" in alarm
+    (alarm,) = compare([first, worse], "val", None).alarms
+    assert "but classes of the head fell: light by 0.198" in alarm_text(alarm)
     chance = run("chance", lambda image, name: name == "dark" or image >= 1, "loss: {gamma: 3}")
-    assert compare([first, chance], "val", None)["alarms"] == []
+    assert compare([first, chance], "val", None).alarms == []
 
 
 def test_tool_and_its_page(run, succeeds, fails, tmp_path):

@@ -1,42 +1,49 @@
 """The page of a comparison in a browser."""
 
+import numpy as np
 import pytest
 
-from detector.evaluation.report.compare_page import write_comparison
+from detector.evaluation.compare import Alarm, Comparison, Difference, Entry, Figure, FigureName
+from detector.evaluation.report.comparison import write_comparison
+
+BOLD = "<b>weighted</b>"
+SCRIPT = "<script>x</script>"
 
 
-def difference(run: str, figure: str, by: float, sure: bool = True, baseline: float = 0.4) -> dict:
+def difference(figure: FigureName, by: float, sure: bool = True) -> Difference:
     reach = abs(by) / 2 if sure else abs(by) * 2
-    return {"run": run, "figure": figure, "baseline": baseline, "value": baseline + by, "difference": by,
-            "interval": [by - reach, by + reach], "significant": sure}  # fmt: skip
+    return Difference(BOLD, figure, 0.4, 0.4 + by, [by - reach, by + reach])
 
 
 @pytest.fixture
-def comparison() -> dict:
-    runs = [
-        {"name": name, "seeds": 3, "AP": ap, "interval": [ap - 0.02, ap + 0.03], "groups": {"head": {"AP": 0.6}}}
-        for name, ap in (("plain", 0.4), ("<b>weighted</b>", 0.43))
-    ]
+def comparison() -> Comparison:
+    def entry(name: str, ap: float) -> Entry:
+        figures = {FigureName("AP"): Figure(ap, np.linspace(ap - 0.02, ap + 0.03, 99), 50),
+                   FigureName("head"): Figure(0.6, np.full(99, 0.6), 50)}  # fmt: skip
+        return Entry(name, 3, figures)
+
+    worse = difference(FigureName("head"), -0.02)
     differences = [
-        difference("<b>weighted</b>", "AP", 0.03),
-        difference("<b>weighted</b>", "head", -0.02),
-        difference("<b>weighted</b>", "class:<script>x</script>", 0.1, sure=False),
-        {**difference("<b>weighted</b>", "class:yak", 0.0), "interval": None, "significant": False},
+        difference(FigureName("AP"), 0.03),
+        worse,
+        difference(FigureName(SCRIPT, of_class=True), 0.1, sure=False),
+        Difference(BOLD, FigureName("yak", of_class=True), 0.4, 0.4, None),
     ]
-    alarms = ["<b>weighted</b>: head got worse by 0.020 while AP rose"]
-    return {"runs": runs, "baseline": "plain", "differences": differences, "alarms": alarms}
+    return Comparison([entry("plain", 0.4), entry(BOLD, 0.43)], differences, [Alarm(BOLD, 0.03, [worse])])
 
 
 def test_comparison_shows_alarms_figures_and_classes(comparison, tmp_path, visit):
     write_comparison(tmp_path / "compare.html", comparison)
     page = visit(tmp_path / "compare.html")
     assert page.title() == "<b>weighted</b> beside plain"
-    assert page.text_content("[role=alert]") == comparison["alarms"][0]
+    alarm = "<b>weighted</b>: AP rose by 0.030, but classes of the head fell: head by 0.020"
+    assert page.text_content("[role=alert]") == alarm
+    assert [s.strip() for s in page.locator("#runs tbody td:nth-child(5)").all_inner_texts()] == ["0.600", "0.600"]
     assert "+0.030" in page.text_content("#figures tbody tr:nth-child(1)")
     says = page.eval_on_selector_all("tbody tr > :nth-child(6)", "all => all.map(c => c.textContent)")
     assert says[-4:] == ["better", "worse", "not clear", "not clear"]
     names = page.eval_on_selector_all("#classes tbody th", "all => all.map(c => c.textContent)")
-    assert names == ["<script>x</script>", "yak"]
+    assert names == [SCRIPT, "yak"]
 
 
 def test_forest_plot_has_zero_in_the_middle_and_bars_where_they_belong(comparison, tmp_path, visit):
@@ -53,6 +60,5 @@ def test_forest_plot_has_zero_in_the_middle_and_bars_where_they_belong(compariso
 
 
 def test_comparison_of_a_run_with_itself(comparison, tmp_path, visit):
-    comparison |= {"runs": comparison["runs"][:1], "differences": [], "alarms": []}
-    write_comparison(tmp_path / "compare.html", comparison)
+    write_comparison(tmp_path / "compare.html", Comparison(comparison.entries[:1], [], []))
     assert "Nothing to compare" in visit(tmp_path / "compare.html").text_content("#figures")

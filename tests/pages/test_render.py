@@ -55,7 +55,7 @@ def page_file(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "loader", loader)
     rows = [("b10", 9.0), ("b9", -1), (NASTY, 0.25), ("a", 0.1), ("c", None), ("d", 10.0)]
     card = pictures.Card(NASTY, NASTY, 0, [], tag="new", tone="bad")
-    pictures.take([card], lambda i: np.full((40, 60, 3), 200, np.uint8))
+    pictures.take_pictures([card], lambda i: np.full((40, 60, 3), 200, np.uint8))
     path = tmp_path / "page.html"
     plots = {"plot": a_plot("one", NASTY), "other": a_plot("two", NASTY)}
     sections = [("all", NASTY)]
@@ -173,7 +173,7 @@ def test_each_image_is_read_once_and_an_unreadable_one_leaves_no_picture():
         return np.zeros((20, 30, 3), np.uint8)
 
     cards = [pictures.Card("", "", i, []) for i in (2, 1, 2, 0, 1)]
-    pictures.take(cards, read)
+    pictures.take_pictures(cards, read)
     assert sorted(reads) == [0, 1, 2]
     assert [bool(card.picture) for card in cards] == [True, False, True, True, False]
     head, code = cards[0].picture.split(",")

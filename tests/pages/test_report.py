@@ -18,11 +18,11 @@ from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
 from detector.evaluation.report.page import write_report
 
 NASTY = "<script>window.broken = 1</script></svg><img src=x onerror='window.broken = 1'> $x$ {{ 7 * 7 }}"
-FACTS = {"title": f"Evaluation of {NASTY}", "rows": [("trained on", NASTY), ("image size", "64")]}
+PROVENANCE = {"title": f"Evaluation of {NASTY}", "rows": [("trained on", NASTY), ("image size", "64")]}
 CURVES = [
     *({"kind": "train", "step": s, "loss": 3 / s, "loss_cls": 2 / s, "loss_box": 1 / s, "lr": 0.1} for s in (1, 2, 3)),
     {"kind": "eval", "step": 3, "epoch": 1, "AP": 0.2, "AP50": 0.4},
-    {"kind": "classes", "step": 3, "epoch": 1, "per_class": {NASTY: {"score_positive": 0.3}}},
+    {"kind": "classes", "step": 3, "epoch": 1, "per_class": {NASTY: {"positives": 5, "score_positive": 0.3}}},
 ]
 
 
@@ -52,7 +52,7 @@ def evaluated(folder: Path, names: list[str], images: int = 12):
     found = {"images": np.array(found["images"]), "boxes": np.array(found["boxes"], np.float32),
              "scores": np.array(found["scores"], np.float32), "labels": np.array(found["labels"])}  # fmt: skip
     counts = np.arange(len(names))[::-1] * 5
-    return analysed(match(Detections(**found), data), counts), data
+    return analysed(match(Detections(**found), data), counts)
 
 
 def analysed(matching, train_counts):
@@ -65,9 +65,9 @@ def analysed(matching, train_counts):
 def few(tmp_path_factory) -> Path:
     """A report of three classes and of a run."""
     folder = tmp_path_factory.mktemp("few")
-    analysis, data = evaluated(folder, ["cat", "b <b>bold</b>", NASTY])
+    analysis = evaluated(folder, ["cat", "b <b>bold</b>", NASTY])
     write_report(
-        folder / "report.html", metrics=analysis.metrics, matching=analysis.matching, data=data, facts=FACTS,
+        folder / "report.html", metrics=analysis.metrics, matching=analysis.matching, provenance=PROVENANCE,
         curves=CURVES,
     )  # fmt: skip
     return folder / "report.html"
@@ -77,10 +77,10 @@ def few(tmp_path_factory) -> Path:
 def many(tmp_path_factory) -> Path:
     """A report of 90 classes, of no run."""
     folder = tmp_path_factory.mktemp("many")
-    analysis, data = evaluated(folder, [f"a class of some name {k}" for k in range(89)] + ["x" * 200], images=50)
+    analysis = evaluated(folder, [f"a class of some name {k}" for k in range(89)] + ["x" * 200], images=50)
     write_report(
-        folder / "report.html", metrics=analysis.metrics, matching=analysis.matching, data=data,
-        facts={"title": "many", "rows": []}, curves=None,
+        folder / "report.html", metrics=analysis.metrics, matching=analysis.matching,
+        provenance={"title": "many", "rows": []}, curves=None,
     )  # fmt: skip
     return folder / "report.html"
 
@@ -92,7 +92,7 @@ def column(page, table: str, number: int) -> list[str]:
 
 def test_report_opens_and_says_everything(few, visit):
     page = visit(few)
-    assert page.title() == FACTS["title"]
+    assert page.title() == PROVENANCE["title"]
     assert page.evaluate("window.broken") is None
     linked = page.eval_on_selector_all("nav a", "all => all.map(a => a.getAttribute('href').slice(1))")
     assert linked == page.eval_on_selector_all("section", "all => all.map(s => s.id)")
@@ -148,15 +148,15 @@ def test_report_of_nothing_found_and_nothing_labelled(tmp_path, visit):
     data = read_coco(Split(tmp_path, tmp_path / "val.json"))
     analysis = analysed(match(Detections.concatenate([]), data), None)
     path = tmp_path / "new" / "report.html"
-    write_report(path, metrics=analysis.metrics, matching=analysis.matching, data=data, facts=FACTS, curves=[])
+    write_report(path, metrics=analysis.metrics, matching=analysis.matching, provenance=PROVENANCE, curves=[])
     page = visit(path)
     assert "Not one object here of cat" in page.text_content("#verdict")
 
 
 def test_report_of_numbers_read_back_from_the_file(tmp_path, visit):
-    analysis, data = evaluated(tmp_path, ["cat", "dog"], images=4)
+    analysis = evaluated(tmp_path, ["cat", "dog"], images=4)
     metrics = json.loads(json.dumps(analysis.metrics))
-    write_report(tmp_path / "a.html", metrics=metrics, matching=analysis.matching, data=data, facts=FACTS, curves=None)
-    write_report(tmp_path / "b.html", metrics=metrics, matching=analysis.matching, data=data, facts=FACTS, curves=None)
+    write_report(tmp_path / "a.html", metrics=metrics, matching=analysis.matching, provenance=PROVENANCE, curves=None)
+    write_report(tmp_path / "b.html", metrics=metrics, matching=analysis.matching, provenance=PROVENANCE, curves=None)
     assert (tmp_path / "a.html").read_text() == (tmp_path / "b.html").read_text()
     visit(tmp_path / "a.html", width=380)

@@ -93,7 +93,7 @@ def test_the_picture_has_the_rarest_and_the_commonest(legends, tmp_path, classes
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png")
     wanted = [*range(6), *range(classes - 6, classes)] if classes > 12 else range(classes)
-    assert legends == [[f"c{i}\\$ ({i})" for i in sorted(wanted, reverse=True)]]
+    assert legends == [[f"c{i}$ ({i})" for i in sorted(wanted, reverse=True)]]
     assert Image.open(tmp_path / "classes.png").size == (1300, 400)
 
 

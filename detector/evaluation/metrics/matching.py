@@ -1,6 +1,8 @@
 """Which detection finds which object: COCO's matching for every IoU threshold and object size, in one pass.
 
-Everything that evaluation says (AP, intervals, errors, thresholds, pictures) is read from its arrays.
+All figures of an evaluation (AP, intervals, errors, thresholds, calibration) and its pictures are read from the result.
+
+Letters: n detections, B objects, C candidates, A = 4 size ranges (AREAS), T = 10 thresholds of IoU (IOUS).
 """
 
 from __future__ import annotations
@@ -11,108 +13,106 @@ import numpy as np
 
 from detector.data.coco import CocoData
 from detector.evaluation.detections import Detections
+from detector.ops.box_arrays import iou_xywh
 
 IOUS = np.linspace(0.5, 0.95, 10)
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # square pixels
-MOST = 100  # detections of a class in an image that count, the surest
-NEAR = 0.1  # pairs below this IoU are of no interest (TIDE's t_b)
-CHUNK = 1 << 21  # pairs at a time
+MAX_DETECTIONS = 100  # of each class in an image; those with lower scores do not count
+MIN_IOU = 0.1  # pairs that overlap less are left out (t_b of TIDE)
+PAIRS_AT_ONCE = 1 << 21  # bounds the memory of computing IoUs
 
 
 @dataclass
 class Pairs:
-    """p pairs of a detection and an object (of any class) of one image that overlap by NEAR or more."""
+    """p pairs of a detection and an object (of any class) in the same image, with an IoU of at least MIN_IOU."""
 
     detections: np.ndarray  # (p,) int64, ascending
     objects: np.ndarray  # (p,) int64, index into the data's boxes
-    iou: np.ndarray  # (p,) float64; with a crowd, intersection over the detection's area
+    iou: np.ndarray  # (p,) float64; with a crowd, intersection over the area of the detection
 
 
 @dataclass
 class Matching:
-    """n detections against the B objects of a dataset, at A = 4 AREAS and T = 10 IOUS.
+    """The result of `match`.
 
-    Only candidates can find anything: the C detections among the first MOST of their image and class that overlap an
-    object of their class by 0.5 or more. All others are false positives (in the size range that they are of).
+    A detection can find an object only if it is a candidate: it overlaps an object of its class by 0.5 or more, and is
+    among the MAX_DETECTIONS of its image and class with the highest scores.
     """
 
     data: CocoData
     detections: Detections
     pairs: Pairs
-    rank: np.ndarray  # (n,) int64: place by score among the detections of the same image and class
-    candidates: np.ndarray  # (C,) int64 index of detections, ascending
-    objects: np.ndarray  # (A, T, C) int32: the object that each finds, or -1
-    left_out: np.ndarray  # (A, B) bool: objects that do not count, crowds and those of other sizes
-    object_of: np.ndarray = field(init=False)  # (n,) int64: the counting object that a detection finds at 0.5, or -1
-    ignored: np.ndarray = field(init=False)  # (n,) bool: neither right nor wrong at 0.5: of a crowd, or beyond MOST
-    found_by: np.ndarray = field(init=False)  # (B,) int64: the detection that finds each object at 0.5, or -1
+    rank: np.ndarray  # (n,) int64: 0, 1, 2 ... by falling score among the detections of the same image and class
+    candidates: np.ndarray  # (C,) int64: index of each candidate among the detections, ascending
+    objects: np.ndarray  # (A, T, C) int32: the object that each candidate finds, or -1
+    left_out: np.ndarray  # (A, B) bool: objects that do not count: crowds, and those outside the size range
+    # The same at IoU 0.5 and for objects of all sizes, for each detection and each object:
+    object_of: np.ndarray = field(init=False)  # (n,) int64: the object that the detection finds (no crowd), or -1
+    ignored: np.ndarray = field(init=False)  # (n,) bool: neither right nor wrong: finds a crowd, or rank is too low
+    found_by: np.ndarray = field(init=False)  # (B,) int64: the detection that finds the object, or -1
 
     def __post_init__(self) -> None:
-        at_half = self.objects[0, 0].astype(np.int64)
-        of_crowd = (at_half >= 0) & self.left_out[0, at_half]
+        objects = self.objects[0, 0].astype(np.int64)
+        finds_crowd = (objects >= 0) & self.left_out[0, objects]
         self.object_of = np.full(len(self.detections.scores), -1)
-        self.object_of[self.candidates] = np.where(of_crowd, -1, at_half)
-        self.ignored = self.rank >= MOST
-        self.ignored[self.candidates[of_crowd]] = True
+        self.object_of[self.candidates] = np.where(finds_crowd, -1, objects)
+        self.ignored = self.rank >= MAX_DETECTIONS
+        self.ignored[self.candidates[finds_crowd]] = True
         self.found_by = np.full(len(self.data.boxes), -1)
-        finders = np.flatnonzero(self.object_of >= 0)
-        self.found_by[self.object_of[finders]] = finders
+        right = np.flatnonzero(self.object_of >= 0)
+        self.found_by[self.object_of[right]] = right
 
 
 def match(detections: Detections, data: CocoData) -> Matching:
-    """As pycocotools does (COCOeval.evaluateImg): in each image and class the surest detection first, each takes the
-    object it overlaps most of those not taken, objects that count before those that do not; crowds are never used up.
+    """Match detections with the objects of `data`, as pycocotools does (COCOeval.evaluateImg).
+
+    In each image and class, the detection with the highest score chooses first. It takes the free object that it
+    overlaps most; an object that counts goes before one that is left out. A crowd stays free, however often it is found.
     """
-    pairs = _pairs(detections, data)
+    pairs = _overlapping_pairs(detections, data)
     rank = _rank(-detections.scores, detections.labels, detections.images)
-    same = detections.labels[pairs.detections] == data.labels[pairs.objects]
-    near = same & (pairs.iou >= IOUS[0]) & (rank[pairs.detections] < MOST)
+    same_class = detections.labels[pairs.detections] == data.labels[pairs.objects]
+    usable = same_class & (pairs.iou >= IOUS[0]) & (rank[pairs.detections] < MAX_DETECTIONS)
     left_out = np.stack([data.iscrowd | (data.areas < low) | (data.areas > high) for low, high in AREAS.values()])
-    candidates, owner = np.unique(pairs.detections[near], return_inverse=True)
-    # which of its image and class each candidate is: those of one round are independent
+    candidates, candidate_of_pair = np.unique(pairs.detections[usable], return_inverse=True)
+    # Candidates of different images or classes do not compete: the first of each choose together, then the second ...
     rounds = _rank(rank[candidates], detections.labels[candidates], detections.images[candidates])
-    objects = _greedy(owner, pairs.objects[near], pairs.iou[near], rounds, left_out, data)
+    objects = _choose_in_rounds(
+        rounds, candidate_of_pair, pairs.objects[usable], pairs.iou[usable], left_out, data.iscrowd
+    )
     return Matching(data, detections, pairs, rank, candidates, objects, left_out)
 
 
-def _pairs(detections: Detections, data: CocoData) -> Pairs:
-    """All overlapping pairs, a part of the detections at a time."""
-    counts = np.diff(data.first)[detections.images]
+def _overlapping_pairs(detections: Detections, data: CocoData) -> Pairs:
+    """All pairs, computed for as many detections at a time as PAIRS_AT_ONCE allows."""
+    counts = np.diff(data.first)[detections.images]  # objects to compare each detection with
     ends = np.cumsum(counts)
     parts, start = [], 0
     while start < len(counts):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK, side="right")))
-        parts.append(_pairs_of(detections, data, np.arange(start, stop), counts[start:stop]))
+        pairs_before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, pairs_before + PAIRS_AT_ONCE, side="right")))
+        parts.append(_pairs_of(np.arange(start, stop), counts[start:stop], detections, data))
         start = stop
-    columns = zip(*parts, strict=True) if parts else [[np.zeros(0, int)], [np.zeros(0, int)], [np.zeros(0)]]
-    return Pairs(*(np.concatenate(column) for column in columns))
+    if not parts:
+        return Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
+    return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _pairs_of(detections: Detections, data: CocoData, some: np.ndarray, counts: np.ndarray) -> tuple:
-    """(detections, objects, iou) of the pairs of `some` detections, whose images have `counts` objects."""
-    found = np.repeat(some, counts)
-    within = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
-    objects = np.repeat(data.first[detections.images[some]], counts) + within
-    iou = _iou(detections.xywh()[found], data.boxes[objects], data.iscrowd[objects])
-    near = iou >= NEAR
-    return found[near], objects[near], iou[near]
-
-
-def _iou(found: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """(p,) IoU of boxes (p, 4) xywh, float64, with the operations in the order of pycocotools' bbIou."""
-    fx, fy, fw, fh = found.T
-    ox, oy, ow, oh = objects.T
-    width = np.minimum(fx + fw, ox + ow) - np.maximum(fx, ox)
-    height = np.minimum(fy + fh, oy + oh) - np.maximum(fy, oy)
-    overlap = np.where((width > 0) & (height > 0), width * height, 0)
-    area = fw * fh
-    union = np.where(crowd, area, area + ow * oh - overlap)
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+def _pairs_of(
+    chosen: np.ndarray, counts: np.ndarray, detections: Detections, data: CocoData
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections, objects and IoU of the pairs of the `chosen` detections, whose images have `counts` objects."""
+    pair_detections = np.repeat(chosen, counts)
+    place_in_image = np.arange(len(pair_detections)) - np.repeat(np.cumsum(counts) - counts, counts)
+    pair_objects = np.repeat(data.first[detections.images[chosen]], counts) + place_in_image
+    boxes = detections.xywh()[pair_detections]
+    iou = iou_xywh(boxes, data.boxes[pair_objects], data.iscrowd[pair_objects])
+    kept = iou >= MIN_IOU
+    return pair_detections[kept], pair_objects[kept], iou[kept]
 
 
 def _rank(key: np.ndarray, labels: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """(n,) int64: 0, 1, 2 ... by ascending `key` among the detections of the same image and class."""
+    """(n,) int64: 0, 1, 2 ... by rising `key` among the detections of the same image and class."""
     order = np.lexsort((key, labels, images))
     count = len(order)
     starts = np.ones(count, bool)
@@ -122,34 +122,47 @@ def _rank(key: np.ndarray, labels: np.ndarray, images: np.ndarray) -> np.ndarray
     return rank
 
 
-def _greedy(
-    owner: np.ndarray, objects: np.ndarray, iou: np.ndarray, rounds: np.ndarray, left_out: np.ndarray, data: CocoData
+def _choose_in_rounds(
+    rounds: np.ndarray,
+    candidate_of_pair: np.ndarray,
+    objects: np.ndarray,
+    iou: np.ndarray,
+    left_out: np.ndarray,
+    iscrowd: np.ndarray,
 ) -> np.ndarray:
-    """(A, T, C) int32: what each candidate takes. owner (q,): the candidate of each pair, ascending."""
+    """(A, T, C) int32: the object that each candidate takes, or -1.
+
+    rounds: (C,) when each candidate chooses. candidate_of_pair (q,) ascending, objects (q,), iou (q,): the pairs.
+    """
     found = np.full((len(AREAS), len(IOUS), len(rounds)), -1, np.int32)
-    free = np.ones((len(AREAS), len(IOUS), len(data.boxes)), bool)
-    order = np.argsort(rounds[owner], kind="stable")
-    ends = np.searchsorted(rounds[owner][order], np.arange(rounds.max(initial=-1) + 1), side="right")
-    for turn in np.split(order, ends[:-1]) if len(ends) else []:
-        finders, first = np.unique(owner[turn], return_index=True)
-        taken = _best(objects[turn], iou[turn], first, free, left_out)
-        found[:, :, finders] = taken
+    free = np.ones((len(AREAS), len(IOUS), left_out.shape[1]), bool)
+    order = np.argsort(rounds[candidate_of_pair], kind="stable")
+    ends = np.searchsorted(
+        rounds[candidate_of_pair][order], np.arange(rounds.max(initial=-1) + 1), side="right"
+    )  # of each round among the ordered pairs
+    for pairs in np.split(order, ends[:-1]) if len(ends) else []:
+        candidates, first = np.unique(candidate_of_pair[pairs], return_index=True)
+        taken = _best_objects(objects[pairs], iou[pairs], first, free, left_out)
+        found[:, :, candidates] = taken
         a, t, c = np.nonzero(taken >= 0)
-        free[a, t, taken[a, t, c]] = data.iscrowd[taken[a, t, c]]
+        free[a, t, taken[a, t, c]] = iscrowd[taken[a, t, c]]
     return found
 
 
-def _best(objects: np.ndarray, iou: np.ndarray, first: np.ndarray, free: np.ndarray, left_out: np.ndarray):
-    """(A, T, c) int64: what each of c detections takes of its free objects, or -1; `first`: where its pairs begin.
+def _best_objects(
+    objects: np.ndarray, iou: np.ndarray, first: np.ndarray, free: np.ndarray, left_out: np.ndarray
+) -> np.ndarray:
+    """(A, T, c) int64: which free object each of c detections takes, or -1.
 
-    Of equal overlaps the last object, as in pycocotools.
+    objects, iou: (q,) the pairs, sorted by detection. first: (c,) where the pairs of each detection begin.
+    free: (A, T, B) bool. Of objects with the same IoU the last one is taken, as in pycocotools.
     """
-    of = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(iou))))
+    owner = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(iou))))  # (q,) which of the c detections
     possible = free[:, :, objects] & (iou >= IOUS[:, None])
     counting = possible & ~left_out[:, None, objects]
-    eligible = np.where(np.logical_or.reduceat(counting, first, axis=2)[:, :, of], counting, possible)
+    eligible = np.where(np.logical_or.reduceat(counting, first, axis=2)[:, :, owner], counting, possible)
     overlap = np.where(eligible, iou, -1)
     best = np.maximum.reduceat(overlap, first, axis=2)
-    is_best = eligible & (overlap == best[:, :, of])
+    is_best = eligible & (overlap == best[:, :, owner])
     place = np.maximum.reduceat(np.where(is_best, np.arange(len(iou)), -1), first, axis=2)
     return np.where(place >= 0, objects[place], -1)

@@ -1,4 +1,4 @@
-"""The score to use a detector at: for each class the one that its objects and detections on val speak for."""
+"""The score to use a detector at, chosen for each class on the objects and detections of val."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 from detector.evaluation.metrics.average_precision import ClassHits
 from detector.evaluation.metrics.bootstrap import FEW
 
-UNCHOSEN = 0.3  # the score to report from where nothing speaks for another
+UNCHOSEN = 0.3  # the threshold where the data do not suggest another
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a threshold is to reach: the greatest F-score; or of `precision` or `recall` at least `target`, and then as
-    much as there is of the other.
+    """What a threshold is chosen for.
 
-    F-score (van Rijsbergen 1979): (1 + beta²) p r / (beta² p + r), recall weighing beta times as much as precision.
+    figure: f_score: the greatest F-score. precision, recall: at least `target` of it, and then as much as possible of
+        the other one.
+    beta: F-score (van Rijsbergen 1979) = (1 + beta²) p r / (beta² p + r); recall weighs beta times as much as precision.
     """
 
     figure: Literal["f_score", "precision", "recall"] = "f_score"
@@ -32,73 +33,97 @@ class Goal:
         return f"a {self.figure} of {self.target:g}"
 
     def f_score(self, precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+        """Elementwise; 0 where both are 0."""
         weighted = self.beta**2 * precision + recall
         return (1 + self.beta**2) * precision * recall / np.where(weighted > 0, weighted, 1)
+
+    def value(self, precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+        """What the best threshold maximises; of precision and recall, 1 or more where `target` is reached."""
+        if self.figure == "precision":
+            return np.where(precision >= self.target, 1 + recall, precision)
+        if self.figure == "recall":
+            return np.where(recall >= self.target, 1 + precision, recall)
+        return self.f_score(precision, recall)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score, and what it gives on the data at hand (IoU 0.5)."""
+    """A score, and what it gives at IoU 0.5 on the data at hand."""
 
     score: float
     precision: float
     recall: float
     f_score: float
-    own: bool  # chosen from the class's own objects, not from those of all classes
-    reached: bool  # the goal, as far as the data it was chosen on can tell
+    own: bool  # chosen on the class's own objects, not on those of all classes together
+    reached: bool  # the goal, on the data that the score was chosen on
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """m detections that count, right or wrong at IoU 0.5, among a number of objects."""
+
+    scores: np.ndarray  # (m,) float64
+    right: np.ndarray  # (m,) bool
+    num_objects: int
+
+    @classmethod
+    def of_class(cls, hits: ClassHits) -> _Scored:
+        counted, right = hits.in_size[0].copy(), np.zeros(len(hits.scores), bool)
+        counted[hits.places], right[hits.places] = hits.counted[0, 0], hits.true[0, 0]
+        return cls(hits.scores[counted].astype(np.float64), right[counted], int(hits.num_objects[0]))
+
+    @classmethod
+    def of_all(cls, classes: Sequence[_Scored]) -> _Scored:
+        return cls(
+            np.concatenate([c.scores for c in classes]),
+            np.concatenate([c.right for c in classes]),
+            sum(c.num_objects for c in classes),
+        )
 
 
 def choose_thresholds(hits: Sequence[ClassHits], goal: Goal) -> list[Threshold]:
-    """One for each class. One with fewer than FEW objects takes the score that suits all classes together; where even
-    those are fewer, or nothing right was found, it is UNCHOSEN."""
-    curves = [_curve(h) for h in hits]
-    together = tuple(np.concatenate(column) for column in zip(*((c[0], c[1]) for c in curves), strict=True))
-    count = sum(c[2] for c in curves)
-    pooled = _choose(*together, count, goal) if count >= FEW else (UNCHOSEN, False)
-    choices = [(*_choose(*curve, goal), True) if curve[2] >= FEW else (*pooled, False) for curve in curves]
-    return [
-        _at(score, *curve, goal, own, reached) for curve, (score, reached, own) in zip(curves, choices, strict=True)
-    ]
+    """The threshold of each class that is best for `goal` on these detections.
+
+    A class with fewer than FEW objects takes the one that is best for all classes together. This is UNCHOSEN if all
+    classes together have fewer than FEW objects, or if no detection is right.
+    """
+    classes = [_Scored.of_class(h) for h in hits]
+    together = _Scored.of_all(classes)
+    pooled = _choose(together, goal) if together.num_objects >= FEW else (UNCHOSEN, False)
+    thresholds = []
+    for scored in classes:
+        own = scored.num_objects >= FEW
+        score, reached = _choose(scored, goal) if own else pooled
+        thresholds.append(_at(score, scored, goal, own, reached))
+    return thresholds
 
 
 def thresholds_at(
-    hits: Sequence[ClassHits], goal: Goal, scores: Sequence[float], own: Sequence[bool]
+    hits: Sequence[ClassHits], goal: Goal, scores: Sequence[float] | np.ndarray, own: Sequence[bool] | np.ndarray
 ) -> list[Threshold]:
-    """What given `scores` (K,) reach on other data than they were chosen on. own: as in Threshold."""
-    curves = [_curve(h) for h in hits]
-    return [_at(s, *c, goal, bool(o), reached=True) for s, c, o in zip(scores, curves, own, strict=True)]
+    """Given thresholds, and what they give on other data than they were chosen on. scores, own: (K,), see Threshold."""
+    return [
+        _at(float(score), _Scored.of_class(h), goal, bool(is_own), reached=True)
+        for h, score, is_own in zip(hits, scores, own, strict=True)
+    ]
 
 
-def _curve(hits: ClassHits) -> tuple[np.ndarray, np.ndarray, int]:
-    """scores (m,) of the detections that count, true (m,) bool, and the number of objects; at IoU 0.5."""
-    counted, true = hits.in_size[0].copy(), np.zeros(len(hits.scores), bool)
-    counted[hits.places], true[hits.places] = hits.counted[0, 0], hits.true[0, 0]
-    return hits.scores[counted].astype(np.float64), true[counted], int(hits.num_objects[0])
-
-
-def _choose(scores: np.ndarray, true: np.ndarray, count: int, goal: Goal) -> tuple[float, bool]:
-    """The score, halfway to the first detection left out, and whether it reaches the goal."""
-    if count == 0 or not true.any():
+def _choose(scored: _Scored, goal: Goal) -> tuple[float, bool]:
+    """The best score, halfway to the first detection that it leaves out; and whether it reaches the goal."""
+    if scored.num_objects == 0 or not scored.right.any():
         return UNCHOSEN, False
-    order = np.argsort(-scores, kind="stable")
-    scores, found = scores[order], np.cumsum(true[order])
-    precision, recall = found / np.arange(1, len(found) + 1), found / count
-    last_of_score = np.append(scores[1:] < scores[:-1], True)  # detections of one score come in together
-    value = {
-        "f_score": goal.f_score(precision, recall),
-        "precision": np.where(precision >= goal.target, 1 + recall, precision),
-        "recall": np.where(recall >= goal.target, 1 + precision, recall),
-    }[goal.figure]
-    best = int(np.argmax(np.where(last_of_score, value, -1)))
-    below = scores[best + 1] if best + 1 < len(scores) else 0.0
-    return float((scores[best] + below) / 2), goal.figure == "f_score" or bool(value[best] >= 1)
+    order = np.argsort(-scored.scores, kind="stable")
+    scores, found = scored.scores[order], np.cumsum(scored.right[order])
+    value = goal.value(found / np.arange(1, len(found) + 1), found / scored.num_objects)
+    last_of_equals = np.append(scores[1:] < scores[:-1], True)  # a threshold takes all detections of one score, or none
+    best = int(np.argmax(np.where(last_of_equals, value, -1)))
+    next_lower = scores[best + 1] if best + 1 < len(scores) else 0.0
+    return float((scores[best] + next_lower) / 2), goal.figure == "f_score" or bool(value[best] >= 1)
 
 
-def _at(
-    score: float, scores: np.ndarray, true: np.ndarray, count: int, goal: Goal, own: bool, reached: bool
-) -> Threshold:
-    used = scores >= score
-    found = int((true & used).sum())
-    precision, recall = found / max(1, int(used.sum())), found / max(1, count)
+def _at(score: float, scored: _Scored, goal: Goal, own: bool, reached: bool) -> Threshold:
+    used = scored.scores >= score
+    found = int((scored.right & used).sum())
+    precision, recall = found / max(1, int(used.sum())), found / max(1, scored.num_objects)
     f_score = float(goal.f_score(np.float64(precision), np.float64(recall)))
     return Threshold(score, precision, recall, f_score, own, reached)

@@ -1,89 +1,168 @@
-"""The curves of a run, from the lines of its metrics.jsonl."""
+"""The curves of a run, drawn from the lines of its metrics.jsonl: for its PNG files and for report.html alike.
+
+The `draw_...` functions draw onto matplotlib axes; colours and fonts are those of the style that is set around them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from detector.training.class_warnings import LOW_SCORE
+import numpy as np
+
+from detector.pages.svg import plain
 from detector.utils.atomic import replacing
 from detector.utils.json_lines import read_json_lines
 
-RAREST, COMMONEST = 6, 6  # classes drawn where there are more
-
-
-def plot_classes(metrics_file: Path, picture: Path) -> None:
-    """Gradient ratio, score on own objects and loss share of each class against epochs, from a run's metrics.jsonl, as
-    a PNG: the rarest half of the classes in colour, the others in grey; of more than RAREST + COMMONEST only those.
-
-    Without figures of classes in the file, no picture.
-    """
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    lines = read_json_lines(metrics_file)
-    epochs = [line for line in lines if line["kind"] == "classes"]
-    if not epochs:
-        return
-    positives = {name: sum(e["per_class"][name]["positives"] for e in epochs) for name in epochs[-1]["per_class"]}
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    panels = dict(zip(("gradient_ratio", "score_positive", "loss_share"), figure.subplots(1, 3), strict=True))
-    for name, style in _styles(positives).items():
-        label = f"{name} ({positives[name] / len(epochs):.0f})".replace("$", r"\$")  # not a formula
-        label = f" {label}" if label.startswith("_") else label  # which would not be in the legend
-        for key, panel in panels.items():
-            values = [e["per_class"][name][key] for e in epochs]
-            values = [math.nan if value is None else value for value in values]
-            panel.plot([e["epoch"] for e in epochs], values, label=label, **style)
-    panels["gradient_ratio"].set(title="gradient ratio, positive / negative", yscale="log")
-    panels["gradient_ratio"].axhline(1, color="black", linewidth=0.8, linestyle=":")
-    panels["score_positive"].set(title="mean score on own objects", ylim=(0, 1))
-    panels["score_positive"].axhline(LOW_SCORE, color="black", linewidth=0.8, linestyle=":")
-    panels["loss_share"].set(title="share of the classification loss", ylim=(0, None))
-    for panel in panels.values():
-        panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-    handles, labels = panels["loss_share"].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", title="class (positive\nanchors an epoch)", fontsize=8)
-    with replacing(picture) as file:
-        figure.savefig(file, format="png", dpi=100)
+LOW_SCORE = 0.1  # mean score on its own objects below which a training warns of a class
+RAREST, COMMONEST = 6, 6  # classes drawn where there are more
+CLASS_FIGURES: dict[str, dict[str, Any]] = {  # of each class (losses/class_statistics.py) → how its axes are set
+    "gradient_ratio": {"title": "gradient ratio, positive / negative", "yscale": "log"},
+    "score_positive": {"title": "mean score on own objects", "ylim": (0, 1)},
+    "loss_share": {"title": "share of the classification loss", "ylim": (0, None)},
+}
+DOTTED_LINES = {"gradient_ratio": 1.0, "score_positive": LOW_SCORE}
+PNG_STYLE: dict[Any, Any] = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # a class may be named $x$
 
 
-def _styles(positives: Mapping[str, int]) -> dict[str, dict]:
-    """Class → how its line is drawn, for the classes that are drawn, the commonest first."""
-    order = sorted(positives, key=lambda name: -positives[name])
-    if len(order) > RAREST + COMMONEST:
-        order = order[:COMMONEST] + order[-RAREST:]
-    common = order[: len(order) - min(RAREST, math.ceil(len(order) / 2))]
-    styles = {}
-    for i, name in enumerate(common):
-        styles[name] = {"color": str(0.75 - 0.4 * i / len(common)), "linewidth": 1, "linestyle": ("-", "--")[i % 2]}
-    for i, name in enumerate(order[len(common) :]):
-        styles[name] = {"color": f"C{i}", "linewidth": 2, "marker": "o", "markersize": 3, "zorder": 3}
-    return styles
+@dataclass(frozen=True)
+class ClassLine:
+    """How the line of a class is drawn, the same in every plot."""
+
+    name: str
+    label: str  # the class and its positive anchors an epoch
+    rare: bool  # drawn in colour, not in grey
+    style: dict[str, Any]  # arguments of `Axes.plot`
 
 
 def plot_curves(metrics_file: Path, picture: Path) -> None:
-    """Losses, learning rate and AP against steps, from a run's metrics.jsonl, as a PNG."""
+    """Write a PNG of losses, learning rate and AP, from a run's metrics.jsonl. Raises OSError."""
+    lines = read_json_lines(metrics_file)
+    train, evaluations = of_kind(lines, "train"), of_kind(lines, "eval")
+    with _three_panels(picture, (12, 3.6)) as (_, (losses, rate, ap)):
+        draw_losses(losses, train)
+        draw_learning_rate(rate, train)
+        draw_ap(ap, evaluations)
+
+
+def plot_classes(metrics_file: Path, picture: Path) -> None:
+    """Write a PNG of CLASS_FIGURES of each class, from a run's metrics.jsonl; none if the file has no such figures.
+
+    The rarest classes are in colour, the commonest in grey. Raises OSError.
+    """
+    epochs = of_kind(read_json_lines(metrics_file), "classes")
+    if not epochs:
+        return
+    with _three_panels(picture, (13, 4)) as (figure, panels):
+        for name, axes in zip(CLASS_FIGURES, panels, strict=True):
+            draw_class_figure(axes, epochs, name)
+        handles, labels = panels[0].get_legend_handles_labels()
+        title = "class (positive\nanchors an epoch)"
+        figure.legend(handles, labels, loc="outside right center", title=title, fontsize=8)
+
+
+def of_kind(lines: Sequence[dict], kind: str) -> list[dict]:
+    """The lines of metrics.jsonl that are of one kind."""
+    return [line for line in lines if line["kind"] == kind]
+
+
+def draw_losses(axes: Axes, train: Sequence[dict]) -> None:
+    """Losses against steps. train: the lines of kind `train`."""
+    for name in ("loss", "loss_cls", "loss_box"):
+        axes.plot(_column(train, "step"), _column(train, name), marker=_marker(train), label=name)
+    # the first steps may be far above all others
+    top = np.nanpercentile(_column(train, "loss"), 99) if len(train) >= 20 else None
+    axes.set(title="loss", xlabel="step", ylim=(0, top * 1.1 if top and np.isfinite(top) else None))
+    axes.legend()
+
+
+def draw_learning_rate(axes: Axes, train: Sequence[dict]) -> None:
+    """Learning rate against steps. train: the lines of kind `train`."""
+    axes.plot(_column(train, "step"), _column(train, "lr"), marker=_marker(train))
+    axes.set(title="learning rate", xlabel="step", ylim=(0, None))
+
+
+def draw_ap(axes: Axes, evaluations: Sequence[dict]) -> None:
+    """AP and AP50 against epochs. evaluations: the lines of kind `eval`."""
+    for name in ("AP", "AP50"):
+        axes.plot(_column(evaluations, "epoch"), _column(evaluations, name), "o-", markersize=3, label=name)
+    axes.set(title="AP on val", ylim=(0, 1))
+    axes.legend(loc="upper left")
+    _count_epochs(axes)
+
+
+def draw_class_figure(axes: Axes, epochs: Sequence[dict], figure: str) -> list[ClassLine]:
+    """One of CLASS_FIGURES against epochs, a line for each of `class_lines`, which are returned.
+
+    epochs: the lines of kind `classes`, at least one. An epoch without a value is a gap in the line.
+    """
+    lines = class_lines(epochs)
+    for line in lines:
+        rows = [epoch["per_class"][line.name] for epoch in epochs]
+        axes.plot(_column(epochs, "epoch"), _column(rows, figure), label=line.label, **line.style)
+    if figure in DOTTED_LINES:
+        axes.axhline(DOTTED_LINES[figure], color="0.5", linewidth=0.8, linestyle=":")
+    axes.set(**CLASS_FIGURES[figure])
+    _count_epochs(axes)
+    return lines
+
+
+def class_lines(epochs: Sequence[dict]) -> list[ClassLine]:
+    """The classes to draw, by falling number of positive anchors: all, or the RAREST and COMMONEST of many."""
+    positives = {
+        name: sum(epoch["per_class"][name]["positives"] for epoch in epochs) for name in epochs[-1]["per_class"]
+    }
+    names = sorted(positives, key=lambda name: -positives[name])
+    if len(names) > RAREST + COMMONEST:
+        names = names[:COMMONEST] + names[-RAREST:]
+    num_common = len(names) - min(RAREST, math.ceil(len(names) / 2))
+    lines = []
+    for i, name in enumerate(names):
+        if i < num_common:
+            shade = str(0.75 - 0.4 * i / num_common)
+            style = {"color": shade, "linewidth": 1, "linestyle": ("-", "--")[i % 2]}
+        else:
+            style = {"color": f"C{i - num_common}", "linewidth": 2, "marker": "o", "markersize": 3, "zorder": 3}
+        label = f"{plain(name)} ({positives[name] / len(epochs):.0f})"
+        label = f" {label}" if label.startswith("_") else label  # matplotlib leaves _names out of legends
+        lines.append(ClassLine(name, label, i >= num_common, style))
+    return lines
+
+
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    """The values of a key, NaN where there is none."""
+    return [math.nan if row.get(key) is None else row[key] for row in rows]
+
+
+def _marker(rows: Sequence[dict]) -> str | None:
+    return "." if len(rows) < 20 else None  # a few points make no line
+
+
+def _count_epochs(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+@contextlib.contextmanager
+def _three_panels(picture: Path, inches: tuple[float, float]) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """A figure with three axes side by side, written as a PNG of 100 pixels per inch afterwards."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    lines = read_json_lines(metrics_file)
-    train = [line for line in lines if line["kind"] == "train"]
-    evaluations = [line for line in lines if line["kind"] == "eval"]
-    marker = "." if len(train) < 20 else None  # a few points make no line
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    losses, rate, ap = figure.subplots(1, 3)
-    for name in ("loss", "loss_cls", "loss_box"):
-        losses.plot([line["step"] for line in train], [line[name] for line in train], marker=marker, label=name)
-    losses.set(title="loss", xlabel="step", ylim=(0, None))
-    rate.plot([line["step"] for line in train], [line["lr"] for line in train], marker=marker)
-    rate.set(title="learning rate", xlabel="step")
-    for name in ("AP", "AP50"):
-        ap.plot([line["step"] for line in evaluations], [line[name] for line in evaluations], "o-", label=name)
-    ap.set(title="val", xlabel="step", ylim=(0, 1))
-    losses.legend()
-    ap.legend()
-    with replacing(picture) as file:
-        figure.savefig(file, format="png", dpi=100)
+    with rc_context(PNG_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=inches, layout="constrained")
+        yield figure, list(figure.subplots(1, 3))
+        with replacing(picture) as file:
+            figure.savefig(file, format="png", dpi=100)

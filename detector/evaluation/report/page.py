@@ -1,85 +1,74 @@
-"""The page of an evaluation: what was found and what was not, in figures, plots and pictures."""
+"""report.html: what an evaluation found and what it did not, in sentences, tables, plots and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from detector.data.class_groups import GROUPS
-from detector.data.coco import CocoData
+from detector.evaluation.metrics.errors import KINDS, SUMS
+from detector.evaluation.metrics.matching import Matching
 from detector.evaluation.report.gallery import DETECTION, OBJECT, OTHER, galleries
 from detector.evaluation.report.plots import precision_recall, reliability, training_plots
+from detector.evaluation.report.provenance import Provenance
 from detector.evaluation.report.tables import ROWS
 from detector.evaluation.report.verdict import verdict, worst_error
 from detector.pages.render import is_known, render, write
 
-if TYPE_CHECKING:
-    from detector.evaluation.metrics.matching import Matching
-
-ERRORS = {  # after TIDE (Bolya et al., 2020)
-    "classification": "right place, wrong class",
-    "localisation": "right class, wrong place",
-    "both": "wrong class and wrong place",
-    "duplicate": "a second box on an object already found",
-    "background": "nothing is there",
-    "missed": "an object that no detection is near",
-}
-MATRIX = 30  # classes: with more, the most confused pairs instead of a matrix
-PAIRS = 40  # of them
+MATRIX_CLASSES = 30  # with more classes, the page shows the most confused pairs instead of a matrix
+CONFUSED_PAIRS = 40
 
 
 def write_report(
-    path: Path, *, metrics: dict, matching: Matching, data: CocoData, facts: dict, curves: list[dict] | None
+    path: Path, *, metrics: dict, matching: Matching, provenance: Provenance, curves: list[dict] | None
 ) -> None:
-    """Write the page, one file that needs no other.
+    """Write the page: one file that needs no other.
 
-    metrics: what eval/<split>/metrics.json holds. matching: of the same detections, at IoU 0.5. facts: {title, rows:
-    [(label, text)]}, what was trained on what. curves: the lines of a run's metrics.jsonl.
+    metrics: what `analyse` says of the matching. curves: the lines of a run's metrics.jsonl; None = of no run.
     """
-    rare_first = rarest_first(metrics["per_class"])
-    calibration = metrics["calibration"]
-    measured = [name for name in rare_first if is_known(metrics["per_class"][name]["AP50"])]
+    per_class, calibration = metrics["per_class"], metrics["calibration"]
+    rare_first = rarest_first(per_class)
+    measured = [name for name in rare_first if is_known(per_class[name]["AP50"])]
     pr_curves = {name: metrics["pr_curves"][name] for name in measured}
-    training = training_plots(curves or [], rare_first)
+    training = training_plots(curves or [])
     html = render(
         "report.html",
-        title=facts["title"],
-        facts=facts["rows"],
+        title=provenance["title"],
+        provenance=provenance["rows"],
         sections=_sections(bool(training)),
         metrics=metrics,
         groups=_groups(metrics),
         verdict=verdict(metrics),
         training=training,
         coco_rows=ROWS,
-        classes=_class_rows(metrics["per_class"], rare_first),
+        classes=[{"name": name, "worst": worst_error(per_class[name]), **per_class[name]} for name in rare_first[::-1]],
         pr_plot=precision_recall(pr_curves, rare_first) if pr_curves else None,
-        pr_small=[_small_curve(name, pr_curves[name], metrics["per_class"][name]) for name in measured],
-        confusion=_matrix(metrics["confusion"]) if len(metrics["per_class"]) <= MATRIX else None,
-        confused=_confused(metrics["confusion"]),
-        errors=_error_rows(metrics),
+        pr_small=[_small_curve(name, pr_curves[name], per_class[name]) for name in measured],
+        confusion=_matrix(metrics["confusion"]) if len(per_class) <= MATRIX_CLASSES else None,
+        confused=_confused_pairs(metrics["confusion"]),
+        errors=_error_table(metrics),
         calibration=calibration,
         reliability=reliability(calibration) if calibration["bins"] else None,
-        gallery=galleries(matching, data, metrics["per_class"], rare_first),
+        gallery=galleries(matching, per_class, rare_first),
         colours={"object": OBJECT, "detection": DETECTION, "other": OTHER},
     )
     write(path, html)
 
 
 def rarest_first(per_class: dict[str, dict]) -> list[str]:
-    """Class names by how many objects there were to learn from, or, where that is not known, are here."""
-    return sorted(per_class, key=lambda name: (_count(per_class[name]), per_class[name]["num_gt"]))
+    """Class names by their number of training boxes or, where it is not known, of objects here."""
 
+    def count(name: str) -> tuple[int, int]:
+        row = per_class[name]
+        return (row["num_gt"] if row["num_train"] is None else row["num_train"]), row["num_gt"]
 
-def _count(row: dict) -> int:
-    return row["num_gt"] if row["num_train"] is None else row["num_train"]
+    return sorted(per_class, key=count)
 
 
 def _sections(training: bool) -> list[tuple[str, str]]:
-    """(id, name) of the sections there are, for the links at the top."""
+    """(id, name) of the sections of the page, for the links at its top."""
     return [
         ("verdict", "Verdict"),
-        ("facts", "What was trained"),
+        ("provenance", "What was trained"),
         *([("training", "Training")] if training else []),
         ("coco", "COCO figures"),
         ("groups", "Head, medium, tail"),
@@ -94,26 +83,19 @@ def _sections(training: bool) -> list[tuple[str, str]]:
 
 
 def _groups(metrics: dict) -> list[tuple[str, dict]]:
-    """Those that have classes, the commonest first."""
+    """The groups that have classes, the commonest first."""
     return [(name, metrics["groups"][name]) for name in GROUPS if metrics["groups"][name]["classes"]]
 
 
-def _class_rows(per_class: dict[str, dict], rare_first: Iterable[str]) -> list[dict]:
-    """A row a class, the commonest first, with the kind of error that costs it most."""
-    return [
-        {"name": name, "worst": worst_error(per_class[name]), **per_class[name]} for name in reversed(list(rare_first))
-    ]
-
-
 def _small_curve(name: str, curve: list[float], row: dict) -> dict:
-    """Points of a curve in a square of 100 with the origin at the upper left, and where its threshold puts it."""
+    """A class's precision against recall, and its threshold, in a square of 100 with the origin at the upper left."""
     points = " ".join(f"{i},{100 - 100 * max(p, 0):.1f}" for i, p in enumerate(curve))
-    at = f"{100 * row['recall']:.1f}", f"{100 - 100 * row['precision']:.1f}"
-    return {"name": name, "points": points, "at": at, "AP50": row["AP50"], "group": row["group"]}
+    threshold = f"{100 * row['recall']:.1f}", f"{100 - 100 * row['precision']:.1f}"
+    return {"name": name, "points": points, "threshold": threshold, "AP50": row["AP50"], "group": row["group"]}
 
 
 def _matrix(confusion: dict) -> dict:
-    """names, and rows of (name, cells), each cell with its count, its share of the row, and whether it is right."""
+    """names, and rows of (name, cells); a cell has its count, its share of the row, and whether it is right."""
     names, rows = confusion["names"], []
     for i, (name, counts) in enumerate(zip(names, confusion["counts"], strict=True)):
         total = max(1, sum(counts))
@@ -122,25 +104,22 @@ def _matrix(confusion: dict) -> dict:
     return {"names": names, "rows": rows}
 
 
-def _confused(confusion: dict) -> list[dict]:
-    """Pairs of classes most often taken for one another, background left out."""
+def _confused_pairs(confusion: dict) -> list[dict]:
+    """The pairs of classes that are confused most often, without the background."""
     names, pairs = confusion["names"], []
     for i, counts in enumerate(confusion["counts"][:-1]):
         total = max(1, sum(counts))
         for j, count in enumerate(counts[:-1]):
             if i != j and count:
                 pairs.append({"truth": names[i], "taken_for": names[j], "count": count, "share": count / total})
-    return sorted(pairs, key=lambda pair: -pair["count"])[:PAIRS]
+    return sorted(pairs, key=lambda pair: -pair["count"])[:CONFUSED_PAIRS]
 
 
-def _error_rows(metrics: dict) -> dict:
-    """columns: "all" and the groups that have errors; rows: (name, meaning, figures by column); widest: the largest."""
-    columns = {"all": metrics["errors"]}
-    columns |= {name: group["errors"] for name, group in _groups(metrics)}
-    rows = [(kind, meaning, [errors[kind] for errors in columns.values()]) for kind, meaning in ERRORS.items()]
-    rows += [
-        ("false_positive", "all detections that are no object's", [e["false_positive"] for e in columns.values()]),
-        ("false_negative", "all objects that were not found", [e["false_negative"] for e in columns.values()]),
+def _error_table(metrics: dict) -> dict:
+    """columns: "all" and the groups that have classes; rows: (kind, meaning, costs by column); widest: the largest."""
+    columns = {"all": metrics["errors"], **{name: group["errors"] for name, group in _groups(metrics)}}
+    rows = [
+        (kind, meaning, [errors[kind] for errors in columns.values()]) for kind, meaning in {**KINDS, **SUMS}.items()
     ]
-    widest = max((f for _, _, figures in rows for f in figures if is_known(f)), default=0)
+    widest = max((cost for _, _, costs in rows for cost in costs if is_known(cost)), default=0)
     return {"columns": list(columns), "rows": rows, "widest": max(widest, 1e-9)}

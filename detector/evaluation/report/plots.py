@@ -1,42 +1,77 @@
-"""Plots of the report."""
+"""The plots of report.html, as SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 from markupsafe import Markup
 
+from detector.evaluation.metrics.average_precision import RECALLS
+from detector.evaluation.report.curves import (
+    draw_ap,
+    draw_class_figure,
+    draw_learning_rate,
+    draw_losses,
+    of_kind,
+)
 from detector.pages.svg import GREY, INK, plain, plot_style, svg
 
-HIGHLIGHTED = 6  # classes in colour where there are many
-SIZE = (5, 3.1)  # inches: as wide as a phone
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HIGHLIGHTED = 6  # of the rarest classes are drawn in colour
+INCHES = (5, 3.1)  # as wide as a phone
 
 
-def training_plots(curves: list[dict], rare_first: Sequence[str]) -> list[Markup]:
-    """Losses, learning rate, AP, and the scores of rare classes on their own objects, from lines of metrics.jsonl."""
-    by_kind = {kind: [line for line in curves if line["kind"] == kind] for kind in ("train", "eval", "classes")}
+def training_plots(lines: Sequence[dict]) -> list[Markup]:
+    """Losses, learning rate, AP, and the scores of classes on their own objects: those that `lines` have.
+
+    lines: of a run's metrics.jsonl.
+    """
+    train, evaluations, classes = (of_kind(lines, kind) for kind in ("train", "eval", "classes"))
     plots = []
-    with plot_style():
-        if by_kind["train"]:
-            plots += [_losses(by_kind["train"]), _rate(by_kind["train"])]
-        if by_kind["eval"]:
-            plots.append(_ap(by_kind["eval"]))
-        if by_kind["classes"]:
-            plots.append(_class_scores(by_kind["classes"], rare_first))
+    if train:
+        plots.append(_plot("losses", "Losses against training steps", lambda axes: draw_losses(axes, train)))
+        alt = "Learning rate against training steps"
+        plots.append(_plot("rate", alt, lambda axes: draw_learning_rate(axes, train)))
+    if evaluations:
+        plots.append(_plot("ap", "AP and AP50 on val against epochs", lambda axes: draw_ap(axes, evaluations)))
+    if classes:
+        alt = "Mean score of each class on its own objects against epochs"
+        plots.append(_plot("scores", alt, lambda axes: _draw_scores(axes, classes)))
     return plots
 
 
-def precision_recall(pr_curves: dict[str, list[float]], rare_first: Sequence[str]) -> Markup:
-    """All classes in one plot, the rarest in colour. pr_curves: class → precision at recall 0, 0.01, ... 1."""
+def _plot(name: str, alt: str, draw: Callable[[Axes], None]) -> Markup:
+    """A plot for the page with what `draw` puts onto its axes. name, alt: see `svg`."""
     with plot_style():
-        figure, axes = _figure("precision against recall at IoU 0.5", "recall", "precision")
-        recall = np.linspace(0, 1, 101)
+        figure, axes = _figure()
+        draw(axes)
+        return svg(figure, name, alt)
+
+
+def _draw_scores(axes: Axes, classes: Sequence[dict]) -> None:
+    """The mean score on own objects; the legend names only the rare classes, as there is little room."""
+    classes_drawn = draw_class_figure(axes, classes, "score_positive")
+    rare = [line for line, drawn in zip(axes.lines, classes_drawn, strict=False) if drawn.rare]
+    axes.legend(handles=rare, loc="upper left", ncols=2)
+
+
+def precision_recall(pr_curves: dict[str, list[float]], rare_first: Sequence[str]) -> Markup:
+    """All classes in one plot, the rarest in colour.
+
+    pr_curves: class → 101 precisions at recall 0, 0.01 ... 1. rare_first: the classes, the rarest first.
+    """
+    with plot_style():
+        figure, axes = _figure()
         rare = [name for name in rare_first if name in pr_curves][:HIGHLIGHTED]
-        for name in pr_curves.keys() - rare:
-            axes.plot(recall, pr_curves[name], color=GREY, linewidth=0.8, alpha=0.6)
+        for name in (name for name in pr_curves if name not in rare):
+            axes.plot(RECALLS, pr_curves[name], color=GREY, linewidth=0.8, alpha=0.6)
         for name in reversed(rare):
-            axes.plot(recall, pr_curves[name], linewidth=1.8, label=plain(name))
+            axes.plot(RECALLS, pr_curves[name], linewidth=1.8, label=plain(name))
+        axes.set(title="precision against recall at IoU 0.5", xlabel="recall", ylabel="precision")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         if rare:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -44,13 +79,16 @@ def precision_recall(pr_curves: dict[str, list[float]], rare_first: Sequence[str
 
 
 def reliability(calibration: dict) -> Markup:
-    """What share of the detections of a score are right, before and after calibration, and how many have it."""
+    """The share of right detections against the score, before and after calibration, and how many have each score.
+
+    calibration: see `calibration_figures`.
+    """
     from matplotlib.figure import Figure
 
     with plot_style():
         figure = Figure(figsize=(5, 4), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8, label="as sure as right")
+        above.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8, label="perfect")
         for key, name, marker in (("bins", "as trained", "o-"), ("calibrated_bins", "calibrated", "s-")):
             bins = [b for b in calibration.get(key) or [] if b["count"]]
             if bins:
@@ -65,64 +103,8 @@ def reliability(calibration: dict) -> Markup:
         return svg(figure, "reliability", "Share of right detections against score, and detections of each score")
 
 
-def _figure(title: str, xlabel: str, ylabel: str = ""):
+def _figure() -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _epochs(title: str):
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = _figure(title, "epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure, axes
-
-
-def _losses(lines: list[dict]) -> Markup:
-    figure, axes = _figure("loss", "step")
-    marker = "." if len(lines) < 20 else None  # a few points make no line
-    for name in ("loss", "loss_cls", "loss_box"):
-        axes.plot([line["step"] for line in lines], [line[name] for line in lines], marker=marker, label=name)
-    # the first steps may be far above all others
-    top = np.nanpercentile([line["loss"] for line in lines], 99) if len(lines) >= 20 else None
-    axes.set(ylim=(0, top * 1.1 if top and np.isfinite(top) else None))
-    axes.legend()
-    return svg(figure, "losses", "Losses against training steps")
-
-
-def _rate(lines: list[dict]) -> Markup:
-    figure, axes = _figure("learning rate", "step")
-    axes.plot([line["step"] for line in lines], [line["lr"] for line in lines], marker="." if len(lines) < 20 else None)
-    axes.set(ylim=(0, None))
-    return svg(figure, "rate", "Learning rate against training steps")
-
-
-def _ap(lines: list[dict]) -> Markup:
-    figure, axes = _epochs("AP on val")
-    for name in ("AP", "AP50"):
-        axes.plot([line["epoch"] for line in lines], [line[name] for line in lines], "o-", markersize=3, label=name)
-    axes.set(ylim=(0, 1))
-    axes.legend(loc="upper left")
-    return svg(figure, "ap", "AP and AP50 on val against epochs")
-
-
-def _class_scores(lines: list[dict], rare_first: Sequence[str]) -> Markup:
-    figure, axes = _epochs("mean score on own objects, the rarest classes in colour")
-    names = [name for name in rare_first if name in lines[-1]["per_class"]]
-    for position, name in reversed(list(enumerate(names))):
-        points = [(line["epoch"], line["per_class"].get(name, {}).get("score_positive")) for line in lines]
-        points = [p for p in points if p[1] is not None]
-        if not points:
-            continue
-        if position < HIGHLIGHTED:
-            axes.plot(*zip(*points, strict=True), linewidth=1.8, marker=".", label=plain(name))
-        else:
-            axes.plot(*zip(*points, strict=True), color=GREY, linewidth=0.8, alpha=0.6)
-    axes.set(ylim=(0, 1))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", ncols=2)
-    return svg(figure, "scores", "Mean score of each class on its own objects against epochs")
+    figure = Figure(figsize=INCHES, layout="constrained")
+    return figure, figure.subplots()

@@ -1,44 +1,51 @@
-"""What was trained on what, as the first lines of a report."""
+"""What was trained on what: the first rows of a report."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict
 
 from detector.config.schema import Config
 from detector.data.coco import CocoData
 
 
-def facts(config: Config, source: str, class_counts: list[int] | None, data: CocoData, split: str) -> dict:
-    """{title, rows: [(label, text)]}. class_counts: boxes of each class in training, where known; data: what `split`,
-    the evaluation's, holds."""
-    model, train, loss = config.model, config.train, config.loss
-    learnt = f": {sum(class_counts)} boxes of {len(class_counts)} classes" if class_counts else ""
-    rare = [f"sampling {config.data.sampling}"]
-    rare += ["pasting of rare objects"] if config.augment.paste else []
-    rare += [f"alpha {loss.alpha}"] if isinstance(loss.alpha, str) else []
+class Provenance(TypedDict):
+    """The title of a report and its first rows (label, text)."""
+
+    title: str
+    rows: list[tuple[str, str]]
+
+
+def provenance(config: Config, source: str, class_counts: list[int] | None, data: CocoData, split: str) -> Provenance:
+    """What was trained on what, in words.
+
+    source: what the detector was loaded from. class_counts: K training boxes of each class; None = unknown.
+    data: the split that the evaluation is of. split: its name.
+    """
+    model, train, loss, transforms = config.model, config.train, config.loss, config.augment.transforms
+    boxes = f": {sum(class_counts)} boxes of {len(class_counts)} classes" if class_counts else ""
     batch = f"{train.batch_size} x {train.accumulate}" if train.accumulate > 1 else f"{train.batch_size}"
     size = config.data.image_size
-    fed = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
-    return {
-        "title": Path(source).name or str(source),
-        "rows": [
-            ("Detector", source),
-            ("Trained on", f"{config.data.dataset}{learnt}"),
-            ("Evaluated on", f"{split}: {len(data)} images with {data.class_counts().sum()} objects"),
-            (
-                "Network",
-                f"{model.backbone.name}, FPN {model.neck.channels}, head {model.head.depth} x {model.head.width}",
-            ),
-            ("Started from", model.weights or f"backbone {model.backbone.weights or 'from scratch'}"),
-            (
-                "Images",
-                f"{fed}, augmentation {config.augment.transforms if isinstance(config.augment.transforms, str) else 'own'}",
-            ),
-            (
-                "Training",
-                f"{train.epochs} epochs, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",
-            ),
-            ("Loss", f"{loss.classification}, gamma {loss.gamma}, box {loss.box}"),
-            ("For the rare classes", ", ".join(rare)),
-        ],
+    pixels = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
+    neck = f"{model.neck.name.upper()} {model.neck.channels}"
+    rows = {
+        "Detector": source,
+        "Trained on": f"{config.data.dataset}{boxes}",
+        "Evaluated on": f"{split}: {len(data)} images with {data.class_counts().sum()} objects",
+        "Network": f"{model.backbone.name}, {neck}, head {model.head.depth} x {model.head.width}",
+        "Started from": model.weights or f"backbone {model.backbone.weights or 'from scratch'}",
+        "Images": f"{pixels}, augmentation {transforms if isinstance(transforms, str) else 'custom'}",
+        "Training": f"{train.epochs} epochs, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",
+        "Loss": f"{loss.classification}, gamma {loss.gamma}, box {loss.box}",
+        "For the rare classes": ", ".join(_for_rare_classes(config)),
     }
+    return {"title": Path(source).name or source, "rows": list(rows.items())}
+
+
+def _for_rare_classes(config: Config) -> list[str]:
+    settings = [f"sampling {config.data.sampling}"]
+    if config.augment.paste:
+        settings.append("pasting of rare objects")
+    if isinstance(config.loss.alpha, str):
+        settings.append(f"alpha {config.loss.alpha}")
+    return settings

@@ -1,11 +1,11 @@
-"""What an evaluation found, as text."""
+"""The figures of an evaluation as tables of text."""
 
 from __future__ import annotations
 
 from detector.evaluation.metrics.bootstrap import FEW
 from detector.utils.text import shortened
 
-ROWS = [  # key, figure, IoU, area, detections an image: as pycocotools prints them
+ROWS = [  # key, figure, IoU, size of the objects, detections an image: as pycocotools prints them
     ("AP", "Average Precision  (AP)", "0.50:0.95", "all", 100),
     ("AP50", "Average Precision  (AP)", "0.50", "all", 100),
     ("AP75", "Average Precision  (AP)", "0.75", "all", 100),
@@ -22,7 +22,7 @@ ROWS = [  # key, figure, IoU, area, detections an image: as pycocotools prints t
 
 
 def coco_table(metrics: dict) -> str:
-    """The twelve lines everybody knows; a figure with nothing to measure is a dash."""
+    """COCO's twelve lines; a figure without an object to measure it on is a dash. metrics: see `coco_figures`."""
     return "\n".join(
         f" {figure} @[ IoU={iou:<9} | area={area:>6s} | maxDets={most:>3d} ] = {_number(metrics[key])}"
         for key, figure, iou, area, most in ROWS
@@ -30,12 +30,12 @@ def coco_table(metrics: dict) -> str:
 
 
 def tables(metrics: dict) -> str:
-    """All that is printed of an analysis (`analysis.py`)."""
+    """All that is printed of an evaluation. metrics: see `analyse`."""
     return "\n".join([coco_table(metrics), interval_line(metrics), group_table(metrics), per_class_table(metrics)])
 
 
 def interval_line(metrics: dict) -> str:
-    """How sure AP is."""
+    """The 95 % interval of AP, in a sentence. metrics: see `analyse`."""
     interval = metrics["intervals"]["AP"]
     if interval is None:
         return " too few images to say how sure AP is"
@@ -43,47 +43,37 @@ def interval_line(metrics: dict) -> str:
 
 
 def group_table(metrics: dict) -> str:
-    """A line for head, medium and tail, those that there are."""
+    """A line for each of head, medium and tail that has classes. metrics: see `analyse`."""
     lines = [f" {'group':<8} classes     AP       95 %         AP50  (by {metrics['grouped_by']})"]
     for group, row in metrics["groups"].items():
         if row["classes"]:
-            few = shortened(row["classes"], 5)
+            names = shortened(row["classes"], 5)
             lines.append(
                 f" {group:<8} {len(row['classes']):>7d}  {_number(row['AP'])}  {_interval(row['interval'])}"
-                f"  {_number(row['AP50'])}  {few}"
+                f"  {_number(row['AP50'])}  {names}"
             )
     return "\n".join(lines)
 
 
 def per_class_table(metrics: dict) -> str:
-    """A line a class, most objects first, so that the rare ones stand together at the end.
-
-    With an analysis' figures also the interval of AP, the score to use and what it gives; `few` marks a class that is
-    not to be concluded from.
-    """
+    """A line for each class, the commonest first, so that the rare ones stand together at the end. metrics: see
+    `analyse`."""
     classes = sorted(metrics["per_class"].items(), key=lambda item: -item[1]["num_gt"])
     width = max([len("class"), *(len(name) for name, _ in classes)])
-    analysed = all("interval" in row for _, row in classes)
-    more = "        95 %         score  precision  recall" if analysed else ""
-    lines = [f" {'class':<{width}}  objects     AP   AP50{more}"]
+    lines = [f" {'class':<{width}}  objects     AP   AP50        95 %         score  precision  recall"]
     for name, row in classes:
-        line = f" {name:<{width}}  {row['num_gt']:>7d}  {_number(row['AP'])}  {_number(row['AP50'])}"
-        lines.append(line + (_use(row) if analysed else ""))
-    if analysed and not all(row["conclusive"] for _, row in classes):
-        lines.append(f" few: with fewer than {FEW} objects here, nothing is to be concluded from these")
-    if analysed and not all(row["own"] for _, row in classes):
         lines.append(
-            f" *: val has fewer than {FEW} objects to choose a score from; the one that suits all classes together"
+            f" {name:<{width}}  {row['num_gt']:>7d}  {_number(row['AP'])}  {_number(row['AP50'])}"
+            f"  {_interval(row['interval'])}  {row['threshold']:>6.3f}{' ' if row['own'] else '*'}"
+            f"    {row['precision']:>6.3f}  {row['recall']:>6.3f}{'' if row['conclusive'] else '  few'}"
+        )
+    if not all(row["conclusive"] for _, row in classes):
+        lines.append(f" few: fewer than {FEW} objects here, so nothing is to be concluded from this class")
+    if not all(row["own"] for _, row in classes):
+        lines.append(
+            f" *: val has fewer than {FEW} objects to choose a score from; this one is best for all classes together"
         )
     return "\n".join(lines)
-
-
-def _use(row: dict) -> str:
-    few = "" if row["conclusive"] else "  few"
-    return (
-        f"  {_interval(row['interval'])}  {row['threshold']:>6.3f}{' ' if row['own'] else '*'}"
-        f"    {row['precision']:>6.3f}  {row['recall']:>6.3f}{few}"
-    )
 
 
 def _interval(interval: list[float] | None) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation.metrics.confusion import confusion_matrix
-from detector.evaluation.metrics.errors import FIXES, KINDS, error_costs, find_errors
+from detector.evaluation.metrics.errors import DETECTION_KINDS, KINDS, SUMS, error_costs, find_errors
 from detector.evaluation.metrics.matching import match
 
 A = (0, "a", 0, 0, 100, 100)
@@ -40,10 +40,10 @@ def test_one_error_of_each_kind(scene, kind):
     data, found = scene(["a", "b"], objects, [RIGHT_B, *detected])
     matching = match(found, data)
     errors = find_errors(matching)
-    assert [KINDS[k] for k in errors.kind if k >= 0] == [kind]
+    assert [DETECTION_KINDS[k] for k in errors.kind if k >= 0] == [kind]
     assert not errors.missed.any()
     costs = error_costs(matching, errors)
-    for fix in FIXES:
+    for fix in [*KINDS, *SUMS]:
         assert costs[fix].tolist() == pytest.approx(gains.get(fix, (0, 0)), abs=1e-9), fix
 
 
@@ -55,7 +55,7 @@ def test_an_object_that_nothing_comes_near_is_missed(scene):
     costs = error_costs(matching, errors)
     assert costs["missed"].tolist() == pytest.approx([1 - 51 / 101, 0])
     assert costs["false_negative"].tolist() == pytest.approx([1 - 51 / 101, 0])
-    assert all((costs[kind] == 0).all() for kind in KINDS)
+    assert all((costs[kind] == 0).all() for kind in DETECTION_KINDS)
 
 
 def test_a_class_of_which_all_is_missed_rises_to_1(scene):
@@ -76,7 +76,7 @@ def test_of_several_near_one_object_only_the_surest_is_put_right(scene):
 def test_a_wrong_place_comes_before_a_wrong_class(scene):
     # it lies on b, and overlaps a, its own class, by 0.4
     data, found = scene(["a", "b"], [A, (0, "b", 0, 0, 100, 40)], [(0, "a", 0.9, *HALF_OF_A)])
-    assert [KINDS[k] for k in find_errors(match(found, data)).kind] == ["localisation"]
+    assert [DETECTION_KINDS[k] for k in find_errors(match(found, data)).kind] == ["localisation"]
 
 
 def test_what_is_found_is_not_put_right_again(scene):

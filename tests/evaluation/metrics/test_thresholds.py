@@ -51,8 +51,8 @@ def test_a_class_of_few_objects_takes_the_score_of_all(scene):
     common, rare = choose_thresholds(hits, Goal())
     assert common.own and not rare.own and rare.score == common.score == pytest.approx(0.6)
     assert (rare.precision, rare.recall, rare.f_score) == (0, 0, 0)
-    there = thresholds_at(hits, Goal(), [0.95, 0.1], [True, False])
-    assert [(t.recall, t.own) for t in there] == [(0, True), (1, False)]
+    given = thresholds_at(hits, Goal(), [0.95, 0.1], [True, False])
+    assert [(t.recall, t.own) for t in given] == [(0, True), (1, False)]
 
 
 def test_what_all_classes_cannot_reach_a_borrower_does_not_either(scene):
@@ -88,7 +88,7 @@ def test_a_deployment_survives_its_checkpoint(ten):
     scores, labels = np.array([0.05, 0.5, 0.99], np.float32), np.zeros(3, int)
     assert again.calibration(scores, labels).tolist() == deployment.calibration(scores, labels).tolist()
     (line,) = deployment.lines()
-    assert line.startswith("thresholds: no score is known to give a a recall of 0.95")
+    assert line.startswith("thresholds: no threshold gives a recall of 0.95 for a on val")
 
 
 @pytest.mark.parametrize(

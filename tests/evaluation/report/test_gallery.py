@@ -10,7 +10,7 @@ from PIL import Image
 from detector.data.coco import CocoData
 from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.matching import match
-from detector.evaluation.report.gallery import MOST, Gallery, galleries
+from detector.evaluation.report.gallery import MAX_CARDS, Gallery, galleries
 
 CAT, DOG = 0, 1
 HERE, THERE, FAR = (0, 0, 20, 20), (60, 60, 30, 20), (150, 50, 40, 40)  # xywh
@@ -42,7 +42,7 @@ def scene(objects: list, found: list, names=("cat", "dog"), folder=Path("nowhere
         labels=np.array([label for _, label, _ in found], np.int64),
     )
     matching = match(detections, data)
-    return Gallery(matching, data, np.full(len(names), threshold)), SimpleNamespace(matching=matching, data=data)
+    return Gallery(matching, np.full(len(names), threshold)), SimpleNamespace(matching=matching, data=data)
 
 
 def texts(cards: list) -> list[str]:
@@ -121,8 +121,8 @@ def test_galleries_show_the_rarest_class_first_and_not_more_than_they_may(tmp_pa
     spots = [((x, 10 * (k % 10), 8, 8), k, False) for k in range(60) for x in (10, 60, 110)]
     _, s = scene(spots, [], names=names, folder=tmp_path)
     per_class = {name: {"threshold": 0.5, "group": "tail"} for name in names}
-    shown = galleries(s.matching, s.data, per_class, names[::-1])
-    assert [c["name"] for c in shown["classes"]] == names[::-1][: MOST // 2]  # two of each
+    shown = galleries(s.matching, per_class, names[::-1])
+    assert [c["name"] for c in shown["classes"]] == names[::-1][: MAX_CARDS // 2]  # two of each
     cards = [card for c in shown["classes"] for card in c["cards"]] + shown["never_found"]
     assert len(cards) <= 120
     assert all(card.picture.startswith("data:image/jpeg;base64,") for card in cards)
@@ -131,13 +131,13 @@ def test_galleries_show_the_rarest_class_first_and_not_more_than_they_may(tmp_pa
 def test_an_image_that_is_gone_leaves_the_words(tmp_path):
     _, s = scene([(HERE, CAT, False)], [], folder=tmp_path)
     per_class = {name: {"threshold": 0.5, "group": "tail"} for name in ("cat", "dog")}
-    shown = galleries(s.matching, s.data, per_class, ["cat", "dog"])
+    shown = galleries(s.matching, per_class, ["cat", "dog"])
     assert [card.picture for card in shown["classes"][0]["cards"]] == [None]
 
 
 def test_without_anything_there_is_nothing_to_show():
     _, s = scene([], [])
     per_class = {name: {"threshold": 0.5, "group": "tail"} for name in ("cat", "dog")}
-    assert galleries(s.matching, s.data, per_class, ["cat", "dog"]) == {
+    assert galleries(s.matching, per_class, ["cat", "dog"]) == {
         "classes": [], "unlabelled": [], "never_found": []
     }  # fmt: skip

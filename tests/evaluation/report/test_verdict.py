@@ -50,7 +50,7 @@ def test_nothing_is_concluded_from_few_objects_or_none():
     )
     assert said(metrics, "good") == ["Found (AP50 of 0.5 or more): cat."]
     few, none = said(metrics, "warn")
-    assert few.startswith("Nothing can be concluded of yak: fewer than 10 objects")
+    assert few.startswith("Nothing can be concluded about yak: fewer than 10 objects")
     assert none.startswith("Not one object here of emu")
 
 
@@ -60,8 +60,8 @@ def test_nothing_is_concluded_from_few_objects_or_none():
         ({"cat": {}, "dog": {}}, "Deploy with a threshold of 0.40."),
         ({"cat": {}, "dog": {"threshold": 0.25}}, "Deploy with each class's own threshold, 0.25 to 0.40: "
          "the table of classes has them."),
-        ({"cat": {}, "dog": {"own": False}}, "Deploy with a threshold of 0.40. Of dog there were too few objects to "
-         "choose from, so that theirs is the one that suits all classes together."),
+        ({"cat": {}, "dog": {"own": False}}, "Deploy with a threshold of 0.40. For dog there were too few objects to "
+         "choose from: they take the threshold that is best for all classes together."),
         ({"cat": {}, "dog": {"threshold": 1.0}}, "Deploy with a threshold of 0.40."),
     ],
 )  # fmt: skip
