@@ -10,6 +10,7 @@ from typing import Any
 
 from detector.config.schema import Config
 from detector.evaluation.report.curves import LOW_SCORE
+from detector.losses.classification.base import ClassificationLoss
 
 # Below LOW_SCORE, a class's mean score on its own objects is worth a warning, once some class has reached LEARNT. In
 # the first epochs all scores are near the prior (0.01) and say nothing.
@@ -21,12 +22,13 @@ SUPPRESSED_RATIO = 0.2
 MOST_LINES = 3  # classes named per epoch, the lowest scores first
 
 
-def remedies(config: Config) -> list[str]:
+def remedies(config: Config, loss: ClassificationLoss) -> list[str]:
     """Settings that help rare classes and are not in use, as one writes them after CONFIG. The one that helped most
     comes first (docs/imbalance.md)."""
     in_use = {
         "loss.alpha=effective_number": isinstance(config.loss.alpha, (list, str))
-        or config.loss.classification in ("equalized_focal", "quality_focal", "varifocal"),
+        or loss.balances_classes
+        or not loss.takes_alpha_by_class,
         "data.sampling=repeat_factor": config.data.sampling != "uniform",
         "augment.paste={}": config.augment.paste is not None,
     }

@@ -120,5 +120,5 @@ def _log_classes(run: Run) -> None:
     """How each class fared in the epoch's loss, and a warning for each that is neglected."""
     figures = run.training.statistics.summary(run.train.class_names)
     run.log.per_class(run.progress.step, run.progress.epoch, figures)
-    for line in neglected_classes(figures["per_class"], remedies(run.config)):
+    for line in neglected_classes(figures["per_class"], remedies(run.config, run.training.criterion.classification)):
         run.log.say(f"  {line}")

@@ -371,7 +371,7 @@ def test_a_model_that_the_file_does_not_hold_is_not_built(tmp_path, monkeypatch,
         pytest.importorskip("timm")
     state = bad_batch(backbone, model={"a": torch.zeros(10**5)})
     torch.save(state, tmp_path / "bad.pt")
-    torch.save({"format": 3, "category_ids": [1, 2], **state}, tmp_path / "a.pt")
+    torch.save({"format": 4, "category_ids": [1, 2], **state}, tmp_path / "a.pt")
     monkeypatch.setattr(replay, "build_model", None)
     monkeypatch.setattr(inference, "build_model", None)
     for use in (lambda: replay.replay(tmp_path / "bad.pt"), lambda: inference.load(tmp_path / "a.pt", device="cpu")):

@@ -92,7 +92,7 @@ def test_a_file_that_is_too_small_for_its_settings(tmp_path):
         check_holds({str(i): small.view(2, 5) for i in range(10)}, 41, source="x")
 
     large = config(model={"head": {"depth": 60, "width": 600}, "backbone": {"weights": None}})
-    contents = {"format": 3, "model": {"a": small}, "config": large, "class_names": ["x"], "category_ids": [1]}
+    contents = {"format": 4, "model": {"a": small}, "config": large, "class_names": ["x"], "category_ids": [1]}
     torch.save(contents, tmp_path / "a.pt")
     with pytest.raises(InputError, match="its tensors have 40 bytes"):
         load(tmp_path / "a.pt", device="cpu")

@@ -8,6 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from detector.config.file import load_config
 from detector.evaluation.report.curves import plot_classes
+from detector.losses.classification.equalized_focal import EqualizedFocal
+from detector.losses.classification.focal import Focal
+from detector.losses.classification.quality_focal import QualityFocal
 from detector.training.class_warnings import neglected_classes, remedies
 from detector.training.log import RunLog
 
@@ -54,10 +57,17 @@ def test_a_few_lines_the_worst_first():
 
 
 def test_the_settings_to_try_are_settings_and_not_those_in_use(tiny_config):
-    settings = remedies(load_config(tiny_config))
+    settings = remedies(load_config(tiny_config), Focal())
     assert len(settings) == 3
     for setting in settings:
-        assert remedies(load_config(tiny_config, [setting])) == [other for other in settings if other != setting]
+        assert remedies(load_config(tiny_config, [setting]), Focal()) == [
+            other for other in settings if other != setting
+        ]
+
+
+@pytest.mark.parametrize("loss", [EqualizedFocal(2), QualityFocal()])
+def test_weights_by_class_are_not_advised_for_a_loss_with_its_own(loss, tiny_config):
+    assert "loss.alpha=effective_number" not in remedies(load_config(tiny_config), loss)
 
 
 def test_figures_go_to_the_metrics_and_to_tensorboard(tmp_path):

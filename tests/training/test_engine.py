@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from detector.config.schema import NeckConfig
 from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.criterion import Criterion
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbones.torchvision import build_backbone
+from detector.models.backbones import build_backbone
 from detector.models.head import Head
-from detector.models.necks.fpn import build_fpn
+from detector.models.necks import build_neck
 from detector.models.retinanet import RetinaNet
 from detector.training.engine import train_one_epoch
 from detector.utils.errors import InputError
@@ -24,9 +25,8 @@ def small_model(norm: str = "group") -> RetinaNet:
     backbone = build_backbone("resnet18", weights=None, norm=norm)
     anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
     head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
-    return RetinaNet(
-        backbone=backbone, fpn=build_fpn(backbone.channels, channels=8, extra_levels="p5"), head=head, anchors=anchors
-    )
+    neck = build_neck(backbone.channels, NeckConfig(channels=8))
+    return RetinaNet(backbone=backbone, neck=neck, head=head, anchors=anchors)
 
 
 def images_and_targets() -> tuple[torch.Tensor, list[dict]]:

@@ -18,15 +18,15 @@ class Model(nn.Module):
 
 
 def test_lr_scales_with_the_effective_batch():
-    assert scaled_lr(0.01, 16) == 0.01
-    assert scaled_lr(0.01, 2) == pytest.approx(0.00125)
+    assert scaled_lr(TrainConfig(lr=0.01, batch_size=8, accumulate=2)) == 0.01
+    assert scaled_lr(TrainConfig(lr=0.01, batch_size=2)) == pytest.approx(0.00125)
 
 
 @pytest.mark.parametrize("name, kind", [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_no_decay_on_norms_and_biases_and_the_backbone_factor(name, kind):
     model = Model()
     train = TrainConfig(optimizer=name, lr=0.1, weight_decay=0.5, backbone_lr_factor=0.1)
-    optimizer = build_optimizer(model, train, effective_batch=16)
+    optimizer = build_optimizer(model, train)
     assert isinstance(optimizer, kind)
     found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     body, fpn = model.backbone.body, model.backbone.fpn
@@ -54,7 +54,7 @@ def test_cosine_ends_at_zero_and_constant_does_not_move():
 def test_warmup_is_at_most_a_tenth_of_the_training():
     model = Model()
     train = TrainConfig(lr=1.0, warmup_steps=500, schedule="constant")
-    optimizer = build_optimizer(model, train, effective_batch=16)
+    optimizer = build_optimizer(model, train)
     schedule = build_schedule(optimizer, train, total_steps=50)
     rates = []
     for _ in range(7):

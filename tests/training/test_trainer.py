@@ -175,7 +175,7 @@ def test_the_checkpoint_before_is_gone_on_from_where_the_last_is_damaged(train, 
         parts = killed_at(6, *options, "train.save_every=2")
     said = capsys.readouterr().out
     assert "last.pt: damaged: it was cut short" in said
-    assert re.search(r"going on from the newest checkpoint that is not damaged, \S+/last\.1\.pt", said)
+    assert re.search(r"resuming from the newest checkpoint that is not damaged, \S+/last\.1\.pt", said)
     assert "at step 2" in (parts / "log.txt").read_text()
     assert sorted(path.name for path in (parts / "checkpoints").iterdir()) == [
         "best.pt", "last.1.pt", "last.damaged", "last.pt",

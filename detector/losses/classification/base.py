@@ -17,6 +17,7 @@ class ClassificationLoss(nn.Module, ABC):
 
     needs_quality: bool = False  # does it need the IoU of each positive anchor's predicted box with its object?
     takes_alpha_by_class: bool = True  # if not, weights by class in loss.alpha are an error
+    balances_classes: bool = False  # does it weigh the classes against each other by itself?
 
     def forward(self, logits: Tensor, classes: Tensor, quality: Tensor | None = None) -> Tensor:
         """The sum, a scalar: float64 for float64 logits, else float32. Arguments: see `terms`.

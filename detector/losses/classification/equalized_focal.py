@@ -44,6 +44,8 @@ class EqualizedFocal(OnePassLoss):
     positive_gradient: Tensor
     negative_gradient: Tensor
 
+    balances_classes = True
+
     def __init__(
         self,
         num_classes: int,
