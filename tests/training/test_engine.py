@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from detector.config.schema import NeckConfig
 from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.criterion import Criterion
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbones.torchvision import build_backbone
+from detector.models.backbones import build_backbone
 from detector.models.head import Head
 from detector.models.necks.fpn import build_fpn
 from detector.models.retinanet import RetinaNet
@@ -25,7 +26,7 @@ def small_model(norm: str = "group") -> RetinaNet:
     anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
     head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
     return RetinaNet(
-        backbone=backbone, fpn=build_fpn(backbone.channels, channels=8, extra_levels="p5"), head=head, anchors=anchors
+        backbone=backbone, neck=build_fpn(backbone.channels, NeckConfig(channels=8)), head=head, anchors=anchors
     )
 
 
