@@ -27,7 +27,7 @@ from detector.doctor.image_files import inspect
 from detector.doctor.repair.repair import fix
 from detector.inference import predict as predictor
 from detector.inference.detector import load
-from detector.models.weights import transfer
+from detector.models.weights.transfer import transfer
 from detector.training import replay
 from detector.utils.errors import InputError
 

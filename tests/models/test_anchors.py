@@ -80,3 +80,10 @@ def test_survives_copy_and_pickle():
 def test_vanishing_anchors_are_an_error(ratios):
     with pytest.raises(InputError, match="base_size"):
         AnchorGenerator(base_size=1 if ratios == [1.0] else 8, scales=3, ratios=ratios)
+
+
+def test_made_on_the_cpu_whatever_the_default_device_is():
+    generator = AnchorGenerator(**DEFAULT)
+    expected = generator._anchors((64, 64), grids(64, 64))
+    with torch.device("meta"):
+        assert torch.equal(AnchorGenerator(**DEFAULT)._anchors((64, 64), grids(64, 64)), expected)

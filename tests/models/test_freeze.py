@@ -50,11 +50,11 @@ def test_a_frozen_part_keeps_its_statistics_and_costs_no_gradient():
     assert all(n.startswith(("backbone.body.layer2", "backbone.body.layer3", "backbone.body.layer4")) for n in moved)
     assert moved
     # nothing before layer2 is kept for the backward pass
-    assert not model.backbone["body"].layer1(torch.zeros(1, 64, 8, 8)).requires_grad
+    assert not model.body.layer1(torch.zeros(1, 64, 8, 8)).requires_grad
 
     freeze.set_frozen(model, ["backbone.stem", "backbone.layer1"], {"backbone.layer1": 2}, epoch=2)
     model.train()
-    assert model.backbone["body"].layer1.training and not model.backbone["body"].bn1.training
+    assert model.body.layer1.training and not model.body.bn1.training
 
 
 @pytest.mark.parametrize("name, expected", [("resnet18", ["stem", "layer1"]), ("mobilenet_v3_large", ["stem", *"123"])])
@@ -78,7 +78,7 @@ def test_what_comes_before_stride_8(name, expected):
         (["backbone.stem"], {"backbone.layer3": 2}, "backbone.layer3 is never frozen; .* backbone.stem"),
         ([], {"head": 2}, "head is never frozen; train.freeze has nothing"),
         (["backbone"], {"backbone": 2, "backbone.layer4": 3}, "backbone and backbone.layer4 overlap"),
-        (["backbone", "fpn", "head"], {"head": 2}, "whole detector is frozen in the first epoch"),
+        (["backbone", "neck", "head"], {"head": 2}, "whole detector is frozen in the first epoch"),
     ],
 )
 def test_errors(frozen, later, message):
@@ -92,3 +92,15 @@ def test_a_stage_of_a_frozen_whole_and_the_whole_of_a_frozen_stage():
     freeze.resolve(model, ["backbone.layer1"], {"backbone": 2})
     freeze.set_frozen(model, ["backbone.layer1"], {"backbone": 2}, epoch=2)
     assert trained(model, "backbone") == {True}
+
+
+def test_the_heads_parts_are_its_modules():
+    model = small_model()
+    model.head.quality = nn.Conv2d(8, 9, 3)  # as a head with a new output has it
+    names = [name for name in freeze.parts(model) if name.startswith(("neck", "head"))]
+    towers = [f"head.{tower}" for tower in ("classification_head", "regression_head")]
+    assert {"neck", "head", *towers, *(f"{tower}.conv" for tower in towers), "head.quality"} < set(names)
+    freeze.set_frozen(model, ["neck", "head.quality", "head.regression_head.conv"], {}, epoch=1)
+    assert trained(model, "backbone.fpn") | trained(model, "head.quality") == {False}
+    assert trained(model, "head.regression_head.conv") == {False}
+    assert trained(model, "head.regression_head.bbox_reg") | trained(model, "backbone.body") == {True}

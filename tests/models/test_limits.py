@@ -1,17 +1,14 @@
 """Settings that are each allowed and together are not, and that honest ones are far from it."""
 
-import itertools
 import re
 
 import pytest
 import torch
 
 from detector.config.file import validate
-from detector.config.schema import Config
-from detector.inference.detector import load
-from detector.models.build import build_model
-from detector.models.limits import check_size, parameters
-from detector.models.state_dict import check_holds
+from detector.models import limits
+from detector.models.build import build_model, build_without_memory
+from detector.models.limits import check_buildable, check_holds, check_size
 from detector.utils.errors import InputError
 
 
@@ -25,7 +22,7 @@ def config(**sections) -> dict:
         (config(model={"head": {"depth": 64, "width": 8192}}), "model.anchors together ask for 7.6e+10 parameters; 5e"),
         (
             config(model={"neck": {"channels": 8192}}),
-            "model.neck, model.head and model.anchors together ask for 2.5e+09",
+            "model.neck, model.head and model.anchors together ask for 3.1e+09",
         ),
         (config(train={"batch_size": 10**9}), "data.image_size and train.batch_size together ask for 4.1e+14 pixels"),
         (config(eval={"batch_size": 10**6}), "data.image_size and eval.batch_size together ask for 4.1e+11 pixels"),
@@ -37,8 +34,8 @@ def config(**sections) -> dict:
     ],
 )
 def test_refused(settings, said):
-    with pytest.raises(InputError, match=f"^here: .*{re.escape(said)}"):
-        validate(settings, "here")
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_size(validate(settings, "here"), num_classes=1)
 
 
 def test_refused_with_the_classes_of_the_data():
@@ -65,34 +62,46 @@ def test_large_and_honest():
     check_size(validate(config(train={"batch_size": 1024, "accumulate": 16}), ""), 80)
 
 
-@pytest.mark.parametrize("extra_levels", ["p5", "c5"])
-def test_parameters_are_those_of_the_model(extra_levels):
-    """But for what depends on the backbone, and a few: never more than there are."""
-    for channels, width, depth, classes in itertools.product((64, 256), (32, 256), (0, 1, 4), (1, 500)):
-        settings = config(model={"backbone": {"name": "resnet18", "weights": None},
-                                 "neck": {"channels": channels, "extra_levels": extra_levels},
-                                 "head": {"depth": depth, "width": width}})  # fmt: skip
-        settings = Config.model_validate(settings)
-        model = build_model(settings.model, classes, pretrained=False)
-        head = sum(p.numel() for p in model.head.parameters())
-        backbone_side = sum(
-            p.numel() for n, p in model.backbone["fpn"].named_parameters() if "inner" in n or "extra_blocks.p6" in n
-        )
-        pyramid = sum(p.numel() for p in model.backbone["fpn"].parameters()) - backbone_side
-        count = parameters(settings.model, classes)
-        assert 0.98 * (head + pyramid) < count <= head + pyramid
+def test_the_count_is_that_of_the_model(monkeypatch):
+    """Neck and head, exactly: one parameter more than the limit is refused."""
+    small = {"backbone": {"name": "resnet18", "weights": None, "norm": "batch"}, "neck": {"channels": 16},
+             "head": {"depth": 1, "width": 24, "norm": "group"}}  # fmt: skip
+    settings = validate(config(model=small), "here")
+    model = build_model(settings.model, 3, pretrained=False)
+    count = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("backbone.body."))
+    monkeypatch.setattr(limits, "MAX_PARAMETERS", count)
+    check_size(settings, 3)
+    monkeypatch.setattr(limits, "MAX_PARAMETERS", count - 1)
+    with pytest.raises(InputError, match="model.neck, model.head and model.anchors together"):
+        check_size(settings, 3)
 
 
-def test_a_file_that_is_too_small_for_its_settings(tmp_path):
+@pytest.mark.parametrize("backbone", ["resnet18", "timm/test_resnet"])
+def test_checking_takes_no_memory_and_draws_no_random_numbers(backbone, monkeypatch):
+    if backbone.startswith("timm/"):
+        pytest.importorskip("timm")
+    model = {"backbone": {"name": backbone}, "neck": {"channels": 8192}, "head": {"depth": 64, "width": 8192}}
+    settings = validate(config(model=model, data={"dataset": "d", "image_size": 32}, train={"batch_size": 1}), "here")
+    outline = build_without_memory(settings.model, 10_000)
+    assert {tensor.device.type for tensor in (*outline.parameters(), *outline.buffers())} == {"meta"}
+    before = torch.get_rng_state()
+    with pytest.raises(InputError, match=r"for 10000 classes, ask for 8\.\de\+10 parameters"):
+        check_size(settings, 10_000)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_file_that_is_too_small_for_its_settings():
     small = torch.zeros(10)
-    with pytest.raises(InputError, match="x: another architecture .* has 11 numbers and more; its tensors have 10 b"):
+    with pytest.raises(InputError, match="x: another architecture .* has 11 numbers; its tensors have 10 b"):
         check_holds({"a": torch.zeros(10, dtype=torch.int8)}, 11, source="x")
     check_holds({"a": small, "b": torch.zeros(5)}, 60, source="x")
     with pytest.raises(InputError):  # ten views of the same 40 bytes
         check_holds({str(i): small.view(2, 5) for i in range(10)}, 41, source="x")
 
-    large = config(model={"head": {"depth": 60, "width": 600}, "backbone": {"weights": None}})
-    contents = {"format": 4, "model": {"a": small}, "config": large, "class_names": ["x"], "category_ids": [1]}
-    torch.save(contents, tmp_path / "a.pt")
+    large = validate(config(model={"head": {"depth": 60, "width": 600}, "backbone": {"weights": None}}), "here")
     with pytest.raises(InputError, match="its tensors have 40 bytes"):
-        load(tmp_path / "a.pt", device="cpu")
+        check_buildable(large, 1, {"a": small}, source="x")
+    modest = validate(config(model={"backbone": {"name": "resnet18", "weights": None}}), "here")
+    check_buildable(modest, 1, build_model(modest.model, 1).state_dict(), source="x")
+    with pytest.raises(InputError, match="model.neck, model.head and model.anchors together"):
+        check_buildable(validate(config(model={"neck": {"channels": 8192}}), "here"), 1, {"a": small}, source="x")

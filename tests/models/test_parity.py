@@ -14,9 +14,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from detector.checkpoint import read_detector
 from detector.config.schema import ModelConfig
 from detector.models.build import build_model, build_postprocess
-from detector.models.weights import transfer
-from detector.models.weights.layouts import COCO_IDS, COCO_SLOTS, NOT_CLASSES
-from detector.models.weights.transfer import load_whole
+from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS, NOT_CLASSES
+from detector.models.weights.transfer import load_whole, transfer
 
 V1 = {"backbone": {"weights": None}}
 V2 = {"backbone": {"weights": None, "norm": "batch"}, "neck": {"extra_levels": "c5"}, "head": {"norm": "group"}}
@@ -99,7 +98,7 @@ def test_v1_with_coco_slots_narrowed_to_the_classes(tmp_path):
     reference = with_lively_weights(retinanet_resnet50_fpn(weights=None, weights_backbone=None))
     bias = reference.head.classification_head.cls_logits.bias.view(9, 91)
     with torch.no_grad():
-        bias[:, [slot for slot, name in enumerate(COCO_SLOTS) if name in NOT_CLASSES]] = -30.0
+        bias[:, [slot for slot, name in enumerate(COCO_ROWS) if name in NOT_CLASSES]] = -30.0
     torch.save(reference.state_dict(), tmp_path / "v1.pth")
 
     classes = list(COCO_IDS)
@@ -111,7 +110,7 @@ def test_v1_with_coco_slots_narrowed_to_the_classes(tmp_path):
     for size in SIZES[::2]:
         (expected,) = expected_of(reference, [image(size)])
         (found,) = detect(model, config, [image(size)])
-        assert_same(found, expected, labels=lambda slot: classes.index(COCO_SLOTS[slot]))
+        assert_same(found, expected, labels=lambda slot: classes.index(COCO_ROWS[slot]))
 
 
 def test_v2_of_any_classes_alone_and_in_a_batch(tmp_path):
@@ -180,6 +179,7 @@ def test_detectron2s_layout(bgr, said, reference_of_detectron2s_kind, as_detectr
 
     model = build_model(config, num_classes=4).eval()
     fates = transfer(model, weights, names).tensors
-    assert fates["class logits"] == fates["box deltas"] == Counter({"remapped": 2})
+    assert fates["head.classification_head.cls_logits"] == Counter({"remapped": 2})
+    assert fates["head.regression_head.bbox_reg"] == Counter({"remapped": 2})
     (found,) = detect(model, config, [image(SIZES[0])])
     assert_same(found, expected)

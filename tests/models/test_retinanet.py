@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from detector.config.schema import ModelConfig
-from detector.models.build import build_model, build_postprocess
+from detector.models.build import build_model, build_postprocess, to_device
 from detector.models.norm import FrozenBatchNorm2d
+from detector.models.retinanet import outputs_of_image
 from detector.utils.errors import InputError
 
 
@@ -42,6 +43,24 @@ def test_no_train_or_eval_branch(model):
 
 
 @torch.no_grad()
+def test_an_output_of_the_heads_own_passes_through(model):
+    own = copy.deepcopy(model)
+    head = own.head.forward
+    own.head.forward = lambda features: {**head(features), "quality": torch.zeros(len(features[0]), 7)}
+    assert own(images(2, 64, 64))["quality"].shape == (2, 7)
+
+
+@torch.no_grad()
+def test_outputs_of_one_image(model):
+    outputs = model(images(3, 64, 96)) | {"quality": torch.arange(3.0)}
+    alone = outputs_of_image(outputs, 1)
+    assert alone.keys() == outputs.keys()
+    assert all(torch.equal(alone[name], outputs[name][1:2]) for name in ("logits", "deltas"))
+    assert alone["anchors"] is outputs["anchors"] and alone["anchors_per_level"] == outputs["anchors_per_level"]
+    assert alone["quality"].tolist() == [1.0]
+
+
+@torch.no_grad()
 def test_uint8_and_float_images_are_the_same_and_untouched(model):
     given = images(1, 64, 64).float()
     before = given.clone()
@@ -71,12 +90,15 @@ def test_what_lies_in_the_padding_does_not_matter(model):
 
 @torch.no_grad()
 def test_channels_last_is_the_same(model):
-    fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    fast = to_device(copy.deepcopy(model), "cpu", channels_last=True)
+    first = fast.body.conv1.weight
+    assert first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()
     given = images(2, 64, 96)
     expected = model(given)
     outputs = fast(given.to(memory_format=torch.channels_last))
     for key in ("logits", "deltas"):
         torch.testing.assert_close(outputs[key], expected[key], rtol=1e-4, atol=1e-5)
+    assert to_device(fast, torch.device("cpu"), channels_last=False) is fast and first.is_contiguous()
 
 
 @torch.no_grad()
@@ -123,14 +145,14 @@ def test_variants_train_a_step(changes):
 class TestBuild:
     def test_frozen_without_weights_becomes_batch(self, caplog):
         model = build_model(config(), num_classes=1)
-        assert type(model.backbone["body"].bn1) is torch.nn.BatchNorm2d
+        assert type(model.body.bn1) is torch.nn.BatchNorm2d
         assert all(p.requires_grad for p in model.parameters())
         assert "batch instead of frozen" in caplog.text
 
     def test_for_a_checkpoint_nothing_is_read_but_the_architecture_is_the_same(self):
         described = config(backbone={"name": "resnet18", "weights": "nowhere/weights.pth"})
         model = build_model(described, num_classes=1, pretrained=False)
-        assert type(model.backbone["body"].bn1) is FrozenBatchNorm2d
+        assert type(model.body.bn1) is FrozenBatchNorm2d
         with pytest.raises(InputError, match="no such weights file"):
             build_model(described, num_classes=1)
 

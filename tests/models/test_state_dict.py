@@ -7,7 +7,6 @@ import torch
 
 from detector.models.state_dict import is_file_name, load_strictly, read_file, read_state_dict
 from detector.utils.errors import InputError
-from detector.utils.untrusted.torch_file import read_torch_file
 
 STATE = {"a.weight": torch.arange(3.0), "b.bias": torch.ones(2)}
 
@@ -98,13 +97,6 @@ def test_another_architecture_is_named_and_nothing_is_loaded():
         "1 (the model's: none, the file's: (1,))"
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_text_that_reads_like_code_is_text(tmp_path, zipped):
-    contents = {"state_dict": {"w": torch.ones(2)}, "config": "- Resize\n- ToTensor\n", "optimizer": {0: (1, [2.5])}}
-    torch.save(contents, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    assert read_torch_file(tmp_path / "a.pt")["config"] == contents["config"]
 
 
 def test_a_step_counter_may_be_missing_but_is_a_number():

@@ -10,6 +10,8 @@ from detector.models.backbones.torchvision import build_torchvision_backbone
 
 
 class BuildBackbone(Protocol):
+    """A source of backbones; the arguments are those of `build_backbone`, the name without its prefix."""
+
     def __call__(self, name: str, *, weights: str | None, norm: str) -> Backbone: ...
 
 

@@ -37,7 +37,7 @@ def check_backbone(own: dict[str, Tensor], given: dict[str, Tensor], weights: We
             f"{of_given:.0%} of the file's fits; {hint}first that differ: {first_of(wrong)}"
         )
     return [
-        f"only {of_own:.0%} of the backbone is loaded, {of_given:.0%} of the file's; {hint}first that differ: "
+        f"{of_own:.0%} of the backbone is loaded, {of_given:.0%} of the file's; {hint}first that differ: "
         f"{first_of(wrong)}"
     ]
 

@@ -39,8 +39,9 @@ def max_values_and_names(pickles: Iterable[BinaryIO], limit: int) -> tuple[int, 
                 if operation.name == "GLOBAL":
                     names.add(str(argument))
                 values = min(limit, 1 + sum(_pop_operands(stack, operation.stack_before)))
-                most = max(most, values)
-                stack += [values] * len(operation.stack_after)
+                for _ in operation.stack_after:  # at most one; STOP and POP put nothing back
+                    most = max(most, values)
+                    stack.append(values)
     return most, names
 
 

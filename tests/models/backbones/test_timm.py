@@ -222,14 +222,16 @@ class TestPublishedWeights:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "convnext_tinny"}, "timm has no model 'convnext_tinny'; did you mean 'convnext_tiny'?"),
-        ({"name": "hf-hub:someone/model"}, "timm has no model 'hf-hub:someone/model'"),
+        (
+            {"name": "convnext_tinny"},
+            "backbone.name: timm has no 'convnext_tinny'; did you mean 'convnext_tiny'?",
+        ),
+        ({"name": "hf-hub:someone/model"}, "timm has no 'hf-hub:someone/model'"),
         ({"name": "convnext_tiny.fb_in22"}, "convnext_tiny has no weights 'fb_in22'; did you mean 'fb_in22k'?"),
         ({"weights": "IMAGENET1K_V1"}, r"valid: DEFAULT, a file \(.*\), or null; .* timm/resnet10t.<tag>"),
         ({"name": "regnetz_005", "weights": "DEFAULT"}, "timm publishes no weights of regnetz_005"),
         ({"weights": "nowhere/r10.pth"}, "nowhere/r10.pth: no such weights file"),
-        ({"norm": "group"}, "norm 'group' is not for timm's networks"),
-        ({"norm": "layer"}, "unknown norm 'layer'"),
+        ({"norm": "group"}, "model.backbone.norm: timm's networks .* cannot have group"),
         ({"name": "vit_tiny_patch16_224"}, "has features at stride 16, not at 8, 16 and 32"),
         ({"name": "efficientformerv2_s0"}, r"does not take images of any size \(64 x 96 px: "),
     ],

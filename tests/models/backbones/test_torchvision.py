@@ -7,13 +7,13 @@ import torchvision
 import torchvision.models.feature_extraction
 from torch import nn
 
-from detector.models.backbones.torchvision import BACKBONES, build_backbone
+from detector.models.backbones.torchvision import BACKBONES, build_torchvision_backbone
 from detector.models.norm import FrozenBatchNorm2d, group_norm
 from detector.utils.errors import InputError
 
 
 def build(name="resnet18", weights=None, norm="frozen"):
-    return build_backbone(name, weights=weights, norm=norm)
+    return build_torchvision_backbone(name, weights=weights, norm=norm)
 
 
 def with_random_statistics(network):
@@ -125,11 +125,11 @@ def test_stride_8_begins_after_before_stride_8(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "resnet5"}, "unknown backbone 'resnet5'; valid: resnet18, resnet34"),
-        ({"norm": "layer"}, "unknown norm 'layer'; valid: frozen, batch, sync, group"),
-        ({"weights": "IMAGENET"}, "no weights 'IMAGENET'; valid: IMAGENET1K_V1, DEFAULT"),
+        ({"name": "resnet5"}, "model.backbone.name: no 'resnet5'; did you mean 'resnet50'?"),
+        ({"name": "convnext_tiny"}, "no 'convnext_tiny'; there is: resnet18, .*, timm/<any network of timm>"),
+        ({"weights": "IMAGENET"}, "model.backbone.weights: resnet18 has no 'IMAGENET'; valid: IMAGENET1K_V1, DEFAULT"),
         ({"weights": "nowhere/r18.pth"}, "nowhere/r18.pth: no such weights file"),
-        ({"weights": "DEFAULT", "norm": "group"}, "norm 'group' cannot start from weights"),
+        ({"weights": "DEFAULT", "norm": "group"}, "model.backbone.norm: group cannot start from weights"),
     ],
 )
 def test_errors_name_what_is_valid(settings, message):

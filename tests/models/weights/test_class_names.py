@@ -32,5 +32,5 @@ def test_a_wrong_map(class_map, message):
 
 
 def test_a_map_to_nameless_weights():
-    with pytest.raises(InputError, match=r"model\.class_map: w\.pth has no class names"):
+    with pytest.raises(InputError, match=r"model\.class_map: w\.pth has no class names to map to"):
         match_classes(HERE, None, {"RBC": "red cell"}, source="w.pth")

@@ -2,10 +2,10 @@ import pytest
 import torch
 import torchvision
 
-from detector.models.weights import compatibility as architecture
-from detector.models.weights import transfer
+from detector.models.weights import compatibility
 from detector.models.weights.compatibility import check_backbone
 from detector.models.weights.layouts import Weights, recognised
+from detector.models.weights.transfer import transfer
 from detector.utils.errors import InputError
 
 
@@ -75,7 +75,7 @@ WEIGHTS = Weights("w.pth", "", {})
     ],
 )
 def test_half_of_the_numbers_must_fit_on_both_sides(own, given, fits, monkeypatch):
-    monkeypatch.setattr(architecture, "BACKBONES", {})  # building them all takes a while
+    monkeypatch.setattr(compatibility, "BACKBONES", {})  # building them all takes a while
     own, given = body(**own), {**body(**given), "head.other": torch.zeros(1000)}
     if fits:
         assert len(check_backbone(own, given, WEIGHTS)) == 1
@@ -85,7 +85,7 @@ def test_half_of_the_numbers_must_fit_on_both_sides(own, given, fits, monkeypatc
 
 
 def test_integers_do_not_count(monkeypatch):
-    monkeypatch.setattr(architecture, "BACKBONES", {})
+    monkeypatch.setattr(compatibility, "BACKBONES", {})
     own = body(a=1)
     (warning,) = check_backbone(own, own | {"backbone.body.i": torch.zeros(9, dtype=torch.int64)}, WEIGHTS)
     assert warning.startswith("100% of the backbone is loaded, 100% of the file's")

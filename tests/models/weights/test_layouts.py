@@ -4,13 +4,14 @@ import pytest
 import torch
 import torchvision
 
-from detector.models.weights.layouts import BBOX_REG, CLS_LOGITS, COCO_IDS, COCO_SLOTS, published, recognised
+from detector.models.weights.layouts import BBOX_REG, CLS_LOGITS, published, recognised
+from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS
 from detector.utils.errors import InputError
 
 
-def layout(num_slots, logits=CLS_LOGITS, deltas=BBOX_REG, anchors_per_cell=2):
+def layout(num_rows, logits=CLS_LOGITS, deltas=BBOX_REG, anchors_per_cell=2):
     """The prediction layers of a state dict; every row of the logits holds its own number."""
-    rows = torch.arange(float(anchors_per_cell * num_slots))
+    rows = torch.arange(float(anchors_per_cell * num_rows))
     return {
         f"{logits}.weight": rows.view(-1, 1, 1, 1).repeat(1, 4, 3, 3),
         f"{logits}.bias": rows.clone(),
@@ -19,28 +20,28 @@ def layout(num_slots, logits=CLS_LOGITS, deltas=BBOX_REG, anchors_per_cell=2):
     }
 
 
-def detectron2_layout(num_slots):
-    return layout(num_slots, "head.cls_score", "head.bbox_pred")
+def detectron2_layout(num_rows):
+    return layout(num_rows, "head.cls_score", "head.bbox_pred")
 
 
 def test_cocos_classes():
-    assert len(COCO_SLOTS) == 91 and len(COCO_IDS) == 80
+    assert len(COCO_ROWS) == 91 and len(COCO_IDS) == 80
     assert [COCO_IDS[name] for name in ("person", "zebra", "toothbrush")] == [1, 24, 90]
 
 
-@pytest.mark.parametrize(("num_slots", "names"), [(91, COCO_SLOTS), (80, None), (3, None)])
-def test_91_slots_of_torchvisions_layout_are_cocos(num_slots, names):
-    weights = recognised(layout(num_slots), "w.pth")
-    assert (weights.num_slots, weights.slots) == (num_slots, names)
-    assert (weights.category_ids == COCO_IDS) is (num_slots == 91)
+@pytest.mark.parametrize(("num_rows", "names"), [(91, COCO_ROWS), (80, None), (3, None)])
+def test_91_rows_of_torchvisions_layout_are_cocos(num_rows, names):
+    weights = recognised(layout(num_rows), "w.pth")
+    assert (weights.num_rows, weights.row_names) == (num_rows, names)
+    assert (weights.category_ids == COCO_IDS) is (num_rows == 91)
     assert not weights.sizes_first and not weights.backbone_only
 
 
-@pytest.mark.parametrize(("num_slots", "known"), [(80, True), (91, False), (3, False)])
-def test_80_slots_of_detectron2s_layout_are_cocos(num_slots, known):
-    weights = recognised(detectron2_layout(num_slots), "w.pth")
-    assert weights.num_slots == num_slots and weights.sizes_first
-    assert weights.slots == (list(COCO_IDS) if known else None)
+@pytest.mark.parametrize(("num_rows", "known"), [(80, True), (91, False), (3, False)])
+def test_80_rows_of_detectron2s_layout_are_cocos(num_rows, known):
+    weights = recognised(detectron2_layout(num_rows), "w.pth")
+    assert weights.num_rows == num_rows and weights.sizes_first
+    assert weights.row_names == (list(COCO_IDS) if known else None)
     assert weights.category_ids == (COCO_IDS if known else None)
 
 
@@ -95,7 +96,7 @@ def test_published_weights(member, monkeypatch):
 
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", download)
     weights = published(f"RetinaNet_ResNet50_FPN_V2_Weights.{member}")
-    assert weights.slots == COCO_SLOTS
+    assert weights.row_names == COCO_ROWS
     assert weights.description == "torchvision's published RetinaNet, 80 classes (COCO's)"
     assert "retinanet_resnet50_fpn_v2_coco" in urls[0]
 

@@ -10,12 +10,13 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 from detector.config.schema import ModelConfig
 from detector.models.build import build_model
 from detector.models.head import prior_bias
-from detector.models.weights import transfer
-from detector.models.weights.layouts import CLS_LOGITS, COCO_IDS, Weights, recognised
-from detector.models.weights.transfer import load_whole
+from detector.models.weights.layouts import CLS_LOGITS, Weights, recognised
+from detector.models.weights.torchvision import COCO_IDS
+from detector.models.weights.transfer import load_whole, transfer
 from detector.utils.errors import InputError
 
 ANCHORS = 9
+CLS, REG = "head.classification_head", "head.regression_head"
 BLOOD = ["RBC", "WBC", "Platelets"]
 RESNET50 = {
     "backbone.stem": 5,
@@ -76,7 +77,7 @@ def test_rows_by_name_for_every_anchor(small_model):
 
 def test_equal_classes_give_equal_outputs(small_model):
     old = small_model(3).eval()
-    old.backbone["body"].bn1.num_batches_tracked += 7
+    old.body.bn1.num_batches_tracked += 7
     model = small_model(3).eval()
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     assert not torch.equal(model(image)["logits"], old(image)["logits"])
@@ -109,19 +110,19 @@ def test_published_weights_for_coco_and_for_other_classes(version, published_sta
     weights = recognised(state, "w.pth")
     coco = list(COCO_IDS)
     config, tower = (V2, 12) if version == "v2" else (V1, 8)
-    loaded = RESNET50 | {"fpn": 16, "classification tower": tower, "regression tower": tower, "box deltas": 2}
+    loaded = RESNET50 | {"neck": 16, f"{CLS}.conv": tower, f"{REG}.conv": tower, f"{REG}.bbox_reg": 2}
     expected = {part: {"loaded": count} for part, count in loaded.items()}
 
     model = build_model(ModelConfig.model_validate(config), 80)
     found = transfer(model, weights, coco)
-    assert fates(found) == expected | {"class logits": {"remapped": 2}}
+    assert fates(found) == expected | {f"{CLS}.cls_logits": {"remapped": 2}}
     assert list(found.kept) == coco and found.new == found.dropped == found.warnings == []
     assert torch.equal(logits(model.state_dict()), logits(state)[:, list(COCO_IDS.values())])
 
     model = build_model(ModelConfig.model_validate(config), 3)
     first = logits(model.state_dict()).clone()
     found = transfer(model, weights, BLOOD)
-    assert fates(found) == expected | {"class logits": {"initialised": 2, "left unused": 2}}
+    assert fates(found) == expected | {f"{CLS}.cls_logits": {"initialised": 2, "left unused": 2}}
     assert (found.kept, found.new, found.dropped) == ({}, BLOOD, coco)
     assert torch.equal(logits(model.state_dict()), first)
 
@@ -132,22 +133,23 @@ def test_the_lines(small_model):
     found = transfer(model, weights, BLOOD, {"RBC": "red cell"})
     assert found.lines() == [
         "model.weights old.pt: a checkpoint of this project, 14 classes",
-        "                               loaded     remapped  initialised  left unused",
-        "  backbone.stem                     5            -            -            -",
-        "  backbone.layer1                  20            -            -            -",
-        "  backbone.layer2                  25            -            -            -",
-        "  backbone.layer3                  25            -            -            -",
-        "  backbone.layer4                  25            -            -            -",
-        "  fpn                               -            -           16           16",
-        "  classification tower              1            -            1            1",
-        "  class logits                      -            2            -            -",
-        "  regression tower                  1            -            1            1",
-        "  box deltas                        2            -            -            -",
+        "                                              loaded     remapped  initialised  left unused",
+        "  backbone.stem                                    5            -            -            -",
+        "  backbone.layer1                                 20            -            -            -",
+        "  backbone.layer2                                 25            -            -            -",
+        "  backbone.layer3                                 25            -            -            -",
+        "  backbone.layer4                                 25            -            -            -",
+        "  neck                                             -            -           16           16",
+        "  head.classification_head.conv                    1            -            1            1",
+        "  head.classification_head.cls_logits              -            2            -            -",
+        "  head.regression_head.conv                        1            -            1            1",
+        "  head.regression_head.bbox_reg                    2            -            -            -",
         "  classes: 2 kept (RBC ← red cell, WBC ← wbc); 1 new, from the prior (Platelets); "
         "12 dropped (class 0, class 1, class 2, class 3, class 4, class 5, class 6, class 7, class 8, class 9 and 2 "
         "more)",
-        "warning: beyond the backbone it does not fit, and has to be learnt anew: backbone.fpn.inner_blocks.0.0.weight "
-        "(the model's: (24, 128, 1, 1), the file's: (16, 128, 1, 1)); backbone.fpn.inner_blocks.0.0.bias (the model's: "
+        "warning: parts beyond the backbone do not fit and have to be learnt anew: "
+        "backbone.fpn.inner_blocks.0.0.weight (the model's: (24, 128, 1, 1), the file's: (16, 128, 1, 1)); "
+        "backbone.fpn.inner_blocks.0.0.bias (the model's: "
         "(24,), the file's: (16,)); backbone.fpn.inner_blocks.1.0.weight (the model's: (24, 256, 1, 1), the file's: "
         "(16, 256, 1, 1)); ...",
     ]
@@ -156,10 +158,10 @@ def test_the_lines(small_model):
 @pytest.mark.parametrize(
     ("changes", "initialised"),
     [
-        ({"anchors": {"scales": 2}}, {"class logits": 2, "box deltas": 2}),
-        ({"head": {"width": 24, "depth": 1}}, {"class logits": 2, "box deltas": 1, "classification tower": 2}),
-        ({"head": {"width": 16, "depth": 1, "norm": "group"}}, {"classification tower": 2, "regression tower": 2}),
-        ({"head": {"width": 16, "depth": 3}}, {"classification tower": 4, "regression tower": 4}),
+        ({"anchors": {"scales": 2}}, {f"{CLS}.cls_logits": 2, f"{REG}.bbox_reg": 2}),
+        ({"head": {"width": 24, "depth": 1}}, {f"{CLS}.cls_logits": 2, f"{REG}.bbox_reg": 1, f"{CLS}.conv": 2}),
+        ({"head": {"width": 16, "depth": 1, "norm": "group"}}, {f"{CLS}.conv": 2, f"{REG}.conv": 2}),
+        ({"head": {"width": 16, "depth": 3}}, {f"{CLS}.conv": 4, f"{REG}.conv": 4}),
     ],
 )
 def test_what_has_another_shape_stays_as_initialised(changes, initialised, small_model):
@@ -169,7 +171,7 @@ def test_what_has_another_shape_stays_as_initialised(changes, initialised, small
     found = transfer(model, weights, ["a", "b"])
     for part, count in initialised.items():
         assert found.tensors[part]["initialised"] == count
-    assert ("class logits" in initialised) == (found.kept == {}) == ("NO class is kept" in "".join(found.lines()))
+    assert (f"{CLS}.cls_logits" in initialised) == (found.kept == {}) == ("NO class is kept" in "".join(found.lines()))
     assert found.new == ([] if found.kept else ["a", "b"]) and found.dropped == found.new
     for name, tensor in model.state_dict().items():
         fits = name in weights.state and tensor.shape == weights.state[name].shape
@@ -182,21 +184,21 @@ def test_other_anchors_are_warned_of(small_model):
     weights = ours(small_model(2), ["a", "b"])._replace(settings={"anchors": anchors})
     assert transfer(small_model(2, anchors=anchors), weights, ["a", "b"]).warnings == []
     (warning,) = transfer(small_model(2), weights, ["a", "b"]).warnings
-    assert "its anchors were {'base_size': 16" in warning
+    assert "it was trained with anchors {'base_size': 16" in warning
 
 
 def test_class_names_that_are_unknown(small_model):
     weights = recognised(small_model(2).state_dict(), "own.pth")
     model = small_model(2)
     found = transfer(model, weights, ["a", "b"])
-    assert found.kept == {"a": "row 0", "b": "row 1"} and fates(found)["class logits"] == {"loaded": 2}
+    assert found.kept == {"a": "row 0", "b": "row 1"} and fates(found)[f"{CLS}.cls_logits"] == {"loaded": 2}
     assert torch.equal(logits(model.state_dict()), logits(weights.state))
-    assert found.warnings == ["its class names are unknown, taken to be the dataset's 2 in order"]
+    assert found.warnings == ["its class names are unknown, taken for the dataset's 2 in order"]
 
     found = transfer(small_model(3), weights, BLOOD)
     assert found.kept == {} and found.new == BLOOD
-    assert fates(found)["class logits"] == {"initialised": 2, "left unused": 2}
-    assert fates(found)["regression tower"] == {"loaded": 2}
+    assert fates(found)[f"{CLS}.cls_logits"] == {"initialised": 2, "left unused": 2}
+    assert fates(found)[f"{REG}.conv"] == {"loaded": 2}
     assert found.lines()[-1] == (
         "warning: its class names are unknown, and it has 2 classes where the dataset has 3; "
         "NO class is kept, all start from the prior"
@@ -217,14 +219,14 @@ def test_an_imagenet_backbone(small_model):
         "backbone.layer3": {"loaded": 25},
         "backbone.layer4": {"loaded": 25},
         "neck": {"initialised": 16},
-        "classification tower": {"initialised": 2},
-        "class logits": {"initialised": 2},
-        "regression tower": {"initialised": 2},
-        "box deltas": {"initialised": 2},
+        f"{CLS}.conv": {"initialised": 2},
+        f"{CLS}.cls_logits": {"initialised": 2},
+        f"{REG}.conv": {"initialised": 2},
+        f"{REG}.bbox_reg": {"initialised": 2},
         "classifier": {"left unused": 2},
     }
     assert (found.kept, found.new, found.dropped, found.warnings) == ({}, BLOOD, [], [])
-    body = model.backbone["body"].state_dict()
+    body = model.body.state_dict()
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in body.items())
 
 
@@ -249,7 +251,7 @@ def test_a_whole_detector_of_unknown_names(small_model, caplog):
     model = small_model(2)
     load_whole(model, weights, ["a", "b"])
     assert all(torch.equal(tensor, weights.state[name]) for name, tensor in model.state_dict().items())
-    assert "own.pth: its class names are unknown, taken to be the dataset's 2 in order" in caplog.text
+    assert "own.pth: its class names are unknown, taken for the dataset's 2 in order" in caplog.text
     with pytest.raises(InputError, match=r"own\.pth: its class names are unknown, and it has 2 classes where.* 3$"):
         load_whole(small_model(3), weights, BLOOD)
 
