@@ -87,7 +87,8 @@ def measure(reader: str, file: Path) -> None:
 
 
 def read_detector(file: Path):
-    from detector.data.coco import Split, read_coco
+    from detector.data.coco import read_coco
+    from detector.data.descriptor import Split
 
     data = read_coco(Split(file.parent, file))
 

@@ -1,28 +1,28 @@
 """COCO annotation files: reading, writing, and the strict writer that all converters share.
 
-Own code rather than the `supervision` library, which says neither the file nor the line of what is wrong, and
-has no place for VOC's `difficult` flag.
+The `supervision` library is not used: its errors name neither file nor line, and it ignores VOC's `difficult` flag.
 """
 
 import json
 import math
-import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
+from detector.data.image import orientation
+from detector.utils.atomic import replacing
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-ROUNDING = 1.0  # px: a box outside its image by no more was rounded by some tool; it is clipped
-SHOWN = 10  # of what was left out
-ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 say that the stored image lies on its side
+ROUNDING = 1.0  # px: a box that exceeds its image by at most this was rounded by some tool; it is clipped
+SHOWN = 10  # errors printed of those left out
 
 
 def read_json(file: Path) -> dict:
-    """The JSON object in the file."""
+    """The JSON object in the file. Raises InputError where there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -33,42 +33,39 @@ def read_json(file: Path) -> dict:
 
 
 def write_json(file: Path, content: dict) -> None:
-    """Write all or nothing: a file that stands there is whole."""
+    """Write a JSON file completely or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
-    os.replace(part, file)
+    with replacing(file) as stream:
+        stream.write(json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def image_size(file: Path, stated: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Width and height in px of the image as seen, that is, after its EXIF orientation.
+    """Width and height in px of the image after it is turned upright by its EXIF orientation.
 
-    stated: the size that the annotations go by, if they say so; it may also be that of the image as stored.
+    stated: the size in the annotation file, or None. It may also be that of the image as stored, and is then returned.
+    Raises ValueError where the image cannot be read, or has another size than stated.
     """
     try:
         with Image.open(file) as image:
             stored = image.size
-            seen = stored[::-1] if orientation(image) in (5, 6, 7, 8) else stored
-    except Exception as error:  # Pillow raises whatever it stumbles over
+            upright = stored[::-1] if orientation(image) >= 5 else stored
+    except Exception as error:  # Pillow raises exceptions of many types
         raise ValueError(f"cannot read image {file}: {getattr(error, 'strerror', None) or error}") from None
-    if stated not in (None, seen, stored):
-        raise ValueError(f"size is said to be {stated[0]}x{stated[1]}, but {file} is {seen[0]}x{seen[1]}")
-    return stated or seen
-
-
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) to 8."""
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF data says nothing
-        return 1
+    if stated not in (None, upright, stored):
+        raise ValueError(
+            f"the annotation states a size of {stated[0]}x{stated[1]}, but {file} is {upright[0]}x{upright[1]}"
+        )
+    return stated or upright
 
 
 def clipped(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:
-    """The (x1, y1, x2, y2) box in px, cut to the image; ValueError if empty, or outside by over ROUNDING."""
+    """The (x1, y1, x2, y2) box in px, clipped to the image.
+
+    Raises ValueError where it is not finite, is empty, or exceeds the image by more than ROUNDING.
+    """
     x1, y1, x2, y2 = box
     if not all(math.isfinite(value) for value in box):
-        raise ValueError(f"box {box} holds something that is not a number")
+        raise ValueError(f"box {box} has a coordinate that is not finite")
     if x2 <= x1 or y2 <= y1:
         raise ValueError(f"box is empty: x {x1:g} to {x2:g}, y {y1:g} to {y2:g}")
     if min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING:
@@ -77,11 +74,13 @@ def clipped(box: tuple[float, ...], width: int, height: int) -> tuple[float, flo
 
 
 class CocoWriter:
-    """Collects images and boxes, checking each, and writes them as a COCO annotation file.
+    """Collects images and boxes, checks each, and writes them as a COCO annotation file.
 
-    names: the classes, in order; their ids become 1..K. None: those that occur, sorted.
-    categories_of: another COCO file, whose categories (ids too) are taken over, so that train and val agree.
-    drop_bad: leave out, count and name what is wrong, instead of stopping there.
+    names: the classes, in order; their ids become 1..K. None: the classes that occur, sorted.
+    categories_of: another COCO file, whose categories and ids are used, so that train and val agree.
+    drop_bad: leave out bad images and boxes, count and name them, instead of stopping at the first.
+
+    Raises InputError where `categories_of` has no categories.
     """
 
     def __init__(self, names: list[str] | None = None, categories_of: Path | None = None, drop_bad: bool = False):
@@ -98,25 +97,25 @@ class CocoWriter:
         self.objects: list[dict] = []
 
     @contextmanager
-    def checking(self, where):
-        """A ValueError inside is the user's error at `where`: raised, or dropped and counted."""
+    def checking(self, where: object) -> Iterator[None]:
+        """Turns a ValueError inside into an InputError at `where`, or, with `drop_bad`, notes it and goes on."""
         try:
             yield
-        except InputError:  # says its place already
+        except InputError:  # its message has a place already
             raise
         except ValueError as error:
             if not self.drop_bad:
-                raise InputError(f"{where}: {error} (--drop-bad leaves out what is wrong)") from None
+                raise InputError(f"{where}: {error} (--drop-bad leaves out bad images and boxes)") from None
             self.dropped.append(f"{where}: {error}")
 
     def add_image(self, name: str, size: tuple[int, int]) -> dict:
-        """Add an image of (width, height) px; returns its COCO entry, for add_box."""
+        """Add an image of (width, height) px. Returns its COCO entry, for `add_box`."""
         width, height = size
         self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
         return self.images[-1]
 
     def add_box(self, image: dict, name: str, box: tuple[float, ...], crowd: bool = False) -> None:
-        """Add an object of class `name`; box: its edges (x1, y1, x2, y2) in px from the image's left top."""
+        """Add an object of class `name` with the box (x1, y1, x2, y2) in px. Raises ValueError where either is bad."""
         if not name:
             raise ValueError("the class name is empty")
         if self.ids is not None and name not in self.ids:
@@ -134,9 +133,9 @@ class CocoWriter:
         )
 
     def write(self, file: Path, images: Path) -> None:
-        """Write the annotation file, and say what is in it and what was left out."""
+        """Write the annotation file and print what is in it and what was left out. Raises InputError without images."""
         if not self.images:
-            raise InputError(f"no images found: nothing to write to {file}")
+            raise InputError(f"no images found, so {file} is not written")
         ids = self.ids or {
             name: number for number, name in enumerate(sorted({item["category_id"] for item in self.objects}), 1)
         }

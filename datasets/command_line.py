@@ -1,4 +1,4 @@
-"""What the scripts of this folder share, beside the project's own command line (detector.utils.cli)."""
+"""Command line options and progress bars that the scripts of this folder share."""
 
 import argparse
 from pathlib import Path
@@ -20,28 +20,44 @@ def count(text: str) -> int:
     """An argparse type: a whole number, at least 1."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too small: at least 1")
+        raise argparse.ArgumentTypeError(f"{value} is too small; it must be at least 1")
     return value
 
 
+def add_output_option(parser: argparse.ArgumentParser, folder: str) -> None:
+    """Add --out, with the project's data/<folder> as default."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT / "data" / folder,
+        metavar="FOLDER",
+        help=f"folder to write to (default: data/{folder} of the project)",
+    )
+
+
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
-    """What every converter lets choose about the file that it writes: see CocoWriter."""
+    """Add the options of CocoWriter."""
     parser.add_argument(
         "--categories-of",
         type=Path,
         metavar="JSON",
-        help="take the categories of this COCO file: the train split's, when converting val",
+        help="use the categories and ids of this COCO file; for val, give the train split's",
     )
-    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+    add_drop_option(parser)
+
+
+def add_drop_option(parser: argparse.ArgumentParser) -> None:
+    """Add --drop-bad."""
+    parser.add_argument("--drop-bad", action="store_true", help="leave out bad images and boxes, and count them")
 
 
 def progress() -> Progress:
-    """A bar that counts things done."""
+    """A progress bar that counts steps."""
     return bar(MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def bar(*columns: ProgressColumn) -> Progress:
-    """A progress bar on stderr; none where that is a file or a pipe, which is to hold errors alone."""
+    """A progress bar on stderr; none where stderr is a file or a pipe, which should only get errors."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"), BarColumn(), *columns, console=console, disable=not console.is_terminal

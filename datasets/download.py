@@ -1,4 +1,4 @@
-"""Downloading and unpacking, each with a progress bar, each going on where it was stopped."""
+"""Downloading and unpacking with progress bars. Both continue where an earlier run stopped."""
 
 import shutil
 import urllib.error
@@ -13,18 +13,21 @@ from detector.utils.errors import InputError
 
 CHUNK = 1 << 20  # bytes
 PARTIAL_CONTENT = 206
-RANGE_NOT_SATISFIABLE = 416  # the answer to a resumed download of which nothing is missing
+RANGE_NOT_SATISFIABLE = 416  # the server's answer when the partial file is already complete
 
 
 def need_space(folder: Path, size: int) -> None:
-    """InputError where less than `size` bytes are free."""
+    """Raise InputError where less than `size` bytes are free."""
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise InputError(f"{folder} has {free / 1e9:.1f} GB free, but {size / 1e9:.1f} GB are needed")
+        raise InputError(f"{folder} needs {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free")
 
 
 def download(url: str, file: Path) -> None:
-    """Fetch the URL to the file, going on with the `<file>.part` of an earlier try where the server can."""
+    """Download the URL to the file, continuing `<file>.part` of an earlier run where the server supports it.
+
+    Raises InputError where the download fails.
+    """
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,19 +36,19 @@ def download(url: str, file: Path) -> None:
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != PARTIAL_CONTENT:  # the server begins anew
+            if answer.status != PARTIAL_CONTENT:  # the server sends the file from its beginning
                 start = 0
             fetch(answer, part, start, file.name)
     except urllib.error.HTTPError as error:
         if error.code != RANGE_NOT_SATISFIABLE:
             raise InputError(f"cannot download {url}: {error}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot download {url}: {error}; run again to go on") from None
+        raise InputError(f"cannot download {url}: {error}; run again to continue") from None
     part.replace(file)
 
 
 def fetch(answer, part: Path, start: int, label: str) -> None:
-    """Write the answer's bytes to the part file, from byte `start` on."""
+    """Write the answer's bytes to the partial file, from byte `start` on. Raises OSError where some are missing."""
     rest = answer.headers.get("Content-Length")
     total = start + int(rest) if rest else None
     if rest:
@@ -56,11 +59,14 @@ def fetch(answer, part: Path, start: int, label: str) -> None:
             stream.write(chunk)
             shown.advance(task, len(chunk))
     if total and part.stat().st_size != total:
-        raise OSError(f"the connection broke after {part.stat().st_size} of {total} bytes")
+        raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
 
 
 def unzip(archive: Path, folder: Path, below: str = "") -> None:
-    """Unpack the members whose names begin with `below`, except those there already; zipfile checks CRCs."""
+    """Unpack the files whose names begin with `below`, except those already unpacked; zipfile checks their CRCs.
+
+    Raises InputError where the archive is damaged.
+    """
     try:
         with zipfile.ZipFile(archive) as content, bar(DownloadColumn(), TransferSpeedColumn()) as shown:
             members = [
@@ -76,8 +82,9 @@ def unzip(archive: Path, folder: Path, below: str = "") -> None:
                 content.extract(item, folder)
                 shown.advance(task, item.file_size)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{archive} is not a sound zip file ({error}): delete it and run again") from None
+        raise InputError(f"{archive} is not a valid zip file ({error}): delete it and run again") from None
 
 
 def same_size(file: Path, size: int) -> bool:
+    """Whether the file exists and has `size` bytes."""
     return file.is_file() and file.stat().st_size == size

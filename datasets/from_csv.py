@@ -1,9 +1,9 @@
 """Convert a CSV of boxes to a COCO annotation file.
 
-Either as keras-retinanet has it, `path,x1,y1,x2,y2,class` without a header, or with a header, in any order:
-path (or filename, image), x1, y1, x2, y2 (or xmin, ymin, xmax, ymax), class (or label); others are ignored.
-Coordinates are the box's edges in px, 0 being the image's: width = x2 - x1. A line whose box and class are
-empty is an image without objects. Paths are relative to the images' folder.
+Without a header, the columns are those of keras-retinanet: path,x1,y1,x2,y2,class. With a header, their order is
+free: path (or filename, image), x1, y1, x2, y2 (or xmin, ymin, xmax, ymax), class (or label); others are ignored.
+Coordinates are the edges of the box in pixels from the image's left top, so its width is x2 - x1. A line with empty
+box and class is an image without objects. Paths are relative to the images' folder.
 """
 
 import csv
@@ -31,21 +31,27 @@ ALIASES = {
 
 
 def read_header(row: list[str], file: Path) -> list[str] | None:
-    """The columns' names where the first row is a header, that is, names a coordinate; else None."""
+    """The column names where the first row is a header, which has the name of a coordinate; else None.
+
+    Raises InputError where a column is missing or occurs twice.
+    """
     names = [ALIASES.get(name := cell.strip().lower(), name) for cell in row]
     if not {"x1", "y1", "x2", "y2"} & set(names):
         return None
     for column in COLUMNS:
         if names.count(column) != 1:
             found = names.count(column)
-            raise InputError(f"{file}:1: {found} columns mean {column!r}, not one; {did_you_mean(column, row)}")
+            raise InputError(f"{file}:1: {found} columns for {column!r}, expected one; {did_you_mean(column, row)}")
     return names
 
 
 def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Each row's line number, and its fields by the names in COLUMNS: none if their number is wrong."""
+    """Line number and fields by column name of each row. A row with a wrong number of fields has none.
+
+    Raises InputError where the file cannot be read, or its header is wrong.
+    """
     try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:  # -sig: spreadsheets begin with a mark
+        with open(file, newline="", encoding="utf-8-sig") as stream:  # -sig: spreadsheets write a byte order mark
             reader = csv.reader(stream)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -59,7 +65,7 @@ def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def parse_box(row: dict[str, str]) -> tuple[float, ...] | None:
-    """The (x1, y1, x2, y2) box in px, or None where box and class are empty."""
+    """The (x1, y1, x2, y2) box in px; None where box and class are empty. Raises ValueError for other texts."""
     values = [row[column] for column in COLUMNS[1:]]
     if not any(values):
         return None
@@ -70,13 +76,13 @@ def parse_box(row: dict[str, str]) -> tuple[float, ...] | None:
 
 
 def add_row(coco: CocoWriter, row: dict[str, str], images: Path, seen: dict[str, dict]) -> None:
-    """Add one row's image, unless it is in `seen`, and its object."""
+    """Add a row's image, unless it is in `seen` (name → COCO entry), and its object. Raises ValueError."""
     if not row:
-        raise ValueError(f"too few or too many fields: expected {','.join(COLUMNS)}, or the header's")
+        raise ValueError(f"wrong number of fields: expected {','.join(COLUMNS)}, or as many as in the header")
     path = Path(row["path"])
     if path.is_absolute():
         if not path.is_relative_to(images.absolute()):
-            raise ValueError(f"image {path} is not below the images' folder {images}: see --images")
+            raise ValueError(f"image {path} is not in the images' folder {images}; set it with --images")
         path = path.relative_to(images.absolute())
     name = path.as_posix()
     if name not in seen:
@@ -100,7 +106,7 @@ def main():
     parser.add_argument("csv", type=Path, help="CSV file")
     parser.add_argument("out", type=Path, help="COCO annotation file to write")
     parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="what paths are relative to (default: the CSV's folder)"
+        "--images", type=Path, metavar="FOLDER", help="folder to which paths are relative (default: the CSV's folder)"
     )
     add_writing_options(parser)
     options = parser.parse_args()

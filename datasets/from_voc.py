@@ -1,10 +1,10 @@
 """Convert Pascal VOC annotations (a folder of XML files) to a COCO annotation file.
 
-VOC counts pixels from 1, and xmax, ymax are the last pixel inside: where 0 is the image's edge, the box goes
-from xmin - 1 to xmax. So do detectron2 and VOC's own devkit, whose width is xmax - xmin + 1.
-An object with xmax = xmin is taken for a slip of the mouse, not for one pixel, and is an error.
-Boxes go by the image as seen or as stored (EXIF orientation), whichever has the size that <size> says.
-A `difficult` object becomes `iscrowd: 1`: evaluation neither counts it nor a detection of it, as in VOC.
+VOC counts pixels from 1, and xmax, ymax are the last pixels inside. In coordinates from the image's edge, a box thus
+goes from xmin - 1 to xmax, as in detectron2 and VOC's own devkit (width = xmax - xmin + 1).
+An object with xmax = xmin is an error: it is a mouse click rather than an object of one pixel.
+Boxes refer to the image before or after its EXIF orientation is applied, whichever has the size in <size>.
+A `difficult` object becomes `iscrowd: 1`: evaluation ignores it and detections of it, as in VOC.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -20,7 +20,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def parse_object(item: ElementTree.Element) -> tuple[str, tuple[float, ...], bool]:
-    """The name, the (x1, y1, x2, y2) box in px, and whether it is difficult, of an <object>."""
+    """Name, (x1, y1, x2, y2) box in px and difficult flag of an <object>. Raises ValueError for a bad box."""
     try:
         xmin, ymin, xmax, ymax = (float(item.findtext(f"bndbox/{key}")) for key in CORNERS)
     except (TypeError, ValueError):
@@ -32,7 +32,7 @@ def parse_object(item: ElementTree.Element) -> tuple[str, tuple[float, ...], boo
 
 
 def find_image(images: Path, file: Path, root: ElementTree.Element) -> Path:
-    """The image that an XML file describes: of the same stem, as VOC has it, or else its <filename>."""
+    """The image of an XML file: the one with the same stem, as in VOC, or else <filename>. Raises ValueError."""
     candidates = [images / (file.stem + kind) for kind in (*IMAGE_TYPES, *map(str.upper, IMAGE_TYPES))]
     candidates.append(images / (root.findtext("filename") or "").strip())
     for candidate in candidates:
@@ -42,13 +42,13 @@ def find_image(images: Path, file: Path, root: ElementTree.Element) -> Path:
 
 
 def stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """Width and height in px that the file goes by; None where it says none, or 0 as some tools do."""
+    """Width and height in px from <size>; None where it is missing, or 0 as some tools write it."""
     width, height = (int(float(root.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
     return (width, height) if width and height else None
 
 
 def add_file(coco: CocoWriter, file: Path, images: Path, root_folder: Path) -> None:
-    """Add one XML file's image and objects; the image's name is relative to root_folder."""
+    """Add the image and objects of an XML file; the image's name is relative to root_folder."""
     with coco.checking(file):
         try:
             root = ElementTree.parse(file).getroot()
@@ -61,8 +61,8 @@ def add_file(coco: CocoWriter, file: Path, images: Path, root_folder: Path) -> N
                 coco.add_box(image, *parse_object(item))
 
 
-def listed(split: Path) -> list[str]:
-    """The image stems in an ImageSets/Main list."""
+def read_list(split: Path) -> list[str]:
+    """The image stems in an ImageSets/Main list. Raises InputError."""
     try:
         return [line.split()[0] for line in split.read_text().splitlines() if line.strip()]
     except OSError as error:
@@ -70,23 +70,23 @@ def listed(split: Path) -> list[str]:
 
 
 def add_folder(coco: CocoWriter, annotations: Path, images: Path, split: Path | None, root_folder: Path) -> None:
-    """Add the XML files of a folder: those that the list `split` names, or all."""
+    """Add the XML files in a folder: those in the list `split`, or all where it is None. Raises InputError."""
     for folder in (annotations, images):
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder")
-    stems = listed(split) if split else sorted(path.stem for path in annotations.glob("*.xml"))
+    stems = read_list(split) if split else sorted(path.stem for path in annotations.glob("*.xml"))
     with progress() as shown:
         for stem in shown.track(stems, description=(split or annotations).name):
             add_file(coco, annotations / f"{stem}.xml", images, root_folder)
 
 
 def add_split(coco: CocoWriter, voc: Path, split: str, images: Path, root_folder: Path) -> None:
-    """Add the images that voc/ImageSets/Main names; all must be there, though single objects may be bad."""
+    """Add the images in voc/ImageSets/Main/<split>.txt. Raises InputError where one is missing; objects may be bad."""
     names = voc / f"ImageSets/Main/{split}.txt"
     before = len(coco.images)
     add_folder(coco, voc / "Annotations", images, names, root_folder)
-    if len(coco.images) - before != len(listed(names)):
-        raise InputError(f"{voc} lacks images that {names} names: {coco.dropped[-1]}")
+    if len(coco.images) - before != len(read_list(names)):
+        raise InputError(f"{names} lists images that are missing: {coco.dropped[-1]}")
 
 
 def main():
@@ -95,7 +95,10 @@ def main():
     parser.add_argument("images", type=Path, help="folder of images (VOC: JPEGImages)")
     parser.add_argument("out", type=Path, help="COCO annotation file to write")
     parser.add_argument(
-        "--list", type=Path, metavar="TXT", help="only the images it names (ImageSets/Main/*.txt; default: all)"
+        "--list",
+        type=Path,
+        metavar="TXT",
+        help="convert only the images in this list, such as ImageSets/Main/train.txt (default: all)",
     )
     add_writing_options(parser)
     options = parser.parse_args()

@@ -1,15 +1,15 @@
-"""Convert YOLO annotations (a text file an image, `class cx cy w h` a line) to a COCO annotation file.
+"""Convert YOLO annotations (one text file per image, one line `class cx cy w h` per object) to a COCO annotation file.
 
-Numbers are fractions of the image as seen, that is, after its EXIF orientation. An image without a text file
-has no objects, as in YOLO training, and stays in. Labels are looked for beside the images, or, where the path
-has a folder `images`, in the folder `labels` in its place.
+Coordinates are fractions of the image after its EXIF orientation is applied. An image without a text file is kept as
+an image without objects, as in YOLO training. Label files are expected beside the images; where the path has a folder
+`images`, they are expected in the folder `labels` in its place.
 """
 
 from pathlib import Path
 
 import yaml
 from coco_json import IMAGE_TYPES, CocoWriter, image_size
-from command_line import progress
+from command_line import add_drop_option, progress
 
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
@@ -18,7 +18,10 @@ FIELDS = ("class", "cx", "cy", "w", "h")
 
 
 def read_names(file: Path) -> list[str]:
-    """The class names, by class number: `names:` of a data.yaml (list or mapping), or a text file's lines."""
+    """The class names in the order of the class numbers: `names:` of a data.yaml, or the lines of a text file.
+
+    Raises InputError where there are none.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         if file.suffix not in (".yaml", ".yml"):
@@ -35,10 +38,10 @@ def read_names(file: Path) -> list[str]:
 
 
 def parse_line(line: str, names: list[str], width: int, height: int) -> tuple[str, tuple[float, ...]]:
-    """The class name and the (x1, y1, x2, y2) box in px of one line."""
+    """Class name and (x1, y1, x2, y2) box in px of a line, for an image of width and height px. Raises ValueError."""
     fields = line.split()
     if len(fields) != len(FIELDS):
-        raise ValueError(f"{len(fields)} fields, not 5 ({' '.join(FIELDS)}); polygons are not boxes")
+        raise ValueError(f"{len(fields)} fields, expected 5 ({' '.join(FIELDS)}); polygons are not supported")
     try:
         number, (cx, cy, w, h) = int(fields[0]), map(float, fields[1:])
     except ValueError:
@@ -52,7 +55,7 @@ def parse_line(line: str, names: list[str], width: int, height: int) -> tuple[st
 
 
 def labels_beside(images: Path) -> Path:
-    """The labels' folder: the path with its last `images` replaced by `labels`, or the path itself."""
+    """The folder of the label files: the path with its last `images` replaced by `labels`, or the path itself."""
     parts = list(images.absolute().parts)
     if "images" not in parts:
         return images
@@ -61,7 +64,7 @@ def labels_beside(images: Path) -> Path:
 
 
 def add_image(coco: CocoWriter, images: Path, name: Path, labels: Path, names: list[str]) -> None:
-    """Add one image, and the objects of its label file if there is one."""
+    """Add an image and the objects in its label file, if there is one."""
     with coco.checking(images / name):
         image = coco.add_image(name.as_posix(), image_size(images / name))
         file = labels / name.with_suffix(".txt")
@@ -73,12 +76,14 @@ def add_image(coco: CocoWriter, images: Path, name: Path, labels: Path, names: l
 
 
 def add_folder(coco: CocoWriter, images: Path, labels: Path, names: list[str]) -> None:
-    """Add every image below `images`; a label file without an image is an error."""
+    """Add every image below `images`. A label file without an image is an error. Raises InputError."""
     for folder in (images, labels):
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder")
     found = sorted(p.relative_to(images) for p in images.rglob("*") if p.suffix.lower() in IMAGE_TYPES)
-    expected = {name.with_suffix(".txt") for name in found} | {Path("classes.txt")}  # tools' list of names
+    expected = {name.with_suffix(".txt") for name in found} | {
+        Path("classes.txt")
+    }  # some tools write the class names there
     for orphan in sorted({path.relative_to(labels) for path in labels.rglob("*.txt")} - expected):
         with coco.checking(labels / orphan):
             raise ValueError(f"a label file without an image in {images}")
@@ -89,17 +94,17 @@ def add_folder(coco: CocoWriter, images: Path, labels: Path, names: list[str]) -
 
 def main():
     parser = ArgumentParser(__doc__)
-    parser.add_argument("images", type=Path, help="folder of images, searched through")
+    parser.add_argument("images", type=Path, help="folder of images, searched with its subfolders")
     parser.add_argument("out", type=Path, help="COCO annotation file to write")
     parser.add_argument(
         "--names",
         type=Path,
         required=True,
         metavar="FILE",
-        help="data.yaml with `names:`, or a text file with a class name a line",
+        help="data.yaml with `names:`, or a text file with one class name per line",
     )
     parser.add_argument("--labels", type=Path, metavar="FOLDER", help="folder of the label files (default: see above)")
-    parser.add_argument("--drop-bad", action="store_true", help="leave out and count what is wrong")
+    add_drop_option(parser)
     options = parser.parse_args()
     names = read_names(options.names)
     coco = CocoWriter(names, drop_bad=options.drop_bad)

@@ -1,8 +1,8 @@
-"""Draw a synthetic long-tailed detection dataset in COCO format: ten shapes, 100:1 from first to last.
+"""Draw a synthetic long-tailed detection dataset in COCO format: ten shapes, 100 discs for each diamond.
 
-Every image is drawn by its own generator, seeded by (seed, split, index): the result depends neither on the
-number of processes nor on the other images. Colour and texture say nothing about the class; look-alikes
-without a label (hearts, broken rings, bursts, ...) stand among the objects; one image in twenty is empty.
+Every image is drawn by its own generator, seeded by (seed, split, index), so the result depends neither on the number
+of processes nor on the other images. Colour and texture are independent of the class; look-alikes without a label
+(hearts, broken rings, bursts, ...) are drawn among the objects; one image in twenty has no objects.
 """
 
 import multiprocessing
@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from coco_json import read_json, write_json
-from command_line import PROJECT, count, progress
+from command_line import add_output_option, count, progress
 from rich.console import Console
 from rich.table import Table
 from shape_drawing import draw
@@ -24,22 +24,22 @@ from shape_drawing import draw
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
 
-GENERATOR = "shapes 2"  # raise it when the drawing changes: older output is then no longer "already there"
+GENERATOR = "shapes 2"  # increase the number when the drawing changes, so that older output is drawn again
 SPLITS = ("train", "val", "test")
-# Category ids have gaps, as COCO's do, so that code that takes an id for an index fails here and not later.
+# Category ids have gaps, as COCO's do, so that code that mistakes an id for an index fails here.
 CATEGORY_IDS = {
     "disc": 3, "square": 7, "triangle": 11, "ring": 18, "cross": 22,
     "star": 31, "hexagon": 36, "crescent": 47, "arrow": 60, "diamond": 85,
 }  # fmt: skip
 NAMES = tuple(CATEGORY_IDS)  # most common first
-MOST, RATIO = 2.4, 100  # objects of the commonest class per image; commonest / rarest
-STEEPER = 2.5  # the counts fall faster and faster: many classes of hundreds or more, and a thin tail
-MEASURABLE = 12  # objects of each class in val and test, at least, for an AP that means something
+MOST, RATIO = 2.4, 100  # objects per image of the most common class; its count / that of the rarest
+STEEPER = 2.5  # > 1: the counts fall faster towards the rare classes, so most classes have hundreds of objects
+MEASURABLE = 12  # least number of objects of each class in val and test, for a meaningful AP
 EMPTY = 0.05  # fraction of images without objects
 
 
 def class_counts(images: int, split: str) -> dict[str, int]:
-    """Objects of each class: from MOST per image down by RATIO, the logarithm falling as rank ** STEEPER."""
+    """Objects of each class: from MOST per image down by RATIO, with log(count) falling as rank ** STEEPER."""
     least = 1 if split == "train" else min(MEASURABLE, images)
     ranks = [rank / (len(NAMES) - 1) for rank in range(len(NAMES))]
     shares = [MOST * RATIO ** -(rank**STEEPER) for rank in ranks]
@@ -47,7 +47,7 @@ def class_counts(images: int, split: str) -> dict[str, int]:
 
 
 def plan(images: int, seed: int, split: str) -> tuple[list[list[str]], list[int]]:
-    """The labels of each image, and the images' ids: shuffled, with gaps."""
+    """The class names of the objects in each image, and the images' ids: in random order, with gaps."""
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     crowd = rng.uniform(0.3, 1.7, images)
     crowd[rng.permutation(images)[: round(EMPTY * images)]] = 0
@@ -59,14 +59,14 @@ def plan(images: int, seed: int, split: str) -> tuple[list[list[str]], list[int]
 
 
 def start_worker() -> None:
-    """Ctrl-C is the parent's to handle, SIGTERM ends a worker at once, and one thread a process is enough."""
+    """Leave Ctrl-C to the main process, end at SIGTERM, and use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
 
 
 def make_one(job: tuple[int, list[str]], folder: Path, seed: int, split: str) -> tuple[dict, list[dict]]:
-    """Draw and write one image; the width, height and file name, and the objects, for the annotation file."""
+    """Draw and write an image. Returns its file name, width and height, and its objects (see `add_shapes`)."""
     index, labels = job
     image, objects = draw(labels, seed, SPLITS.index(split), index)
     name = f"{index:06d}.jpg"
@@ -75,10 +75,10 @@ def make_one(job: tuple[int, list[str]], folder: Path, seed: int, split: str) ->
 
 
 def make_split(out: Path, info: dict, processes: int) -> None:
-    """Write one split's images, then its annotation file: where that stands, the split is complete."""
+    """Write a split's images, then its annotation file: where that exists, the split is complete."""
     split, images, seed = info["split"], info["images"], info["seed"]
     labels, ids = plan(images, seed, split)
-    folder = out / f"{split}.part"  # gets its name when complete, so that a stopped run leaves no doubt
+    folder = out / f"{split}.part"  # renamed when complete, so that an interrupted run is recognised
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     coco = {
@@ -104,18 +104,22 @@ def make_split(out: Path, info: dict, processes: int) -> None:
                         "iscrowd": 0,
                     }
                 )
-        pool.close()  # not only terminated, as `with` does: a worker on its way out may hold a lock
+        pool.close()  # `with` only terminates the workers, and one that is terminated may hold a lock
         pool.join()
     folder.rename(out / split)
     write_json(annotation_file(out, split), coco)
 
 
 def annotation_file(out: Path, split: str) -> Path:
+    """The split's annotation file."""
     return out / "annotations" / f"{split}.json"
 
 
 def complete(out: Path, info: dict, overwrite: bool) -> bool:
-    """Whether this very split stands there; another of ours is refused, or removed if told to overwrite."""
+    """Whether exactly this split exists. One with other settings is refused, or removed with `overwrite`.
+
+    Raises InputError where it is refused, or the files are not of this script.
+    """
     folder, file = out / info["split"], annotation_file(out, info["split"])
     if not file.exists():
         if folder.exists():
@@ -128,7 +132,7 @@ def complete(out: Path, info: dict, overwrite: bool) -> bool:
     if not overwrite:
         if found["info"] != info:
             raise InputError(
-                f"{file} was made with other settings ({found['info']}): give --overwrite, or another --out"
+                f"{file} was made with other settings ({found['info']}): add --overwrite, or give another --out"
             )
         if all(image.exists() for image in images):
             return True
@@ -137,7 +141,7 @@ def complete(out: Path, info: dict, overwrite: bool) -> bool:
 
 
 def remove(folder: Path, file: Path, images: list[Path]) -> None:
-    """Delete a split: exactly what its annotation file names, never a user's own files beside it."""
+    """Delete a split's images and annotation file. Raises InputError, and deletes nothing, if other files are there."""
     if foreign := set(folder.glob("*")) - set(images):
         raise InputError(f"{min(foreign)} was not written by this script: move it, or give another --out")
     file.unlink()
@@ -145,7 +149,7 @@ def remove(folder: Path, file: Path, images: list[Path]) -> None:
 
 
 def counts_table(out: Path) -> Table:
-    """Objects of each class in each split, as the annotation files have them."""
+    """A table of the objects of each class in each split, read from the annotation files."""
     table = Table("class", "id", *SPLITS, title=f"objects in {out}")
     found = [read_json(annotation_file(out, split)) for split in SPLITS]
     counts = [Counter(item["category_id"] for item in coco["annotations"]) for coco in found]
@@ -159,19 +163,13 @@ def counts_table(out: Path) -> Table:
 
 def main():
     parser = ArgumentParser(__doc__)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=PROJECT / "data/shapes",
-        metavar="FOLDER",
-        help="folder to write to (default: data/shapes of the project)",
-    )
+    add_output_option(parser, "shapes")
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
-        help="another seed, another dataset of the same kind (default: %(default)s)",
+        help="each seed gives another dataset of the same kind (default: %(default)s)",
     )
     for split, images in zip(SPLITS, (1000, 300, 300), strict=True):
         parser.add_argument(
@@ -182,9 +180,9 @@ def main():
         type=count,
         default=os.cpu_count(),
         metavar="N",
-        help="drawing at a time, for the same result (default: one a core)",
+        help="worker processes; the result does not depend on it (default: one per core)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="draw again what is there already")
+    parser.add_argument("--overwrite", action="store_true", help="draw splits again that exist already")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error(f"--seed {options.seed}: must be 0 or more")

@@ -1,7 +1,7 @@
 """Download BCCD (364 photographs of blood cells, 3 classes) and convert it from VOC to COCO.
 
-The split is upstream's own (ImageSets/Main): 205 train, 87 val, 72 test images. A few of its boxes are empty,
-slips of the mouse (one each in train and val): they are left out and counted.
+The splits are those of the dataset itself (ImageSets/Main): 205 train, 87 val, 72 test images. Empty boxes (one in
+train, one in val) are left out and counted.
 """
 
 import shutil
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from coco_json import CocoWriter
-from command_line import PROJECT
+from command_line import add_output_option
 from download import download, unzip
 from from_voc import add_split
 
@@ -22,11 +22,11 @@ SPLITS = ("train", "val", "test")
 
 
 def find_voc(folder: Path) -> Path:
-    """The folder, at most two below this one, that holds upstream's files."""
+    """The folder with the dataset's files: this one, or one at most two levels below. Raises InputError."""
     for candidate in (folder, *sorted(folder.glob("*")), *sorted(folder.glob("*/*"))):
         if (candidate / "ImageSets/Main/train.txt").is_file():
             return candidate
-    raise InputError(f"{folder} holds no ImageSets/Main/train.txt: is it a clone of BCCD_Dataset?")
+    raise InputError(f"{folder} has no ImageSets/Main/train.txt: is it a clone of BCCD_Dataset?")
 
 
 def convert(voc: Path, out: Path) -> None:
@@ -41,13 +41,7 @@ def convert(voc: Path, out: Path) -> None:
 
 def main():
     parser = ArgumentParser(__doc__)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=PROJECT / "data/bccd",
-        metavar="FOLDER",
-        help="folder to write to (default: data/bccd of the project)",
-    )
+    add_output_option(parser, "bccd")
     parser.add_argument(
         "--source",
         default=SOURCE,

@@ -1,15 +1,14 @@
 """Download Pascal VOC (2.8 GB) and convert it to COCO, by the usual protocol "07+12".
 
-train is VOC2007 and VOC2012 trainval (16551 images), test is VOC2007 test (4952 images). The protocol has no
-val: the descriptor names test for both. A VOCdevkit at hand is used where it stands: link it to
-<out>/VOCdevkit.
-`difficult` objects become `iscrowd: 1`, ignored in evaluation as in VOC; see from_voc.py.
+train is VOC2007 and VOC2012 trainval (16551 images), test is VOC2007 test (4952 images). The protocol has no val
+split: the descriptor uses test for both. To use a VOCdevkit that you have, link it to <out>/VOCdevkit.
+`difficult` objects become `iscrowd: 1` and are ignored in evaluation, as in VOC; see from_voc.py.
 """
 
 from pathlib import Path
 
 from coco_json import CocoWriter
-from command_line import PROJECT
+from command_line import add_output_option
 from from_voc import add_split
 
 from detector.utils.cli import ArgumentParser, run
@@ -41,16 +40,16 @@ SPLITS = {"train": (("2007", "trainval"), ("2012", "trainval")), "test": (("2007
 
 
 def fetch(out: Path, year: str, part: str) -> None:
-    """Download a part of VOC below out/VOCdevkit, unless its list of images is there."""
+    """Download a part of VOC to out/VOCdevkit, unless its list of images exists. Raises InputError."""
     if (out / f"VOCdevkit/VOC{year}/ImageSets/Main/{part}.txt").exists():
         return
-    from torchvision.datasets import VOCDetection  # takes seconds, and is needed only for a download
+    from torchvision.datasets import VOCDetection  # the import takes seconds
 
     try:
         VOCDetection(str(out), year=year, image_set=part, download=True)  # checks the MD5 sum
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"cannot download VOC{year} {part}: {error}; a VOCdevkit at hand can be linked to {out / 'VOCdevkit'}"
+            f"cannot download VOC{year} {part}: {error}; if you have a VOCdevkit, link it to {out / 'VOCdevkit'}"
         ) from None
 
 
@@ -66,13 +65,7 @@ def convert(out: Path, split: str) -> None:
 
 def main():
     parser = ArgumentParser(__doc__)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=PROJECT / "data/voc",
-        metavar="FOLDER",
-        help="folder to write to (default: data/voc of the project)",
-    )
+    add_output_option(parser, "voc")
     options = parser.parse_args()
     for split, parts in SPLITS.items():
         if (options.out / f"annotations/{split}.json").exists():

@@ -1,4 +1,7 @@
-"""Draws one image of make_shapes.py: a background, shapes and look-alikes over it, and noise over all."""
+"""Draws an image for make_shapes.py: a background, shapes and look-alikes on it, and noise over everything.
+
+Colours are BGR in 0..255; `rng` is a numpy Generator.
+"""
 
 import itertools
 import math
@@ -8,15 +11,15 @@ import numpy as np
 from shape_outlines import LOOKALIKES, SHAPES
 
 SIZES = ((256, 192), (192, 256), (224, 224), (256, 256), (256, 160), (208, 256))  # width, height in px
-MIN_SIDE = 8  # px, either side of a box
-MAX_COVERED = 0.4  # fraction of an object that later ones may hide
-APART = 0.85  # fraction of the shapes that are put where they hide nothing, if such a place is found
-TRIES = 20  # places looked at for one
+MIN_SIDE = 8  # px, least side of a box
+MAX_COVERED = 0.4  # greatest fraction of an object that later ones hide
+APART = 0.85  # fraction of the shapes that are placed where they hide nothing, if such a place is found
+TRIES = 20  # random places tried for one of these
 SUPERSAMPLE = 4  # masks are drawn this much larger, then averaged down
 
 
 def turned(outline: list[np.ndarray], rng) -> list[np.ndarray]:
-    """The outline squashed a little, then rotated, both by chance."""
+    """The outline, randomly squashed a little, then randomly rotated."""
     squash = np.diag(np.exp(rng.uniform(-0.08, 0.08, 2)))
     cos, sin = np.cos(angle := rng.uniform(0, 2 * math.pi)), np.sin(angle)
     matrix = squash @ np.array([(cos, sin), (-sin, cos)])
@@ -24,7 +27,7 @@ def turned(outline: list[np.ndarray], rng) -> list[np.ndarray]:
 
 
 def placed(outline: list[np.ndarray], side: float, width: int, height: int, rng) -> list[np.ndarray]:
-    """The outline with its box's longer side `side` px, somewhere wholly inside the image, in pixels."""
+    """The outline in pixels, at a random place entirely inside the image, its box's longer side `side` px long."""
     low, high = outline[0].min(0), outline[0].max(0)
     scale = max(side / (high - low).max(), MIN_SIDE / (high - low).min())
     room = np.array([width, height]) - scale * (high - low)
@@ -33,7 +36,7 @@ def placed(outline: list[np.ndarray], side: float, width: int, height: int, rng)
 
 
 def window_of(outline: list[np.ndarray]) -> tuple[slice, slice]:
-    """The rows and columns of pixels that the outline touches."""
+    """The rows and columns of the pixels that the outline touches."""
     x0, y0 = np.floor(outline[0].min(0) + 1e-6).astype(int)  # an edge on the border may be off by rounding
     x1, y1 = np.ceil(outline[0].max(0) - 1e-6).astype(int)
     return slice(y0, y1), slice(x0, x1)
@@ -101,7 +104,7 @@ def texture(width: int, height: int, colour: np.ndarray, rng) -> np.ndarray:
 
 
 def paint(image: np.ndarray, mask: np.ndarray, rng) -> None:
-    """Fill the mask, in place, in that of five random colours which differs most from what is there."""
+    """Fill the mask, in place, with the one of five random colours that differs most from the image under it."""
     behind = np.average(image.reshape(-1, 3), 0, mask.ravel())
     colours = rng.uniform(0, 255, (5, 3)).astype(np.float32)
     colour = colours[np.abs(colours - behind).sum(1).argmax()]
@@ -111,7 +114,10 @@ def paint(image: np.ndarray, mask: np.ndarray, rng) -> None:
 def find_place(
     outline: list[np.ndarray], width: int, height: int, objects: list[dict], visible: list[np.ndarray], rng
 ) -> list[np.ndarray]:
-    """The outline in pixels, hiding no object if that was easy to find, and none too much in any case."""
+    """The outline in pixels, at a place where it hides no object, if found soon, and never too much of one.
+
+    objects, visible: see `add_shapes`.
+    """
     side = math.exp(rng.triangular(math.log(14), math.log(52), math.log(min(width, height) / 2)))
     apart = TRIES if rng.random() < APART else 0
     for attempt in itertools.count():
@@ -123,7 +129,7 @@ def find_place(
 
 
 def hides(outline: list[np.ndarray], objects: list[dict], visible: list[np.ndarray], limit: float) -> bool:
-    """Whether the outline would bring the hidden fraction of an object above the limit."""
+    """Whether the outline would raise the hidden fraction of an object above `limit`."""
     window, mask = window_of(outline), mask_of(outline)
     for item, seen in zip(objects, visible, strict=True):
         hidden = float((seen[window] * mask).sum())
@@ -133,13 +139,13 @@ def hides(outline: list[np.ndarray], objects: list[dict], visible: list[np.ndarr
 
 
 def add_shapes(image: np.ndarray, labels: list[str | None], rng) -> list[dict]:
-    """Draw shapes one over the other, in place, hiding no earlier object too much; None: some look-alike.
+    """Draw shapes one over the other, in place, so that none hides too much of an earlier one; None: a look-alike.
 
     Returns the objects: `name`, `bbox` (x, y, w, h in px) of the whole shape, hidden parts included, and
     `area` (px²) of its mask.
     """
     height, width = image.shape[:2]
-    objects, visible = [], []  # visible: for each object, how much of every pixel of the image still shows it
+    objects, visible = [], []  # visible: for each object, (H,W) float32, the fraction of each pixel that shows it
     for label in labels:
         make = SHAPES[label] if label else LOOKALIKES[rng.integers(len(LOOKALIKES))]
         outline = find_place(turned(make(rng), rng), width, height, objects, visible, rng)
@@ -157,8 +163,8 @@ def add_shapes(image: np.ndarray, labels: list[str | None], rng) -> list[dict]:
 
 
 def draw(labels: list[str], seed: int, split: int, index: int) -> tuple[np.ndarray, list[dict]]:
-    """One image, (H, W, 3) uint8 BGR, holding an object for each label, and its objects."""
-    rng = np.random.default_rng([seed, split, 1 + index])  # 1 +: [seed, split, 0] seeds as [seed, split] does
+    """An image (H,W,3) uint8 BGR with an object of each label, and its objects (see `add_shapes`)."""
+    rng = np.random.default_rng([seed, split, 1 + index])  # 1 +: numpy seeds [seed, split, 0] as [seed, split]
     width, height = SIZES[rng.integers(len(SIZES))]
     image = background(width, height, rng)
     shapes = [*labels, *[None] * int(rng.integers(0, 4))]

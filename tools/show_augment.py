@@ -1,4 +1,4 @@
-"""Draw training images as `augment` mixes them (pasting, mosaic, mixup), with the boxes that it added.
+"""Draw training images as `augment` mixes them (pasting, mosaic, mixup), with the boxes that were added.
 
 python tools/show_augment.py CONFIG [dotted.path=value ...] [--output augment.jpg] [--images 12]
 
@@ -33,19 +33,20 @@ def main() -> None:
 
 
 def mixed(config: Config, number: int) -> list:
-    """The first `number` training images, in random order, that are changed; the log's lines are printed."""
+    """Up to `number` random training images that mixing changes, (H,W,3) uint8 RGB; prints what is mixed."""
     import numpy as np
 
     from detector.data.mixing.mixer import Mixer
     from detector.data.sample import read_sample
     from detector.data.split import read_split
     from detector.evaluation.report.draw import draw_boxes
-    from detector.training.auto.imbalance import choose
+    from detector.training.auto import imbalance
 
     data = read_split(config, "train", check_images=config.data.bad_images == "error")
-    chosen = choose(config, data)
-    mixer, pictures = Mixer(data, config.augment), []
-    print("\n".join([*chosen, *mixer.lines()]))
+    chosen = imbalance.choose(config, data)
+    mixer = Mixer(data, imbalance.apply(config, chosen).augment)
+    print("\n".join([*(chosen.lines() if chosen else []), *mixer.lines()]))
+    pictures: list = []
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
         sample = read_sample(data, index)
         image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
@@ -53,9 +54,9 @@ def mixed(config: Config, number: int) -> list:
             added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)
             pictures.append(draw_boxes(image, boxes[added], labels, [data.class_names[k] for k in labels[added]]))
         if len(pictures) == number:
-            return pictures
+            break
     if not pictures:
-        raise InputError("augment: nothing is mixed; try augment.paste={}, augment.mosaic=1 or augment.mixup=1")
+        raise InputError("augment: no image is changed; try augment.paste={}, augment.mosaic=1 or augment.mixup=1")
     return pictures
 
 

@@ -14,14 +14,12 @@ from typing import Literal
 import numpy as np
 
 from detector.data.coco_file import Columns, name_at, read_columns
-from detector.data.descriptor import Descriptor, Split, load_descriptor
+from detector.data.descriptor import Split
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 from detector.utils.text import printable, quoted, shortened
 
 MAX_CLASSES = 10_000  # more would need gigabytes for the scores of one image, or for a confusion matrix
-
-__all__ = ["CocoData", "Descriptor", "Split", "check_images_exist", "load_descriptor", "read_coco"]
 
 
 @dataclass

@@ -89,7 +89,7 @@ def test_voc_bad_object_names_file_and_number(voc, run_script, tmp_path, corners
 def test_voc_image_missing_or_of_another_size(voc, run_script, tmp_path):
     voc("a", voc_object("cat", 2, 2, 9, 9), width=80)
     arguments = (tmp_path / "Annotations", tmp_path / "JPEGImages", tmp_path / "out.json")
-    fails(run_script("from_voc.py", *arguments), "a.xml", "said to be 80x80", "is 100x80")
+    fails(run_script("from_voc.py", *arguments), "a.xml", "states a size of 80x80", "is 100x80")
     (tmp_path / "JPEGImages/a.jpg").unlink()
     fails(run_script("from_voc.py", *arguments), "a.xml", "its image is missing")
     (tmp_path / "Annotations/a.xml").write_text("<annotation>")
@@ -155,7 +155,7 @@ def test_yolo_names_from_a_text_file(yolo, run_script, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 0.5 0.5 0.1", "4 fields, not 5"),
+        ("0 0.5 0.5 0.1", "4 fields, expected 5"),
         ("7 0.5 0.5 0.1 0.1", "class 7 is not one of the 2 names"),
         ("0 50 50 10 10", "fractions of the image"),
         ("cat 0.5 0.5 0.1 0.1", "not an integer"),

@@ -77,7 +77,7 @@ def test_coco_says_what_is_wrong(coco_mirror, run_script, tmp_path):
     arguments = ("prepare_coco.py", "--out", tmp_path / "coco", "--source", coco_mirror.as_uri())
     (coco_mirror / "zips/val2017.zip").write_bytes(b"not a zip")
     done = run_script(*arguments)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "not a sound zip file" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "not a valid zip file" in done.stderr
     zipped(tmp_path / "content/train2017", tmp_path / "coco/val2017.zip")
     done = run_script(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "lacks 2 images" in done.stderr
@@ -102,7 +102,7 @@ class RangeServer(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("there", [b"", b"0123", b"0123456789"])
-def test_download_goes_on_where_it_stopped(scripts_on_path, tmp_path, there):
+def test_download_continues_where_it_stopped(scripts_on_path, tmp_path, there):
     from download import download
 
     (tmp_path / "file.part").write_bytes(there)
@@ -116,7 +116,7 @@ def test_download_goes_on_where_it_stopped(scripts_on_path, tmp_path, there):
     assert not (tmp_path / "file.part").exists()
 
 
-def test_download_begins_anew_where_the_server_cannot_go_on(scripts_on_path, tmp_path):
+def test_download_restarts_where_the_server_cannot_continue(scripts_on_path, tmp_path):
     from download import download
 
     (tmp_path / "source").write_bytes(b"0123456789")
@@ -153,7 +153,7 @@ def test_bccd_refuses_an_incomplete_clone(make_image, run_script, tmp_path):
     assert "b.xml: its image is missing" in done.stderr
     (tmp_path / "empty").mkdir()
     done = run_script("prepare_bccd.py", "--out", tmp_path / "bccd", "--source", tmp_path / "empty")
-    assert done.returncode == 2 and "holds no ImageSets/Main/train.txt" in done.stderr
+    assert done.returncode == 2 and "has no ImageSets/Main/train.txt" in done.stderr
 
 
 def test_voc_joins_07_and_12(make_image, run_script, tmp_path):

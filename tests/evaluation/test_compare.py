@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.evaluation.compare import Comparison, Difference, FigureName, compare
 from detector.evaluation.detections import Detections, coco_results
 from detector.evaluation.report.comparison import alarm_text, comparison_lines

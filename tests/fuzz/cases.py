@@ -18,8 +18,8 @@ from strategies import changed, mangled
 
 from detector import checkpoint
 from detector.config.file import dump, load_config
-from detector.data.coco import Split, check_images_exist, read_coco
-from detector.data.descriptor import load_descriptor
+from detector.data.coco import check_images_exist, read_coco
+from detector.data.descriptor import Split, load_descriptor
 from detector.data.image import read_image
 from detector.doctor.checks.check_dataset import check_dataset
 from detector.doctor.examination import examine_dataset

@@ -12,8 +12,8 @@ from PIL import Image
 
 from detector.config.file import load_config
 from detector.config.schema import Config
-from detector.data.coco import MAX_CLASSES, Split, read_coco
-from detector.data.descriptor import load_descriptor
+from detector.data.coco import MAX_CLASSES, read_coco
+from detector.data.descriptor import Split, load_descriptor
 from detector.data.image import MAX_SIDE, read_image
 from detector.doctor.examination import examine_dataset
 from detector.doctor.image_files import inspect

@@ -10,7 +10,8 @@ from PIL import Image
 
 from detector import checkpoint
 from detector.config.file import dump, load_config
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.data.loader import eval_loader
 from detector.inference.detector import load
 from detector.inference.loss_curves import LogitHistogram, count_logits, share_of_hardest

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.coco import check_images_exist, load_descriptor, read_coco
+from detector.data.coco import check_images_exist, read_coco
+from detector.data.descriptor import load_descriptor
 from detector.data.image import read_image
 from detector.doctor.checks.check_dataset import check_dataset, descriptor_of
 from detector.doctor.repair.repair import fix

@@ -7,7 +7,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.evaluation.detections import Detections, coco_results
 from detector.evaluation.metrics.analysis import analyse
 from detector.evaluation.metrics.average_precision import SUMMARY, hits_by_class

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.evaluation.metrics.average_precision import RECALLS, SUMMARY, average_precision, points_reached
 from detector.evaluation.metrics.coco import pycocotools_metrics
 from detector.evaluation.metrics.matching import match

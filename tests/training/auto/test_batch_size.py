@@ -9,7 +9,8 @@ import torch
 
 from detector.config.file import load_config
 from detector.config.schema import ShortLong
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.training.auto import batch_size
 from detector.training.auto.batch_size import choose, choose_batch_size, largest_fed_size
 from detector.utils.errors import InputError

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from detector.config.file import dump, validate
-from detector.data.coco import CocoData, load_descriptor, read_coco
+from detector.data.coco import CocoData, read_coco
+from detector.data.descriptor import load_descriptor
 from detector.losses.class_alpha import effective_number
 from detector.training.auto.imbalance import apply, as_chosen, choose
 
