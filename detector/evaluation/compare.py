@@ -1,7 +1,7 @@
 """Compare runs on the same images: where they differ, and whether by more than chance.
 
-A paired bootstrap: each resample draws the same images for all runs, so that hard images, which are hard for every run,
-do not count as chance. Runs that differ only in their seed form one entry, with the mean of their figures; its resamples
+A paired bootstrap: each resample draws the same images for all runs. Hard images, which are hard for every run, so do
+not count as chance. Runs that differ only in their seed form one entry, with the mean of their figures; its resamples
 draw the seeds again, too.
 """
 

@@ -55,7 +55,7 @@ def plot_style() -> Iterator[None]:
 
 
 def svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure as part of a page. name: unique on the page, for ids. alt: what it shows, for those who cannot see it."""
+    """The figure as part of a page. name: unique on the page, for ids. alt: the text for those who cannot see it."""
     buffer = io.BytesIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=no_metadata)

@@ -1,8 +1,8 @@
 """COCO's average precision and recall, computed from a matching.
 
-COCO's AP is the mean of 101 precisions, at recall 0, 0.01 ... 1; the precision at a recall is the best one reached there
-or at any higher recall. Recall rises only at true positives, so these are all one needs: AP = sum over true positives of
-(points of recall that it is the first to reach) x (best precision from there on) / 101.
+COCO's AP is the mean of 101 precisions, at recall 0, 0.01 ... 1; the precision at a recall is the best one reached
+there or at any higher recall. Recall rises only at true positives, so these are all one needs: AP = sum over true
+positives of (points of recall that it is the first to reach) x (best precision from there on) / 101.
 
 Letters, beside those of `matching.py`: K classes, I images, m detections of one class, c candidates among them.
 """

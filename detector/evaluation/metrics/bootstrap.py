@@ -1,8 +1,8 @@
 """How far a figure can be trusted: its spread over resamples of the images, drawn with replacement.
 
 Images are drawn rather than detections, because the detections of one image depend on each other (Efron & Tibshirani,
-An Introduction to the Bootstrap, 1993). The intervals are percentiles, widened for few images (Hesterberg, What Teachers
-Should Know About the Bootstrap, 2015, "expanded percentile").
+An Introduction to the Bootstrap, 1993). The intervals are percentiles, widened for few images (Hesterberg, What
+Teachers Should Know About the Bootstrap, 2015, "expanded percentile").
 
 In the resamples, AP is the plain area under precision and recall. COCO's AP takes the best precision from each recall
 on, which is too high for noisy precisions: by up to half the spread where images are few, and by more in a resample.
@@ -89,8 +89,8 @@ def interval(value: float, resampled: np.ndarray, images: float) -> list[float] 
 
     None where the resamples cannot tell: there are too few images, or all resamples are alike.
 
-    value: the reported figure, which the interval also holds. resampled: (draws,) the figure in each resample, NaN where
-    it is not defined. images: see `images_with_objects`.
+    value: the reported figure, which the interval also holds. resampled: (draws,) the figure in each resample, NaN
+    where it is not defined. images: see `images_with_objects`.
     """
     valid = resampled[~np.isnan(resampled)]
     if images < MIN_IMAGES or len(valid) < len(resampled) / 2 or np.ptp(valid) == 0:

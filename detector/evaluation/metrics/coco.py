@@ -82,6 +82,7 @@ def pycocotools_metrics(detections: Detections, data: CocoData) -> dict[str, Any
     from pycocotools.cocoeval import COCOeval
 
     dataset: Any = data.to_coco_api()
+    empty: Any = {**dataset, "annotations": []}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
         reference, found = COCO(), COCO()
         reference.dataset = dataset
@@ -90,7 +91,7 @@ def pycocotools_metrics(detections: Detections, data: CocoData) -> dict[str, Any
         if results:
             found = reference.loadRes(results)
         else:  # loadRes refuses an empty list
-            found.dataset = {**dataset, "annotations": []}
+            found.dataset = empty
             found.createIndex()
         evaluator = COCOeval(reference, found, "bbox")
         evaluator.evaluate()
@@ -100,8 +101,9 @@ def pycocotools_metrics(detections: Detections, data: CocoData) -> dict[str, Any
     precision = np.where(precision < 0, np.nan, precision)
     place_of = {category: k for k, category in enumerate(evaluator.params.catIds)}
     per_class = {}
-    for k, name in enumerate(data.class_names):
-        values = precision[:, :, place_of[int(data.category_ids[k])]]
-        per_class[name] = {"AP": mean_of(values), "AP50": mean_of(values[0]), "num_gt": int(data.class_counts()[k])}
+    counts = data.class_counts().tolist()
+    for name, category, count in zip(data.class_names, data.category_ids.tolist(), counts, strict=True):
+        values = precision[:, :, place_of[category]]
+        per_class[name] = {"AP": mean_of(values), "AP50": mean_of(values[0]), "num_gt": count}
     figures = {name: float(value) for name, value in zip(SUMMARY, evaluator.stats, strict=True)}
     return {**figures, "per_class": per_class}

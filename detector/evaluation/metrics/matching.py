@@ -67,7 +67,7 @@ def match(detections: Detections, data: CocoData) -> Matching:
     """Match detections with the objects of `data`, as pycocotools does (COCOeval.evaluateImg).
 
     In each image and class, the detection with the highest score chooses first. It takes the free object that it
-    overlaps most; an object that counts goes before one that is left out. A crowd stays free, however often it is found.
+    overlaps most; an object that counts goes before one that is left out. A crowd stays free when it is taken.
     """
     pairs = _overlapping_pairs(detections, data)
     rank = _rank(-detections.scores, detections.labels, detections.images)

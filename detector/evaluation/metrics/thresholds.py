@@ -20,7 +20,7 @@ class Goal:
 
     figure: f_score: the greatest F-score. precision, recall: at least `target` of it, and then as much as possible of
         the other one.
-    beta: F-score (van Rijsbergen 1979) = (1 + beta²) p r / (beta² p + r); recall weighs beta times as much as precision.
+    beta: F-score (van Rijsbergen 1979) = (1 + beta²) p r / (beta² p + r): recall weighs beta times as much.
     """
 
     figure: Literal["f_score", "precision", "recall"] = "f_score"

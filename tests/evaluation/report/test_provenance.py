@@ -1,0 +1,24 @@
+"""What a report says of where its detector comes from."""
+
+from detector.config.file import load_config
+from detector.data.coco import load_descriptor, read_coco
+from detector.evaluation.report.provenance import provenance
+
+
+def test_what_was_trained_on_what(tiny_config, tiny_dataset):
+    config = load_config(
+        tiny_config, ["train.accumulate=3", "loss.alpha=effective_number", "data.sampling=repeat_factor"]
+    )
+    data = read_coco(load_descriptor(tiny_dataset).split("val"))
+    said = provenance(config, "runs/my", [7, 3], data, "val")
+    rows = dict(said["rows"])
+    assert said["title"] == "my"
+    assert rows["Trained on"] == f"{tiny_dataset}: 10 boxes of 2 classes"
+    assert rows["Evaluated on"] == "val: 4 images with 6 objects"
+    assert rows["Network"] == "timm/test_resnet, FPN 16, head 1 x 16"
+    assert rows["Started from"] == "backbone from scratch"
+    assert rows["Images"] == "64 px, augmentation none"
+    assert rows["Training"].startswith("2 epochs, batches of 2 x 3, adamw, lr 0.001")
+    assert rows["For the rare classes"] == "sampling repeat_factor, alpha effective_number"
+    unknown = provenance(config, "a.pt", None, data, "test")
+    assert dict(unknown["rows"])["Trained on"] == str(tiny_dataset)
