@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from detector.data.coco import good_boxes
@@ -120,7 +122,7 @@ def _bad(table: Table) -> list[Finding]:
         for finding in found(
             "error", check, table.split, np.flatnonzero(which),
             f"{{n}} of {len(which)} boxes {BAD_BOXES[check]}", advice,
-            lambda b, check=check: _example_with_size(table, b) if check == "outside" else table.box_example(b),
+            partial(_example_with_size, table) if check == "outside" else table.box_example,
         )
     ]  # fmt: skip
 

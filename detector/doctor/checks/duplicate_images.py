@@ -53,11 +53,11 @@ def _findings(
     same = check == "same-image"
     what = "the same picture" if same else "nearly the same picture (resized, saved again, next frame)"
     if first != second:
-        message = f"{{n}} times an image of {second} shows {what} as one of {first}"
+        message = f"{what} in {first} and in {second}: {{n}}"
         return found("warning", f"{check}-in-both", f"{first} and {second}", pairs, message, LEAK, example)
     name = tables[first].file_name
     pairs = [(a, b) for a, b in pairs if name(a[1]) != name(b[1])]  # one file listed twice is duplicate-file-name
-    message = f"{{n}} times an image shows {what} as another"
+    message = f"{what} twice: {{n}}"
     advice = "keep one of them, with the boxes of both: an object annotated in only one is background in the other"
     return found("warning" if same else "note", check, first, pairs, message, advice, example)
 

@@ -88,7 +88,8 @@ def test_nothing_is_overwritten(tmp_path, cells):
 
 
 def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
-    config = advice_of(cells).config
+    advice = advice_of(cells, bad_boxes={"train": 1, "val": 0})
+    config = advice.config
     # 40 px of 640 become 20 of 320; that wants anchors from 14 to 20 px
     assert config.data.image_size.model_dump() == {"short": 240, "long": 320}
     assert 14 <= config.model.anchors.base_size <= 20
@@ -96,7 +97,7 @@ def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
     assert config.loss.alpha == "effective_number" and config.imbalance == "none"
     assert config.model.backbone.weights is None
     assert config.train.epochs == 143  # as many pixels as 70 epochs of 205 images of this size
-    assert "3575 steps, about 15 minutes" in reasons(advice_of(cells))["train.epochs"]
+    assert "3575 steps, about 15 minutes" in reasons(advice)["train.epochs"]
 
 
 def test_a_gpu_is_advised_the_published_detector(cells):
@@ -113,10 +114,8 @@ def test_balanced_classes_without_bad_boxes_are_left_alone(tmp_path):
 
 
 def test_bad_boxes_of_val_are_a_reason_too(tmp_path):
-    boxes = squares(100, 90)
-    train = data_of(tmp_path, boxes, [0] * 100)
-    val = data_of(tmp_path, [[0, 0, 0, 5], [9, 9, 9, 9]], [0, 0], name="val")
-    assert reasons(advice_of(train, val))["data.bad_annotations"].endswith(": 1 in val")
+    advice = advice_of(data_of(tmp_path, squares(100, 90), [0] * 100), bad_boxes={"train": 0, "val": 1})
+    assert reasons(advice)["data.bad_annotations"].endswith(": 1 in val")
 
 
 def test_what_cannot_be_measured_is_said(tmp_path):
@@ -131,11 +130,11 @@ def test_what_cannot_be_measured_is_said(tmp_path):
     ("side", "size", "gpu", "expected", "why"),
     [
         (40, (640, 480), False, {"short": 240, "long": 320}, "common has the smallest objects"),
-        (200, (640, 480), False, {"short": 192, "long": 256}, "more than the 20 wanted (256 is little work)"),
-        (4, (640, 480), False, {"short": 384, "long": 512}, "fewer than the 20 wanted (512 is the most that a CPU"),
+        (200, (640, 480), False, {"short": 192, "long": 256}, "more than the 20 wanted (256 px take little time)"),
+        (4, (640, 480), False, {"short": 384, "long": 512}, "fewer than the 20 wanted (512 is the most for a CPU"),
         (4, (200, 100), False, {"short": 96, "long": 192}, "fewer than the 20 wanted (the images have no more)"),
-        (200, (640, 480), True, {"short": 600, "long": 800}, "800 is little work"),
-        (20, (2000, 3000), True, {"short": 896, "long": 1344}, "1344 is the most that a GPU"),
+        (200, (640, 480), True, {"short": 600, "long": 800}, "800 px take little time"),
+        (20, (2000, 3000), True, {"short": 896, "long": 1344}, "1344 is the most for a GPU"),
     ],
 )  # fmt: skip
 def test_the_image_size_follows_the_smallest_objects(tmp_path, side, size, gpu, expected, why):
@@ -147,7 +146,7 @@ def test_the_image_size_follows_the_smallest_objects(tmp_path, side, size, gpu, 
 
 def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):
     boxes = squares(2000, 40)
-    assert no_up_and_down(data_of(tmp_path, boxes, [0] * 2000)).startswith("the objects know no up and down")
+    assert no_up_and_down(data_of(tmp_path, boxes, [0] * 2000)).startswith("up and down look alike")
     assert no_up_and_down(data_of(tmp_path, boxes[:900], [0] * 900)) is None  # too few to tell
     tall, lower, nearer = boxes.copy(), boxes.copy(), boxes.copy()
     tall[:, 3] *= 1.3
@@ -161,6 +160,6 @@ def test_settings_as_a_tree_and_as_lines(cells):
     advice = advice_of(cells)
     tree = to_tree(advice.settings)
     assert [entry["name"] for entry in tree["augment"]["transforms"]][:2] == ["HorizontalFlip", "VerticalFlip"]
-    assert "  dataset: datasets/my.yaml # what was examined; relative to the folder that training is started in" in (
+    assert "  dataset: datasets/my.yaml # the dataset examined; relative to the folder that training is started in" in (
         config_lines(advice.settings)
     )
