@@ -4,11 +4,11 @@
     python benchmarks/imbalance_report.py        # the tables and the picture of all runs so far
 
 Every run fine-tunes the same detector with `tools/train.py` and a small budget (BUDGETS). That detector is trained
-first, on shapes of another seed, in which the rare shapes are one class. Its class logits are not used, but its features
-tell shapes apart, as COCO's weights do for photos. A run's figures on val after the last epoch become one JSON line in
-`results.jsonl`, and the run is not repeated: stop and restart this script as you like. `jobs` runs go on at a time,
-each with one thread (the figures depend on the number of threads). Every arm gets its first seed before any gets its
-second, so that an unfinished comparison is fair.
+first, on shapes of another seed, in which the rare shapes are one class. Its class logits are not used, but its
+features tell shapes apart, as COCO's weights do for photos. A run's figures on val after the last epoch become one JSON
+line in `results.jsonl`, and the run is not repeated: stop and restart this script as you like. `jobs` runs go on at a
+time, each with one thread (the figures depend on the number of threads). Every arm gets its first seed before any gets
+its second, so that an unfinished comparison is fair.
 """
 
 from __future__ import annotations
