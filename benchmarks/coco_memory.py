@@ -1,29 +1,34 @@
-"""What a COCO annotation file costs in memory: loading it, holding it, and each loader worker forked from its holder.
+"""Memory of a COCO annotation file beside pycocotools: to load it, to keep it, and in each worker forked afterwards.
 
     python benchmarks/coco_memory.py [--images 1000000] [--boxes 10000000]
 
-Writes a file of that size into a temporary folder, and one of a tenth of it, on which pycocotools, which keeps a dict
-per object, is measured as well. Every row is a fresh process. Linux only: reads /proc.
+Writes a file of that size and one of a tenth of it into a temporary folder. pycocotools, which keeps a dict for each
+object, reads only the smaller one. Every row is measured in a new process, after its imports. Linux only: it reads
+/proc.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 WORKERS = 4
-TOUCHED = 20_000  # images each worker reads the objects of
+IMAGES_READ = 20_000  # images whose objects each worker reads
 MEBIBYTE = 2**20
+
+ReadObjects = Callable[[np.random.Generator], None]
+Load = Callable[[Path], ReadObjects]
 
 
 def main() -> None:
@@ -40,13 +45,13 @@ def main() -> None:
         whole, tenth = Path(folder, "whole.json"), Path(folder, "tenth.json")
         write_file(whole, arguments.images, arguments.boxes)
         write_file(tenth, max(1, arguments.images // 10), arguments.boxes // 10)
-        print(f"{'reader':<12} {'file':>9} {'load':>8} {'peak RSS':>10} {'held RSS':>10}   private memory of a worker")
+        print(f"{'reader':<12} {'file':>9} {'load':>8} {'peak':>10} {'kept':>10}   private memory of a worker")
         for reader, file in (("detector", whole), ("detector", tenth), ("pycocotools", tenth)):
             subprocess.run([sys.executable, __file__, "--measure", reader, "--file", file], check=True)
 
 
 def write_file(path: Path, images: int, boxes: int) -> None:
-    """A COCO file of 640x480 images, 80 categories and objects in random order of images."""
+    """Write a COCO file of 640x480 images and 80 categories; its objects belong to random images."""
     rng = np.random.default_rng(0)
     block = 100_000
     with path.open("w") as file:
@@ -72,58 +77,67 @@ def write_file(path: Path, images: int, boxes: int) -> None:
 
 
 def measure(reader: str, file: Path) -> None:
-    """Print the row of one reader: in this process the loading, in forked ones the reading of objects."""
+    """Print the row of one reader. It loads the file in this process and reads objects in forked ones."""
+    load = READERS[reader]()
+    imports = status("VmRSS") / MEBIBYTE
     before = time.perf_counter()
-    touch = READERS[reader](file)
+    read_objects = load(file)
     seconds = time.perf_counter() - before
-    peak, held = status("VmHWM") / MEBIBYTE, status("VmRSS") / MEBIBYTE
-    private = sorted(in_fork(touch, seed) / MEBIBYTE for seed in range(WORKERS))
+    peak, then = (status(key) / MEBIBYTE - imports for key in ("VmHWM", "VmRSS"))
+    private = sorted(worker_memory(read_objects, seed) / MEBIBYTE for seed in range(WORKERS))
     size = file.stat().st_size / MEBIBYTE
     print(
-        f"{reader:<12} {size:5.0f} MiB {seconds:6.1f} s {peak:6.0f} MiB {held:6.0f} MiB   "
-        f"{private[0]:.1f} to {private[-1]:.1f} MiB, {WORKERS} workers reading {TOUCHED:,} images each",
+        f"{reader:<12} {size:5.0f} MiB {seconds:6.1f} s {peak:6.0f} MiB {then:6.0f} MiB   "
+        f"{private[0]:.1f} to {private[-1]:.1f} MiB, {WORKERS} workers reading {IMAGES_READ:,} images each",
         flush=True,
     )
 
 
-def read_detector(file: Path):
-    from detector.data.coco import read_coco
-    from detector.data.descriptor import Split
+def ours() -> Load:
+    """Import this project; how it loads a file, and how a worker then reads the boxes of random images."""
+    from detector.data.coco import Split, read_coco
 
-    data = read_coco(Split(file.parent, file))
+    def load(file: Path) -> ReadObjects:
+        data = read_coco(Split(file.parent, file))
 
-    def touch(rng: np.random.Generator) -> None:
-        for i in rng.integers(len(data), size=TOUCHED).tolist():
-            data.file_name(i), data.target_boxes(i)
+        def read_objects(rng: np.random.Generator) -> None:
+            for i in rng.integers(len(data), size=IMAGES_READ).tolist():
+                data.file_name(i), data.target_boxes(i)
 
-    return touch
+        return read_objects
+
+    return load
 
 
-def read_pycocotools(file: Path):
+def pycocotools() -> Load:
+    """The same with pycocotools."""
     from pycocotools.coco import COCO
 
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it prints its progress
-    coco = COCO(str(file))
-    sys.stdout = sys.__stdout__
-    ids = list(coco.imgs)
+    def load(file: Path) -> ReadObjects:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+            coco = COCO(str(file))
+        ids = list(coco.imgs)
 
-    def touch(rng: np.random.Generator) -> None:
-        for i in rng.integers(len(ids), size=TOUCHED).tolist():
-            coco.imgs[ids[i]]["file_name"], [a["bbox"] for a in coco.loadAnns(coco.getAnnIds(ids[i]))]
+        def read_objects(rng: np.random.Generator) -> None:
+            for i in rng.integers(len(ids), size=IMAGES_READ).tolist():
+                coco.imgs[ids[i]]["file_name"], [a["bbox"] for a in coco.loadAnns(coco.getAnnIds(ids[i]))]
 
-    return touch
+        return read_objects
 
-
-READERS = {"detector": read_detector, "pycocotools": read_pycocotools}
-
-
-def in_fork(touch, seed: int) -> int:
-    """Bytes of memory private to a forked process after touch(generator), less those of one that did nothing."""
-    idle, busy = (forked_private(work) for work in (lambda: None, lambda: touch(np.random.default_rng(seed))))
-    return busy - idle
+    return load
 
 
-def forked_private(work) -> int:
+READERS = {"detector": ours, "pycocotools": pycocotools}
+
+
+def worker_memory(read_objects: ReadObjects, seed: int) -> int:
+    """Bytes of memory that a forked process no longer shares after reading objects, less those of an idle one."""
+    idle = private_after(lambda: None)
+    return private_after(lambda: read_objects(np.random.default_rng(seed))) - idle
+
+
+def private_after(work: Callable[[], None]) -> int:
+    """Bytes of memory private to a forked process that has done `work`."""
     receiver, sender = os.pipe()
     if os.fork() == 0:
         work()
@@ -137,12 +151,13 @@ def forked_private(work) -> int:
 
 
 def private_memory() -> int:
-    """USS in bytes: the pages that this process shares with no other."""
+    """Bytes of the pages that this process shares with no other (its unique set size)."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 def status(key: str) -> int:
+    """A figure of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 

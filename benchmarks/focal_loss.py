@@ -1,19 +1,19 @@
-"""Focal loss, forward + backward, beside torchvision.ops.sigmoid_focal_loss: time ratio and peak extra memory.
+"""Focal loss, forward and backward, beside torchvision.ops.sigmoid_focal_loss: time and peak extra memory.
 
     python benchmarks/focal_loss.py [--anchors 64000] [--classes 80] [--rounds 15]
 
-Both get the same float32 logits and the same objects; torchvision is given its one-hot targets ready-made, ours
-integer classes. The two run alternately; the figures are medians, with the 10 % and 90 % quantiles.
+Both get the same float32 logits and the same objects: torchvision as one-hot targets made beforehand, ours as integer
+classes. They run in turns. Printed are medians with the 10 % and 90 % quantiles, and the ratio round by round.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 import weakref
+from collections.abc import Callable
 
 import torch
+from timing import devices, milliseconds, spread
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
@@ -26,62 +26,48 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        compare(args.anchors, args.classes, args.rounds, torch.device(device))
+    for device in devices():
+        compare(args.anchors, args.classes, args.rounds, device)
 
 
 def compare(anchors: int, classes: int, rounds: int, device: torch.device) -> None:
+    """Print what both losses take on one device."""
+    logits, labels = scene(anchors, classes, device)
+    one_hot = torch.zeros(anchors, classes, device=device)
+    positive = (labels >= 0).nonzero()[:, 0]
+    one_hot[positive, labels[positive]] = 1
+    losses = {
+        "detector": lambda: sigmoid_focal_loss(logits, labels),
+        "torchvision": lambda: torchvision_focal_loss(logits, one_hot, reduction="sum"),
+    }
+    difference = abs(losses["detector"]().item() / losses["torchvision"]().item() - 1)
+    steps = {name: lambda loss=loss: forward_backward(loss, logits) for name, loss in losses.items()}
+    times = milliseconds(steps, rounds, device)
+    print(f"{device}: focal loss of {anchors} anchors x {classes} classes, float32, forward + backward")
+    for name, step in steps.items():
+        memory = peak_extra_bytes(step, logits) / (logits.numel() * logits.element_size())
+        print(f"  {name:12s} {spread(times[name])} ms   peak extra memory {memory:.2f} x logits")
+    ratio = spread(times["torchvision"] / times["detector"])
+    print(f"  ratio        {ratio} x   torchvision / detector; the losses differ by {difference:.0e}")
+
+
+def scene(anchors: int, classes: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (anchors, classes) float32 of an early training, and labels (anchors,): one anchor in 1000 is positive."""
     torch.manual_seed(0)
     logits = torch.randn(anchors, classes, device=device).mul_(2).sub_(4).requires_grad_()
     labels = torch.full((anchors,), -1, device=device)
-    positive = torch.randperm(anchors, device=device)[: anchors // 1000]
+    positive = torch.randperm(anchors, device=device)[: max(1, anchors // 1000)]
     labels[positive] = torch.randint(classes, positive.shape, device=device)
-    one_hot = torch.zeros(anchors, classes, device=device)
-    one_hot[positive, labels[positive]] = 1
-
-    def ours() -> torch.Tensor:
-        return sigmoid_focal_loss(logits, labels)
-
-    def torchvisions() -> torch.Tensor:
-        return torchvision_focal_loss(logits, one_hot, reduction="sum")
-
-    difference = abs(ours().item() / torchvisions().item() - 1)
-    times = {"ours": [], "torchvision": []}
-    for turn in range(rounds + 3):
-        for name, loss in (("ours", ours), ("torchvision", torchvisions)):
-            seconds = time_step(loss, logits)
-            if turn >= 3:  # the first rounds warm up
-                times[name].append(seconds * 1e3)
-
-    unit = logits.numel() * logits.element_size()
-    print(f"{device}: {anchors} anchors x {classes} classes, float32, forward + backward")
-    for name, loss in (("ours", ours), ("torchvision", torchvisions)):
-        low, middle, high = quantiles(times[name])
-        memory = peak_extra_bytes(loss, logits) / unit
-        print(f"  {name:12s} {middle:8.2f} ms  [{low:.2f} .. {high:.2f}]   peak extra memory {memory:.2f} x logits")
-    ratios = [b / a for a, b in zip(times["ours"], times["torchvision"], strict=True)]
-    low, middle, high = quantiles(ratios)
-    print(f"  ratio        {middle:8.2f} x   [{low:.2f} .. {high:.2f}]; the losses differ by {difference:.0e}")
+    return logits, labels
 
 
-def time_step(loss, logits: torch.Tensor) -> float:
+def forward_backward(loss: Callable[[], torch.Tensor], logits: torch.Tensor) -> None:
     logits.grad = None
-    if logits.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
     loss().backward()
-    if logits.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
-def quantiles(values: list[float]) -> tuple[float, float, float]:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 10], statistics.median(ordered), ordered[-1 - len(ordered) // 10]
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Watches every storage that an operation creates: bytes alive now, and the most there ever were."""
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that operations create: those alive now, and the most at any time (`peak`)."""
 
     def __init__(self, existing: torch.Tensor):
         super().__init__()
@@ -91,27 +77,28 @@ class _LiveBytes(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, torch.Tensor):
-                self._watch(tensor.untyped_storage())
+                self._count(tensor.untyped_storage())
         return result
 
-    def _watch(self, storage) -> None:
+    def _count(self, storage) -> None:
         if storage._cdata in self.seen:
             return
         self.seen.add(storage._cdata)
         self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+        weakref.finalize(storage, self._release, storage._cdata, storage.nbytes())
 
-    def _forget(self, key: int, size: int) -> None:
+    def _release(self, key: int, size: int) -> None:
         self.seen.discard(key)
         self.live -= size
 
 
-def peak_extra_bytes(loss, logits: torch.Tensor) -> int:
+def peak_extra_bytes(step: Callable[[], None], logits: torch.Tensor) -> int:
+    """The most bytes that a step holds at a time, besides the logits; their gradient counts."""
     logits.grad = None
-    with _LiveBytes(logits) as watch:
-        loss().backward()
-    return watch.peak
+    with LiveBytes(logits) as memory:
+        step()
+    return memory.peak
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""10,000 broken files of each kind (annotations, YAML, images, checkpoints): every one gives an answer or a clear line.
+"""10,000 broken files of each kind (annotations, YAML, images, checkpoints): each is read, or refused in one sentence.
 
     python benchmarks/fuzz.py [--kinds json yaml image checkpoint] [--cases 10000] [--seed 0] [--keep out/fuzz]
 
-A case fails if it raises anything but InputError, says what a terminal would obey, or takes more than DEADLINE seconds;
-a kind, if its process held more than 2 GB. A line a kind: cases, failures, longest case, most memory. The first file of
-each distinct failure is kept. Exit code 1 where anything failed.
+A case fails if it raises anything but InputError, prints characters that a terminal would obey, or takes more than
+DEADLINE seconds. A kind fails if its process uses more than MOST_MEMORY. Prints a line for each kind: cases, failures,
+longest case, most memory. Keeps the first file of each distinct failure. Exit code 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis.strategies
 import torch
@@ -30,11 +32,11 @@ ROOT = Path(__file__).parents[1]
 KINDS = ("json", "yaml", "image", "checkpoint")
 DEADLINE = 10  # seconds a case, on a busy machine
 MOST_MEMORY = 2e9  # bytes
-ROUND = 250  # cases, after which hypothesis begins anew: it keeps what it draws, 200 kB of a checkpoint
+ROUND = 250  # cases of one run of hypothesis, which keeps what it draws in memory, 200 kB for a checkpoint
 
 
-class TooLong(BaseException):  # so that nothing on the way takes it for a decoder's mistake
-    pass
+class TooLong(BaseException):
+    """Not an Exception: code that expects a decoder to fail must not catch it."""
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def main() -> int:
     if len(args.kinds) == 1:
         return run(args.kinds[0], args.cases, args.seed, args.keep)
     codes = []
-    for kind in args.kinds:  # a process each, whose memory is that kind's
+    for kind in args.kinds:  # in a process of its own, to measure its memory
         same = ["--cases", str(args.cases), "--seed", str(args.seed), "--keep", str(args.keep)]
         codes.append(subprocess.run([sys.executable, __file__, "--kinds", kind, *same], check=False).returncode)
         if codes[-1] not in (0, 1):
@@ -56,7 +58,7 @@ def main() -> int:
 
 
 def run(kind: str, cases: int, seed: int, keep: Path) -> int:
-    """Run the cases of a kind; print its line."""
+    """Run the cases of a kind and print its line. Returns the exit code."""
     module = load_cases()
     keep.mkdir(parents=True, exist_ok=True)
     failures: dict[str, int] = {}
@@ -64,14 +66,14 @@ def run(kind: str, cases: int, seed: int, keep: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         check = getattr(module.Checks(Path(folder) / "files"), kind)
 
-        def every(content: bytes) -> None:
+        def run_case(content: bytes) -> None:
             nonlocal done, longest
-            (keep / f"{kind}.last").write_bytes(content)  # to be found where the process itself dies
+            (keep / f"{kind}.last").write_bytes(content)  # to be found if the process itself dies
             began = time.perf_counter()
             place = failure_of(check, content)
             took = time.perf_counter() - began
             done, longest = done + 1, max(longest, took)
-            if place is None and took > DEADLINE:  # the alarm came where Python passes over exceptions
+            if place is None and took > DEADLINE:  # the alarm came where Python ignores exceptions
                 place = f"more than {DEADLINE} s"
             if place is not None:
                 if place not in failures:
@@ -80,7 +82,7 @@ def run(kind: str, cases: int, seed: int, keep: Path) -> int:
                 failures[place] = failures.get(place, 0) + 1
 
         for begin in range(0, cases, ROUND):
-            draw(module.KINDS[kind](), every, min(ROUND, cases - begin), seed=seed * 1_000_000 + begin)
+            draw(module.KINDS[kind](), run_case, min(ROUND, cases - begin), seed=seed * 1_000_000 + begin)
     peak = peak_memory(torch.device("cpu"))
     failed = sum(failures.values())
     print(
@@ -91,8 +93,10 @@ def run(kind: str, cases: int, seed: int, keep: Path) -> int:
     return int(failed > 0 or peak > MOST_MEMORY)
 
 
-def draw(files: hypothesis.strategies.SearchStrategy[bytes], use, count: int, seed: int) -> None:
-    """Call `use` with so many of the files."""
+def draw(
+    files: hypothesis.strategies.SearchStrategy[bytes], use: Callable[[bytes], None], count: int, seed: int
+) -> None:
+    """Call `use` with `count` of the files."""
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -106,8 +110,8 @@ def draw(files: hypothesis.strategies.SearchStrategy[bytes], use, count: int, se
     each()
 
 
-def failure_of(check, content: bytes) -> str | None:
-    """What went wrong and where, or None."""
+def failure_of(check: Callable[[bytes], None], content: bytes) -> str | None:
+    """The exception that `check` raises and where, None if it does not."""
 
     def stop(signum: int, frame) -> None:
         raise TooLong(f"more than {DEADLINE} s")
@@ -125,13 +129,13 @@ def failure_of(check, content: bytes) -> str | None:
     return None
 
 
-def load_cases():
+def load_cases() -> ModuleType:
     """tests/fuzz/cases.py, which is in no package."""
     sys.path.append(str(ROOT / "tests" / "fuzz"))
     return importlib.import_module("cases")
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
+    warnings.simplefilter("ignore")  # Pillow warns about damaged metadata
     logging.disable()
     sys.exit(main())

@@ -1,14 +1,14 @@
-"""What helps rare classes: one change at a time against plain focal loss and uniform sampling, and the best together.
+"""What helps rare classes: one change at a time beside plain focal loss with uniform sampling, and the best combined.
 
     python benchmarks/imbalance.py [--datasets shapes bccd] [--seeds 3] [--arms ...] [--jobs 2]
-    python benchmarks/imbalance_report.py        # the table and the picture of what has been run
+    python benchmarks/imbalance_report.py        # the tables and the picture of all runs so far
 
-Every run fine-tunes one detector, trained first on shapes of another seed, by `tools/train.py` with the small budget of
-BUDGETS. That detector has seen the rare shapes only as one class, and the logits of every class begin anew, but it has
-features to tell shapes apart, as COCO's weights would have for photos. Each run's figures on val after the last
-epoch become one JSON line in `results.jsonl`. Runs that have their line are not repeated: stop it and start it again as
-you like. Each of `jobs` runs at a time has one thread (figures depend on the number of threads), and the seeds come in
-turn, so that whatever has been run is comparable.
+Every run fine-tunes the same detector with `tools/train.py` and a small budget (BUDGETS). That detector is trained
+first, on shapes of another seed, in which the rare shapes are one class. Its class logits are not used, but its
+features tell shapes apart, as COCO's weights do for photos. A run's figures on val after the last epoch become one JSON
+line in `results.jsonl`, and the run is not repeated: stop and restart this script as you like. `jobs` runs go on at a
+time, each with one thread (the figures depend on the number of threads). Every arm gets its first seed before any gets
+its second, so that an unfinished comparison is fair.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from detector.data.class_groups import GROUPS, class_groups
 from detector.data.coco import read_coco
 from detector.data.descriptor import load_descriptor
 from detector.utils.cli import run
+from detector.utils.json_lines import read_json_lines
 
 PROJECT = Path(__file__).parent.parent
 
-# The configs of the demo and of BCCD with smaller images and shorter trainings; the network is the demo's for both.
+# The demo's and BCCD's configs with smaller images and fewer epochs; both use the demo's network.
 BUDGETS = {
     "shapes": ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
     "bccd": [
@@ -44,7 +45,7 @@ START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")
 START = ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=14",
          "train.eval_every=14"]  # fmt: skip
 
-# Arm → what it changes. alpha of each gamma: the best one of the focal loss paper (arXiv 1708.02002, table 1a and 1b).
+# Arm → overrides. Each gamma has the best alpha of the focal loss paper (arXiv 1708.02002, tables 1a and 1b).
 ARMS = {
     "focal": [],
     "cross entropy": ["loss.classification=cross_entropy", "loss.alpha=null"],
@@ -74,7 +75,7 @@ ARMS = {
     ],
 }  # fmt: skip
 BASELINE = "focal"
-OF_SHAPES = ("alpha, repeat factor, paste two",)  # arms that name classes of shapes
+SHAPES_ONLY = ("alpha, repeat factor, paste two",)  # arms that name classes of shapes
 
 
 def main() -> int:
@@ -87,39 +88,40 @@ def main() -> int:
     args = parser.parse_args()
     results = args.output / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
-    done = {key_of(line) for line in read_results(results)}
-    left = [one for one in wanted(args.datasets, args.arms, args.seeds) if key_of(about(*one)) not in done]
-    print(f"{len(left)} runs that are not yet in {results}", flush=True)
+    done = {key_of(line) for line in read_json_lines(results)}
+    left = [one for one in wanted(args.datasets, args.arms, args.seeds) if key_of(description(*one)) not in done]
+    print(f"{len(left)} runs are not yet in {results}", flush=True)
     start = start_detector(args.output / "start")
     pool, failed = ThreadPoolExecutor(args.jobs), 0
     try:
-        running = {pool.submit(train, about(*one), start, results): one for one in left}
+        running = {pool.submit(train, description(*one), start, results): one for one in left}
         for number, ended in enumerate(as_completed(running), start=1):
             problem = ended.exception()
             failed += problem is not None
-            print(f"{number}/{len(left)} {running[ended]}: {problem or describe(ended.result())}", flush=True)
+            print(f"{number}/{len(left)} {running[ended]}: {problem or summary(ended.result())}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
     return min(failed, 1)
 
 
 def wanted(datasets: list[str], arms: list[str], seeds: int) -> list[tuple[str, str, int]]:
-    """(dataset, arm, seed) of the runs, each once, in their order."""
+    """(dataset, arm, seed) of every run, in the order in which they are run."""
     every = itertools.product(range(seeds), dict.fromkeys(datasets), dict.fromkeys(arms))
-    return [(dataset, arm, seed) for seed, dataset, arm in every if dataset == "shapes" or arm not in OF_SHAPES]
+    return [(dataset, arm, seed) for seed, dataset, arm in every if dataset == "shapes" or arm not in SHAPES_ONLY]
 
 
-def about(dataset: str, arm: str, seed: int) -> dict:
-    """What makes a run the run it is: the first part of its line."""
+def description(dataset: str, arm: str, seed: int) -> dict:
+    """What identifies a run: the first part of its line."""
     return {"dataset": dataset, "arm": arm, "seed": seed, "changes": ARMS[arm], "budget": BUDGETS[dataset]}
 
 
 def key_of(line: dict) -> str:
+    """The description in a line, to compare."""
     return json.dumps([line[key] for key in ("dataset", "arm", "seed", "changes", "budget")])
 
 
 def start_detector(folder: Path) -> Path:
-    """The run directory of the detector that all others start from, trained unless it is there."""
+    """The run directory of the detector that all runs start from. It is trained if it does not exist."""
     directory = folder / "run"
     if not (directory / "eval/val/metrics.json").exists():
         shapes = (folder / "shapes").resolve()
@@ -137,7 +139,7 @@ def start_detector(folder: Path) -> Path:
 
 
 def renamed(tree: dict) -> dict:
-    """A COCO tree with new names for all classes, and RARE made one."""
+    """A COCO tree in which every class has another name and the RARE ones are a single class."""
     old = {category["id"]: category["name"] for category in tree["categories"]}
     new = {name: 1 + min(k, len(old) - len(RARE)) for k, name in enumerate(sorted(old.values(), key=RARE.__contains__))}
     categories = [{"id": k, "name": f"kind {k}"} for k in sorted(set(new.values()))]
@@ -146,7 +148,7 @@ def renamed(tree: dict) -> dict:
 
 
 def train(line: dict, start: Path, results: Path) -> dict:
-    """One training; its whole line, which is added to the results."""
+    """Train once. The run's whole line, which is also added to the results."""
     directory = results.parent / line["dataset"] / line["arm"].replace(",", "").replace(" ", "-") / str(line["seed"])
     settings = [*line["budget"], *line["changes"], f"seed={line['seed']}", f"model.weights={start.resolve()}"]
     settings += ["data.workers=1", "train.eval_every=1000", f"output_dir={directory.resolve()}", "--overwrite"]
@@ -163,7 +165,7 @@ def train(line: dict, start: Path, results: Path) -> dict:
 
 
 def call(command: list[str], **environment: str) -> None:
-    """Run one of the project's scripts, quietly. Raises RuntimeError with the end of what it said when it fails."""
+    """Run one of the project's scripts, quietly. Raises RuntimeError with the end of its output if it fails."""
     ended = subprocess.run(
         [sys.executable, *command], cwd=PROJECT, env={**os.environ, **environment}, capture_output=True, text=True
     )
@@ -172,7 +174,7 @@ def call(command: list[str], **environment: str) -> None:
 
 
 def means_of_groups(dataset: str, per_class: dict[str, float]) -> dict[str, float]:
-    """Mean AP over the classes of the head, in between, and of the tail, by their boxes in the training split."""
+    """The mean AP of the head, medium and tail classes, grouped by their boxes in the training split."""
     data = read_coco(load_descriptor(PROJECT / "datasets" / f"{dataset}.yaml").split("train"), bad="drop")
     group_of = dict(zip(data.class_names, class_groups(data.class_counts()), strict=True))
     groups = {group: [] for group in GROUPS}
@@ -181,11 +183,7 @@ def means_of_groups(dataset: str, per_class: dict[str, float]) -> dict[str, floa
     return {group: sum(aps) / len(aps) for group, aps in groups.items() if aps}
 
 
-def read_results(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def describe(line: dict) -> str:
+def summary(line: dict) -> str:
     return f"AP {line['AP']:.3f} in {line['seconds']} s"
 
 

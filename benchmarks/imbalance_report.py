@@ -1,4 +1,4 @@
-"""Tables (markdown) and a picture of what `benchmarks/imbalance.py` has run.
+"""Markdown tables and a picture of the runs of benchmarks/imbalance.py.
 
 python benchmarks/imbalance_report.py [--results docs/imbalance.jsonl] [--picture docs/images/imbalance.png]
 """
@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from imbalance import ARMS, BASELINE, about, key_of, read_results
+from imbalance import ARMS, BASELINE, description, key_of
 from matplotlib.figure import Figure
+
+from detector.utils.json_lines import read_json_lines
 
 FIGURES = ("AP", "AP50", "head", "medium", "tail")
 COLOURS = {"head": "0.6", "medium": "C0", "tail": "C3"}
@@ -22,7 +24,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/imbalance.jsonl"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/imbalance.png"))
     args = parser.parse_args()
-    tables = by_dataset(read_results(args.results))
+    tables = by_dataset(read_json_lines(args.results))
     for dataset, arms in tables.items():
         print(f"{dataset}\n\n" + "\n".join(markdown(arms)) + "\n")
     draw(tables, args.picture)
@@ -30,21 +32,21 @@ def main() -> None:
 
 
 def by_dataset(lines: Sequence[dict]) -> dict[str, dict[str, dict[int, dict]]]:
-    """dataset → arm → seed → line, of the runs that today's arms and budgets would make, in the order of the arms."""
+    """dataset → arm → seed → line, in the order of ARMS. Runs with other settings than today's are left out."""
     tables = {}
     for line in sorted(lines, key=lambda line: (list(ARMS).index(line["arm"]), line["seed"])):
-        if key_of(line) == key_of(about(line["dataset"], line["arm"], line["seed"])):
+        if key_of(line) == key_of(description(line["dataset"], line["arm"], line["seed"])):
             tables.setdefault(line["dataset"], {}).setdefault(line["arm"], {})[line["seed"]] = line
     return tables
 
 
 def points(runs: dict[int, dict], figure: str, against: dict[int, dict] | None = None) -> np.ndarray:
-    """A figure of an arm over the seeds, in AP points; or its change `against` the runs of another with those seeds."""
+    """A figure of an arm's runs in AP points (1 = 0.01 AP), minus that of the runs `against` with the same seeds."""
     return np.array([100 * (run[figure] - (against[seed][figure] if against else 0)) for seed, run in runs.items()])
 
 
 def markdown(arms: dict[str, dict[int, dict]]) -> list[str]:
-    """A line an arm: mean ± standard deviation over the seeds, and the tail's change against the baseline's."""
+    """A table with a row for each arm: mean ± standard deviation over the seeds, and how the tail changes."""
     base = arms[BASELINE]
     figures = [figure for figure in FIGURES if figure in base[0]]
     lines = [f"| | runs | {' | '.join(figures)} | tail, change |", "|---" * (len(figures) + 3) + "|"]
@@ -56,13 +58,13 @@ def markdown(arms: dict[str, dict[int, dict]]) -> list[str]:
 
 
 def mean_and_spread(values: np.ndarray, sign: str = "") -> str:
-    """Mean ± standard deviation of a sample; a single value has none."""
+    """Mean ± standard deviation of a sample. A single value has no deviation."""
     return f"{values.mean():{sign}.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def draw(tables: dict[str, dict[str, dict[int, dict]]], picture: Path) -> None:
-    """A panel a dataset, a row an arm: the change of head, medium and tail against the baseline of the same seed; a dot
-    a run, a bar their mean. The band is what the tail of the baseline's own runs differs from its mean."""
+    """Draw a panel for each dataset, with a row for each arm: how head, medium and tail change against the baseline of
+    the same seed. A dot is a run, a bar their mean. The band shows the spread of the baseline's own tail AP."""
     most = max(map(len, tables.values()))
     figure = Figure(figsize=(6.5 * len(tables), 1 + 0.42 * most), layout="constrained")
     for panel, (dataset, arms) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):

@@ -1,21 +1,21 @@
-"""A training step beside torchvision's RetinaNet: the same architecture, images and objects, alternating.
+"""A training step beside torchvision's RetinaNet: the same architecture, images and objects, in turns.
 
     python benchmarks/train_step.py [--rounds 10] [--profile]
 
-Ours is measured in float32 and in bfloat16 autocast, torchvision in float32 (its default; on CUDA also in bfloat16).
-A step is forward, losses, backward and SGD, on images that are already decoded, resized and in a batch: ours takes
-them as uint8, torchvision as float tensors, as each has them. Figures are medians with the 10 % and 90 % quantiles,
-ratios are taken round by round.
+Ours is measured in float32 and in bfloat16 autocast, torchvision in float32 (its default) and on CUDA also in bfloat16.
+A step is forward, losses, backward and SGD, on images that are decoded, resized and in a batch: uint8 for ours, float
+tensors for torchvision, as each takes them. Printed are medians with the 10 % and 90 % quantiles; the ratios are taken
+round by round.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from timing import devices, milliseconds, spread
 from torch.profiler import ProfilerActivity, profile
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -28,7 +28,8 @@ from detector.models.build import build_model
 
 SETTINGS = [("resnet18", 320, 4), ("resnet50", 512, 2)]  # backbone, square image in pixels, images a step
 CLASSES = 80
-WARM_UP = 3
+
+Step = Callable[[], None]
 
 
 def main() -> None:
@@ -36,41 +37,37 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--profile", action="store_true", help="also print where the time of our step goes")
     args = parser.parse_args()
-    for kind in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        for backbone, size, batch in SETTINGS:
-            compare(backbone, size, batch, torch.device(kind), args.rounds, args.profile)
+    for device in devices():
+        for backbone, size, batch_size in SETTINGS:
+            compare(backbone, size, batch_size, device, args.rounds, args.profile)
 
 
-def compare(backbone: str, size: int, batch: int, device: torch.device, rounds: int, profiled: bool) -> None:
-    images, targets = scene(size, batch)
+def compare(backbone: str, size: int, batch_size: int, device: torch.device, rounds: int, profiled: bool) -> None:
+    """Print what a step takes on one device, with one backbone."""
+    images, targets = scene(size, batch_size)
     steps = {
         "torchvision fp32": torchvision_step(backbone, size, images, targets, device, None),
-        "ours fp32": our_step(backbone, images, targets, device, None),
-        "ours bf16": our_step(backbone, images, targets, device, torch.bfloat16),
+        "detector fp32": our_step(backbone, images, targets, device, None),
+        "detector bf16": our_step(backbone, images, targets, device, torch.bfloat16),
     }
     if device.type == "cuda":
         steps["torchvision bf16"] = torchvision_step(backbone, size, images, targets, device, torch.bfloat16)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(WARM_UP + rounds):
-        for name, step in steps.items():
-            seconds = timed(step, device)
-            if turn >= WARM_UP:
-                times[name].append(seconds)
-    print(f"{device}: {backbone}, {size} px, batch {batch}, {CLASSES} classes, {rounds} rounds")
-    for name, seconds in times.items():
-        ratio = np.array(times["torchvision fp32"]) / seconds
-        print(f"  {name:17s} {spread(1e3 * np.array(seconds))} ms   {spread(ratio)} x torchvision fp32")
+    times = milliseconds(steps, rounds, device)
+    print(f"{device}: training step of {backbone}, {size} px, batch {batch_size}, {CLASSES} classes, {rounds} rounds")
+    for name, taken in times.items():
+        ratio = spread(times["torchvision fp32"] / taken)
+        print(f"  {name:17s} {spread(taken)} ms   {ratio} x the speed of torchvision fp32")
     if profiled:
-        for name in ("ours fp32", "ours bf16"):
+        for name in ("detector fp32", "detector bf16"):
             print_profile(name, steps[name], device)
 
 
-def scene(size: int, batch: int) -> tuple[torch.Tensor, list[dict]]:
-    """Random uint8 images and 7 objects each (COCO's average), from a tenth to half of the side."""
+def scene(size: int, batch_size: int) -> tuple[torch.Tensor, list[dict]]:
+    """Random uint8 images and 7 objects each (COCO's average), with sides of a tenth to half of the image's."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=generator)
     targets = []
-    for i in range(batch):
+    for i in range(batch_size):
         sides = size * (0.1 + 0.4 * torch.rand(7, 2, generator=generator))
         corners = torch.rand(7, 2, generator=generator) * (size - sides)
         labels = torch.randint(CLASSES, (7,), generator=generator)
@@ -79,12 +76,14 @@ def scene(size: int, batch: int) -> tuple[torch.Tensor, list[dict]]:
     return images, targets
 
 
-def our_step(backbone, images, targets, device, autocast) -> Callable[[], None]:
-    # frozen norms, trained from the stem on, as in torchvision's step
+def our_step(
+    backbone: str, images: torch.Tensor, targets: list[dict], device: torch.device, autocast: torch.dtype | None
+) -> Step:
+    """A step of this project's detector, all of it trained, with frozen norms, as in torchvision's step."""
     config = ModelConfig(weights="none", backbone=BackboneConfig(name=backbone, weights=None, norm="frozen"))
     model = build_model(config, CLASSES, pretrained=False).to(device, memory_format=torch.channels_last).train()
     model.requires_grad_(True)
-    criterion = build_criterion(LossConfig(), np.ones(CLASSES, int))
+    criterion = build_criterion(LossConfig(), np.ones(CLASSES, np.int64))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-5, momentum=0.9)
     images = images.contiguous(memory_format=torch.channels_last).to(device)
 
@@ -99,7 +98,15 @@ def our_step(backbone, images, targets, device, autocast) -> Callable[[], None]:
     return step
 
 
-def torchvision_step(backbone, size, images, targets, device, autocast) -> Callable[[], None]:
+def torchvision_step(
+    backbone: str,
+    size: int,
+    images: torch.Tensor,
+    targets: list[dict],
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> Step:
+    """A step of torchvision's RetinaNet, all of it trained."""
     body = resnet_fpn_backbone(
         backbone_name=backbone,
         weights=None,
@@ -123,22 +130,8 @@ def torchvision_step(backbone, size, images, targets, device, autocast) -> Calla
     return step
 
 
-def timed(step: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def spread(values: np.ndarray) -> str:
-    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
-    return f"{middle:8.2f} [{low:.2f} .. {high:.2f}]"
-
-
-def print_profile(name: str, step: Callable[[], None], device: torch.device) -> None:
+def print_profile(name: str, step: Step, device: torch.device) -> None:
+    """Print the twelve operations that take most of a step."""
     cuda = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as result:
         step()

@@ -1,4 +1,4 @@
-"""The ablation: what has been run is not run again, and its document says what was measured."""
+"""The ablation on imbalance: no run is repeated, and its document shows the measured figures."""
 
 import json
 import sys
@@ -12,10 +12,12 @@ sys.path.append(str(PROJECT / "benchmarks"))
 import imbalance  # noqa: E402
 import imbalance_report  # noqa: E402
 
+from detector.utils.json_lines import read_json_lines  # noqa: E402
+
 
 @pytest.fixture
 def ablation(monkeypatch, tmp_path):
-    """Runs the ablation with trainings that only write figures of three classes; returns how many were run."""
+    """Runs the ablation with trainings that only write figures of three classes. Returns how many there were."""
     calls = []
     aps = {"a": 0.5, "b": 0.25, "c": 0.125}
 
@@ -46,22 +48,22 @@ def test_each_run_becomes_one_line_and_is_not_repeated(ablation, tmp_path):
     assert ablation(*some, "--seeds", "1") == 2
     assert ablation(*some, "--seeds", "2") == 2
     assert ablation(*some, "--seeds", "2") == 0
-    lines = imbalance.read_results(tmp_path / "results.jsonl")
+    lines = read_json_lines(tmp_path / "results.jsonl")
     assert {(line["arm"], line["seed"]) for line in lines} == {(a, s) for a in ("focal", "paste") for s in (0, 1)}
     assert all((line["AP"], line["tail"], line["per_class"]["b"]) == (0.3, 0.125, 0.25) for line in lines)
     assert not list(tmp_path.rglob("checkpoints"))
 
 
-def test_a_failed_run_is_said_and_the_others_are_kept(ablation, tmp_path, capsys):
+def test_a_failed_run_is_reported_and_the_others_are_kept(ablation, tmp_path, capsys):
     (tmp_path / "shapes/focal").mkdir(parents=True)
     (tmp_path / "shapes/focal/fail").touch()
     ablation("--datasets", "shapes", "--arms", "focal", "--seeds", "3", "--jobs", "1")
-    assert [line["seed"] for line in imbalance.read_results(tmp_path / "results.jsonl")] == [0, 2]
+    assert [line["seed"] for line in read_json_lines(tmp_path / "results.jsonl")] == [0, 2]
     assert "('shapes', 'focal', 1): it failed" in capsys.readouterr().out
 
 
-def test_an_arm_that_names_shapes_is_not_for_cells():
-    (arm,) = imbalance.OF_SHAPES
+def test_an_arm_that_names_shapes_is_not_run_on_cells():
+    (arm,) = imbalance.SHAPES_ONLY
     runs = imbalance.wanted(["bccd", "shapes"], ["focal", arm], 2)
     assert runs == [(d, a, s) for s in (0, 1) for d, a in (("bccd", "focal"), ("shapes", "focal"), ("shapes", arm))]
 
@@ -74,7 +76,7 @@ def test_groups_go_by_the_boxes_of_the_training_split(tiny_dataset, monkeypatch)
     assert imbalance.means_of_groups("tiny", {"light": 0.5, "dark": 0.25}) == {"head": 0.375}
 
 
-def test_the_start_knows_the_rare_shapes_as_one():
+def test_the_first_detector_knows_the_rare_shapes_as_one_class():
     names = ["disc", "crescent", "square", "arrow", "diamond"]
     tree = {"categories": [{"id": 3 * k, "name": name} for k, name in enumerate(names)]}
     tree["annotations"] = [{"category_id": 3 * k} for k in range(5)]
@@ -84,7 +86,7 @@ def test_the_start_knows_the_rare_shapes_as_one():
     assert tree["categories"][0]["name"] == "disc"
 
 
-def test_the_document_says_what_was_measured():
+def test_the_document_shows_the_measured_figures():
     document = (PROJECT / "docs/imbalance.md").read_text()
-    for arms in imbalance_report.by_dataset(imbalance.read_results(PROJECT / "docs/imbalance.jsonl")).values():
+    for arms in imbalance_report.by_dataset(read_json_lines(PROJECT / "docs/imbalance.jsonl")).values():
         assert "\n".join(imbalance_report.markdown(arms)) in document
