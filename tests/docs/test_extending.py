@@ -34,7 +34,7 @@ def test_the_loss_and_the_assigner_train(page, succeeds, fails, tiny_config):
     before = "loss.classification=poly_focal", "loss.assigner.name=nearest"
     out = succeeds("train", tiny_config, *before, "train.epochs=1")
     assert "Average Precision" in out
-    assert "poly_focal" in fails("train", tiny_config, "--overwrite", "loss.classification=poly_focall")
+    assert "did you mean 'poly_focal'?" in fails("train", tiny_config, "--overwrite", "loss.classification=poly_focall")
 
 
 def test_the_loss_is_what_the_page_says(page):
