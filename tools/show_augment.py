@@ -40,12 +40,14 @@ def mixed(config: Config, number: int) -> list:
     from detector.data.sample import read_sample
     from detector.data.split import read_split
     from detector.evaluation.report.draw import draw_boxes
-    from detector.training.auto.imbalance import choose
+    from detector.training.auto import imbalance
 
     data = read_split(config, "train", check_images=config.data.bad_images == "error")
-    chosen = choose(config, data)
+    lines = []
+    if chosen := imbalance.choose(config, data):
+        config, lines = imbalance.apply(config, chosen), chosen.lines()
     mixer, pictures = Mixer(data, config.augment), []
-    print("\n".join([*chosen, *mixer.lines()]))
+    print("\n".join([*lines, *mixer.lines()]))
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
         sample = read_sample(data, index)
         image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
