@@ -121,10 +121,12 @@ VOC = """<annotation><filename>1.png</filename><size><width>64</width><height>48
 
 
 def make_one_class_rare(file: Path) -> None:
-    """Leave one box of the class `dark` (id 3), so that there is something to paste."""
+    """Leave one box of the class `dark` (id 3), and many of `light` (id 7), so that there is something to paste."""
     coco = json.loads(file.read_text())
     dark = [annotation for annotation in coco["annotations"] if annotation["category_id"] == 3]
-    coco["annotations"] = [annotation for annotation in coco["annotations"] if annotation not in dark[1:]]
+    light = [annotation for annotation in coco["annotations"] if annotation["category_id"] == 7]
+    more = [box | {"id": box["id"] + 1000 * n, "bbox": [n, n, 20, 20]} for n in range(1, 9) for box in light]
+    coco["annotations"] = [*dark[:1], *light, *more]
     file.write_text(json.dumps(coco))
 
 
