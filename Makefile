@@ -1,5 +1,6 @@
 # make demo   from nothing to a trained detector, its mAP and pictures
 # make test   lint and tests
+# make docs   the documentation as a site, in site/
 # make venv   only the environment both run in (.venv)
 # Needs Python >= 3.10 and make. PYTHON=python3.12 make ... chooses the interpreter.
 
@@ -8,7 +9,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 DEMO := runs/quickstart
 
-.PHONY: demo test venv clean
+.PHONY: demo test docs venv clean
 
 demo: $(READY)
 	$(PY) datasets/make_shapes.py
@@ -26,6 +27,9 @@ demo: $(READY)
 test: $(READY)
 	.venv/bin/ruff check .
 	$(PY) -m pytest
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 venv: $(READY)
 
