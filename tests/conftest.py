@@ -1,19 +1,27 @@
 """A dataset small enough to train on in seconds, where the real ones are, if they are, and how tools are run."""
 
+import io
 import json
+import os
 import runpy
 import signal
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
+# One thread in this process and in those that tests start: pytest-xdist gives every core a process, and more threads
+# than cores wait for one another. Before torch and numpy are imported, which read this once.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+    os.environ[variable] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"  # where a test asks for more threads, they sleep instead of spinning
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore Ctrl-C, and so what they start
 
 ROOT = Path(__file__).parents[1]
-REAL_DATA = ROOT.parent / "shared" / "data"
+REAL_DATA = Path(os.environ.get("DETECTOR_TEST_DATA") or ROOT.parent / "shared" / "data")
 
 TINY = """
 data: {{dataset: {dataset}, image_size: 64, workers: 0}}
@@ -31,23 +39,24 @@ device: cpu
 
 @pytest.fixture(scope="session")
 def real_data():
-    """Folder of a real dataset, by name; skips where it is absent."""
+    """real_data("bccd") → the folder of that real dataset, below DETECTOR_TEST_DATA or ../shared/data; else skips."""
 
     def folder(name: str) -> Path:
         if not (REAL_DATA / name).is_dir():
-            pytest.skip(f"real dataset {name} is not at {REAL_DATA / name}")
+            pytest.skip(
+                f"no real dataset {name} in {REAL_DATA}; the environment variable DETECTOR_TEST_DATA says where"
+            )
         return REAL_DATA / name
 
     return folder
 
 
-@pytest.fixture
-def tiny_dataset(tmp_path) -> Path:
+def write_tiny_dataset(folder: Path) -> Path:
     """Descriptor of 6 training and 4 val images of 64x48: bright squares (id 7) and dark ones (id 3); one is empty."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 4)):
-        folder = tmp_path / split
-        folder.mkdir()
+        images = folder / split
+        images.mkdir()
         coco = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "light"}, {"id": 3, "name": "dark"}]}
         for i in range(count):
             image = rng.integers(100, 140, (48, 64, 3), dtype=np.uint8)
@@ -57,11 +66,17 @@ def tiny_dataset(tmp_path) -> Path:
                 image[y : y + 20, x : x + 20] = value
                 box = {"id": 100 + 2 * i + k, "image_id": 10 * i + 5, "category_id": category, "iscrowd": 0}
                 coco["annotations"].append(box | {"bbox": [x, y, 20, 20], "area": 400})
-            Image.fromarray(image).save(folder / f"{i}.png")
-        (tmp_path / f"{split}.json").write_text(json.dumps(coco))
-    descriptor = tmp_path / "tiny.yaml"
+            Image.fromarray(image).save(images / f"{i}.png")
+        (folder / f"{split}.json").write_text(json.dumps(coco))
+    descriptor = folder / "tiny.yaml"
     descriptor.write_text("".join(f"{s}: {{images: {s}, annotations: {s}.json}}\n" for s in ("train", "val")))
     return descriptor
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path) -> Path:
+    """Descriptor of the tiny dataset, in <tmp_path>, to change at will."""
+    return write_tiny_dataset(tmp_path)
 
 
 @pytest.fixture
@@ -70,6 +85,26 @@ def tiny_config(tiny_dataset, tmp_path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(TINY.format(dataset=tiny_dataset) + f"output_dir: {tmp_path / 'run'}\n")
     return path
+
+
+@pytest.fixture
+def blank_figures(monkeypatch) -> None:
+    """Figures are composed as ever, and saved blank: to draw them takes longer than a tiny training."""
+    from matplotlib.figure import Figure
+
+    real, blank = Figure.savefig, {}
+
+    def savefig(self, file, format="png", **options) -> None:
+        if format not in blank:
+            buffer = io.BytesIO()
+            real(Figure(figsize=(1, 1)), buffer, format=format)
+            blank[format] = buffer.getvalue()
+        if isinstance(file, str | Path):
+            Path(file).write_bytes(blank[format])
+        else:
+            file.write(blank[format])
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

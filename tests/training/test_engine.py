@@ -12,17 +12,37 @@ from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.criterion import Criterion
 from detector.models.anchors import AnchorGenerator
-from detector.models.backbones import build_backbone
+from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 from detector.models.necks import build_neck
+from detector.models.norm import norm_layer
 from detector.models.retinanet import RetinaNet
 from detector.training.engine import train_one_epoch
 from detector.utils.errors import InputError
 
 
+class SmallBackbone(Backbone):
+    """One strided convolution a level, each with its norm: a step takes milliseconds."""
+
+    channels, stride, mean, std = [8, 8, 8], 32, IMAGENET_MEAN, IMAGENET_STD
+
+    def __init__(self, norm: str) -> None:
+        super().__init__()
+        norm_of = norm_layer(norm, eps=1e-5)
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, 8, 3, stride=stride, padding=1, bias=False), norm_of(8), nn.ReLU())
+            for channels, stride in ((3, 8), (8, 2), (8, 2))
+        )
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        c3 = self.levels[0](images)
+        c4 = self.levels[1](c3)
+        return {"0": c3, "1": c4, "2": self.levels[2](c4)}
+
+
 def small_model(norm: str = "group") -> RetinaNet:
     torch.manual_seed(0)
-    backbone = build_backbone("resnet18", weights=None, norm=norm)
+    backbone = SmallBackbone(norm)
     anchors = AnchorGenerator(base_size=16, scales=1, ratios=[1.0])
     head = Head(8, anchors_per_cell=1, num_classes=3, depth=1, width=8, norm="none", prior=0.01)
     neck = build_neck(backbone.channels, NeckConfig(channels=8))
