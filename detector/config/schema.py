@@ -96,7 +96,7 @@ class HeadConfig(Section):
 
 
 class AnchorConfig(Section):
-    base_size: Positive = 32
+    base_size: Annotated[float, Field(gt=0, le=10_000)] = 32
     """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
     scales: Annotated[int, Field(ge=1, le=32)] = 3
     """Sizes per octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
