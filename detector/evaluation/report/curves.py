@@ -112,8 +112,16 @@ def draw_class_figure(axes: Axes, epochs: Sequence[dict], figure: str) -> list[C
     if figure in DOTTED_LINES:
         axes.axhline(DOTTED_LINES[figure], color="0.5", linewidth=0.8, linestyle=":")
     axes.set(**CLASS_FIGURES[figure])
+    if axes.get_yscale() == "log":
+        label_powers(axes)
     _count_epochs(axes)
     return lines
+
+
+def label_powers(axes: Axes) -> None:
+    """Label a logarithmic y axis 0.1, 1, 10 ...; matplotlib would write formulas, which the styles do not parse."""
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
 
 
 def class_lines(epochs: Sequence[dict]) -> list[ClassLine]:

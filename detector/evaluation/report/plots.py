@@ -13,6 +13,7 @@ from detector.evaluation.report.curves import (
     draw_class_figure,
     draw_learning_rate,
     draw_losses,
+    label_powers,
     of_kind,
 )
 from detector.pages.svg import GREY, INK, plain, plot_style, svg
@@ -98,8 +99,7 @@ def reliability(calibration: dict) -> Markup:
         above.set(ylabel="share that is right", ylim=(0, 1.02), xlim=(0, 1))
         above.legend(loc="upper left")
         below.set(ylabel="detections", xlabel="score", yscale="log")
-        below.yaxis.set_major_formatter(lambda count, _: f"{count:g}")
-        below.yaxis.set_minor_formatter(lambda count, _: "")
+        label_powers(below)
         return svg(figure, "reliability", "Share of right detections against score, and detections of each score")
 
 

@@ -70,6 +70,11 @@ def test_an_epoch_without_a_value_is_a_gap(axes):
     assert list(axes.lines[1].get_ydata()) == [0.1, 0.1]  # below it, a training warns
 
 
+def test_a_logarithmic_axis_is_labelled_with_numbers(axes):
+    draw_class_figure(axes, [class_line(1, a=5)], "gradient_ratio")
+    assert [axes.yaxis.get_major_formatter()(value) for value in (0.1, 10)] == ["0.1", "10"]
+
+
 def test_pictures_and_page_show_classes_whatever_their_names(tmp_path, recwarn):
     lines = [train_line(step, 2.0) for step in range(1, 4)]
     lines += [{"kind": "eval", "step": 3, "epoch": 1, "AP": 0.1, "AP50": 0.2}]

@@ -1,7 +1,7 @@
 """What a report says of where its detector comes from."""
 
 from detector.config.file import load_config
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.split import read_split
 from detector.evaluation.report.provenance import provenance
 
 
@@ -9,7 +9,7 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     config = load_config(
         tiny_config, ["train.accumulate=3", "loss.alpha=effective_number", "data.sampling=repeat_factor"]
     )
-    data = read_coco(load_descriptor(tiny_dataset).split("val"))
+    data = read_split(config, "val")
     said = provenance(config, "runs/my", [7, 3], data, "val")
     rows = dict(said["rows"])
     assert said["title"] == "my"
