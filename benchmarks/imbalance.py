@@ -25,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from detector.data.class_groups import GROUPS, class_groups
-from detector.data.coco import load_descriptor, read_coco
+from detector.data.coco import read_coco
+from detector.data.descriptor import load_descriptor
 from detector.utils.cli import run
 from detector.utils.json_lines import read_json_lines
 
