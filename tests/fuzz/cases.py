@@ -1,7 +1,7 @@
-"""Broken input of four kinds, and what must come of it: an answer, or an InputError of one printable line.
+"""Broken files of four kinds, and the check that each is read, or refused with an InputError of one printable line.
 
-Each kind begins with a sound file and changes it, as raw bytes or along its structure, so that most cases get past the
-first check. tests/fuzz/ runs a few of them, benchmarks/fuzz.py 10,000 of each.
+A case is a sound file, changed in its bytes or along its structure, so that most cases get past the first check.
+test_fuzz.py runs a few, benchmarks/fuzz.py 10,000 of each kind.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from strategies import changed, mangled
 
 from detector import checkpoint
 from detector.config.file import dump, load_config
-from detector.data.coco import check_images_exist, read_coco
-from detector.data.descriptor import Split, load_descriptor
+from detector.data.coco import Split, check_images_exist, read_coco
+from detector.data.descriptor import load_descriptor
 from detector.data.image import read_image
 from detector.doctor.checks.check_dataset import check_dataset
 from detector.doctor.examination import examine_dataset
@@ -27,6 +27,7 @@ from detector.doctor.image_files import inspect
 from detector.doctor.repair.repair import fix
 from detector.inference import predict as predictor
 from detector.inference.detector import load
+from detector.models.limits import check_size
 from detector.models.weights.transfer import transfer
 from detector.training import replay
 from detector.utils.errors import InputError
@@ -76,7 +77,7 @@ IMAGE_PIECES = (
 
 
 def json_files() -> st.SearchStrategy[bytes]:
-    """Annotation files: changed along their structure, written as Python and as JSON proper do; and as bytes."""
+    """Annotation files, changed along their structure (written with and without escapes) or in their bytes."""
 
     def written(tree: object) -> bytes:
         return json.dumps(tree, ensure_ascii=False).encode(errors="surrogatepass")
@@ -92,7 +93,7 @@ def json_files() -> st.SearchStrategy[bytes]:
 
 
 def yaml_files() -> st.SearchStrategy[bytes]:
-    """Configurations and descriptors: as trees, as text with pieces of YAML put in, and as bytes."""
+    """Configurations and descriptors, changed along their structure or in their text."""
     import yaml
 
     def written(tree: object) -> bytes:
@@ -109,7 +110,7 @@ def yaml_files() -> st.SearchStrategy[bytes]:
 
 
 def sound_images() -> list[bytes]:
-    """Small files of every kind that is read: formats, modes, interlacing, compression, several frames."""
+    """Small images of many formats, modes and compressions, with one or several frames."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 255, (9, 13, 3), dtype=np.uint8))
     deep = Image.fromarray(rng.integers(0, 65535, (9, 13), dtype=np.uint16))
@@ -135,6 +136,7 @@ def sound_images() -> list[bytes]:
 
 
 def image_files() -> st.SearchStrategy[bytes]:
+    """Images with changed bytes, and headers followed by anything."""
     return st.one_of(
         st.sampled_from(sound_images()).flatmap(lambda content: mangled(content, IMAGE_PIECES)),
         st.sampled_from(sound_images()).flatmap(lambda content: st.binary(max_size=40).map(lambda b: content[:30] + b)),
@@ -142,7 +144,7 @@ def image_files() -> st.SearchStrategy[bytes]:
 
 
 class Checks:
-    """What is tried with a file of each kind, in a folder with two sound images."""
+    """What is done with a file of each kind. `folder` gets two sound images."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -153,25 +155,26 @@ class Checks:
         (folder / "d.yaml").write_text("train: {images: images, annotations: broken.json}\n")
 
     def json(self, content: bytes) -> None:
-        """Read strictly, and by the doctor, who refuses nothing; everything it says can be printed."""
+        """Read it for training, and let the doctor describe it, who refuses nothing."""
         path, split = self.folder / "broken.json", Split(self.folder / "images", self.folder / "broken.json")
         path.write_bytes(content)
         for bad in ("error", "drop"):
             refusal(lambda bad=bad: check_images_exist(read_coco(split, None, bad)))
-        if len(content) % 16 == 0:  # a hundred times slower
+        if len(content) % 16 == 0:  # these are a hundred times slower
             check_lines(examine_dataset(str(self.folder / "d.yaml")).lines())
             refusal(lambda: check_lines(fix(split, self.folder / "fixed.json")))
         else:
             check_lines(e.text for f in check_dataset(load_descriptor(self.folder / "d.yaml")) for e in f.examples)
 
     def yaml(self, content: bytes) -> None:
-        """Read as a configuration, which is written and read back, and as a descriptor whose files are looked for."""
+        """Read it as a configuration, write that and read it back, and check its size. Read it as a descriptor."""
         path = self.folder / "broken.yaml"
         path.write_bytes(content)
         config = refusal(lambda: load_config(path))
         if config is not None:
             path.with_name("again.yaml").write_text(dump(config))
             load_config(path.with_name("again.yaml"))
+            refusal(lambda: check_size(config, num_classes=2))
         descriptor = refusal(lambda: load_descriptor(path))
         for name in descriptor.splits if descriptor else ():
             split = refusal(lambda name=name: descriptor.split(name))
@@ -179,7 +182,7 @@ class Checks:
                 refusal(lambda split=split: read_coco(split, descriptor.classes))
 
     def image(self, content: bytes) -> None:
-        """Read for training, with and without a stated size, and by the doctor."""
+        """Read it for training, with and without a stated size (height, width), and by the doctor."""
         path = self.folder / "broken.png"
         path.write_bytes(content)
         for size in (None, (9, 13), (13, 9)):
@@ -190,7 +193,7 @@ class Checks:
         check_lines([inspect(path).problem])
 
     def checkpoint(self, content: bytes) -> None:
-        """Read as a checkpoint, used, taken as another training's start, and as a bad batch; no code of it is run."""
+        """Read it as a checkpoint, a detector, weights to start from, and a bad batch. No code of it may run."""
         path = self.folder / ("broken.safetensors" if content[8:9] == b"{" else "broken.pt")
         path.write_bytes(content)
         refusal(lambda: checkpoint.load(path))
@@ -199,14 +202,14 @@ class Checks:
             image = np.full((48, 64, 3), 128, np.uint8)
             refusal(lambda: predictor._with_thresholds(detector)(image))
         weights = refusal(lambda: checkpoint.read_detector(str(path)))
-        if weights is not None and len(content) % 4 == 0:  # ten times slower
+        if weights is not None and len(content) % 4 == 0:  # this is ten times slower
             refusal(lambda: check_lines(transfer(small_model(), weights, ["cat", "owl"]).lines()))
         refusal(lambda: replay.replay(path))
         assert not CANARY.exists()
 
 
 def refusal(attempt):
-    """What the attempt gives, or None where it is refused in one printable line."""
+    """The result of the attempt, or None if it is refused in one printable line."""
     try:
         return attempt()
     except InputError as problem:
@@ -215,6 +218,7 @@ def refusal(attempt):
 
 
 def check_lines(lines) -> None:
+    """Assert that every line can be printed."""
     for line in lines:
         assert len(line) < 3000, line[:200]
         assert not any(ord(c) < 32 or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in line), ascii(line)

@@ -1,5 +1,5 @@
-"""Files that a training would write, or weights of others, with anything in them: changed values and tensors of every
-kind, pickles that name functions, archives with their members damaged, other formats, and bytes."""
+"""Checkpoints, bad batches and foreign weights with one thing changed: other values and tensors, pickles that call
+functions, damaged members of the archive, other formats, other bytes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import torch
 from hypothesis import strategies as st
 from strategies import TEXTS, VALUES, mangled
 
+from detector.checkpoint import FORMAT
 from detector.config.schema import Config
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.criterion import build_criterion
@@ -30,7 +31,7 @@ from detector.models.retinanet import RetinaNet
 from detector.training import replay
 from detector.utils.digest import save_with_digest
 
-CANARY = Path(tempfile.gettempdir()) / f"fuzz-canary-{os.getpid()}"  # what a file's code would make, if it ran
+CANARY = Path(tempfile.gettempdir()) / f"fuzz-canary-{os.getpid()}"  # exists if code of a file was run
 SETTINGS = {
     "data": {"dataset": "d.yaml", "image_size": 64},
     "model": {"backbone": {"name": "timm/test_resnet", "weights": None, "norm": "batch"}, "neck": {"channels": 8},
@@ -44,10 +45,10 @@ def small_model() -> RetinaNet:
 
 @functools.cache
 def checkpoint() -> dict:
-    """A sound one, whose numbers take a byte each."""
+    """A sound checkpoint. Its numbers are uint8, to keep the files small."""
     model = {name: torch.zeros(tensor.shape, dtype=torch.uint8) for name, tensor in small_model().state_dict().items()}
     return {
-        "format": 4,
+        "format": FORMAT,
         "model": model,
         "config": Config.model_validate(SETTINGS).model_dump(),
         "class_names": ["cat", "dog"],
@@ -63,7 +64,7 @@ def checkpoint() -> dict:
 
 @functools.cache
 def bad_batch() -> dict:
-    """A sound one, of a box without area."""
+    """A sound file of a step that was not finite; its box has no area."""
     settings = Config.model_validate(SETTINGS)
     criterion = build_criterion(settings.loss, np.array([40, 2]), ["cat", "dog"], ClassStatistics(2))
     target = {"boxes": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64), "image_id": 7, "size": (64, 64)}
@@ -77,7 +78,7 @@ def bad_batch() -> dict:
 
 @functools.cache
 def foreign() -> list[dict]:
-    """Some of the tensors of torchvision's (old and new) and detectron2's RetinaNet, and of a classifier."""
+    """Some tensors of torchvision's RetinaNet (new and old names) and detectron2's, and of a classifier."""
     rows, deltas, norm = torch.ones(2, 8, 3, 3), torch.ones(4, 8, 3, 3), torch.ones(4)
     first = {"weight": torch.ones(4, 3, 7, 7), "norm.weight": norm, "norm.running_var": norm, "norm.bias": norm}
     torchvision = {
@@ -98,7 +99,7 @@ def foreign() -> list[dict]:
 
 
 class Calls:
-    """Pickled, it is the call of a function."""
+    """Its pickle is the call of a function."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -108,7 +109,7 @@ class Calls:
 
 
 def calls() -> list[Calls]:
-    """Of functions that would run code; and of those that torch lets a file call, with what would take memory."""
+    """Calls of functions that would run code, and of functions that torch allows but that would take memory."""
     run = [
         (os.system, f"touch {CANARY}"), (builtins.open, str(CANARY), "w"), (Path.touch, CANARY),
         (builtins.eval, f"open({str(CANARY)!r}, 'w')"), (builtins.exec, f"open({str(CANARY)!r}, 'w')"),
@@ -130,7 +131,7 @@ def calls() -> list[Calls]:
 
 
 def tensors() -> st.SearchStrategy[object]:
-    """Of odd shapes, types and layouts."""
+    """Tensors of unusual shapes, dtypes and layouts, and what may be taken for one."""
     odd = [
         torch.zeros(()), torch.zeros(0), torch.zeros(3, 0, 2), torch.zeros(1).expand(10**6, 10**6),
         torch.zeros(1).expand(2, 8, 3, 3), torch.empty(10**6, 10**6, device="meta"), torch.zeros(2, 3).to_sparse(),
@@ -148,8 +149,9 @@ def tensors() -> st.SearchStrategy[object]:
     return any_of(odd) | st.builds(lambda shape, kind: torch.ones(shape, dtype=kind), shapes, kinds)
 
 
-@functools.cache  # made anew for each draw, they take long, and hypothesis keeps them: a gigabyte in 5,000 cases
+@functools.cache  # making them for each draw takes long, and hypothesis keeps them: a gigabyte in 5,000 cases
 def values() -> st.SearchStrategy[object]:
+    """What a file may hold in place of a value."""
     loop: list = []
     loop.append(loop)
     objects = [
@@ -162,28 +164,29 @@ def values() -> st.SearchStrategy[object]:
 
 
 def laughs(levels: int, repeated=lambda inner: [inner, inner]) -> object:
-    """Few values, each of which stands twice in the next: 2^levels to who follows them."""
+    """Nested values, each of which holds the one before twice: 2^levels to code that visits them all."""
     return functools.reduce(lambda inner, _: repeated(inner), range(levels), 0.5)
 
 
 def any_of(things: list) -> st.SearchStrategy[object]:
-    """As st.sampled_from, without its repr: of tensors it takes long, of a deep list it fails."""
+    """st.sampled_from without the repr of its values: of tensors it is slow, of a deep list it fails."""
     return st.integers(0, len(things) - 1).map(lambda i: things[i])
 
 
 def copied(tree: object) -> object:
+    """The tree with dicts and lists of its own."""
     if isinstance(tree, dict):
         return {key: copied(value) for key, value in tree.items()}
     return [copied(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
-class Gap:  # where a drawn value goes; not that itself, which is of all cases and must not be changed in turn
-    pass
+class Gap:
+    """Marks where a drawn value goes. The value itself is shared by all cases, so it must not be changed in turn."""
 
 
 @st.composite
 def changed(draw, tree: dict) -> dict:
-    """The tree with one to three values, at any depth alike, replaced, removed, or under another key."""
+    """The tree with one to three values, at any depth, replaced, removed, or under another key."""
     tree = copied(tree)
     for _ in range(draw(st.integers(1, 3))):
         holder = tree
@@ -214,7 +217,7 @@ def filled(draw, tree: object) -> object:
 
 
 def hostile_sizes() -> st.SearchStrategy[dict]:
-    """Sound but for settings that ask for large models and images."""
+    """Sound checkpoints whose settings ask for large models and images, or for other backbones."""
     numbers = st.sampled_from([0, 1, 2, 60, 64, 300, 1024, 8192, 10_000, 10**9])
 
     def with_sizes(numbers: list[int]) -> dict:
@@ -245,10 +248,10 @@ def hostile_sizes() -> st.SearchStrategy[dict]:
 
 
 def saved(contents: object, kind: str = "zip") -> bytes:
-    """As torch.save writes it; b"" what it cannot write."""
+    """What torch.save writes (zip), in its old format (old), or with a digest (digest); b"" if it cannot."""
     buffer = io.BytesIO()
     try:
-        if kind == "sealed":
+        if kind == "digest":
             with tempfile.NamedTemporaryFile() as file:
                 save_with_digest(Path(file.name), contents)
                 return Path(file.name).read_bytes()
@@ -260,7 +263,7 @@ def saved(contents: object, kind: str = "zip") -> bytes:
 
 @st.composite
 def tampered(draw, content: bytes) -> bytes:
-    """The archive with one to three members removed, doubled, renamed, emptied, changed or compressed."""
+    """The zip archive with one to three members removed, doubled, renamed, emptied, changed or compressed."""
     if not content.startswith(b"PK"):
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -284,7 +287,7 @@ def tampered(draw, content: bytes) -> bytes:
             members[at] = name, b"\0" * 10**7 if what == "bomb" else data, zipfile.ZIP_DEFLATED
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
-        warnings.simplefilter("ignore")  # of names that stand twice
+        warnings.simplefilter("ignore")  # zipfile warns about equal names
         for name, data, method in members:
             whole_name = name.encode(errors="replace").decode().replace("\0", "")[:60_000] or "x"
             archive.writestr(whole_name, data, method)
@@ -292,14 +295,15 @@ def tampered(draw, content: bytes) -> bytes:
 
 
 def checkpoint_files() -> st.SearchStrategy[bytes]:
+    """Files of every kind above."""
     sound = [
         saved(checkpoint()),
-        saved(checkpoint(), "sealed"),
+        saved(checkpoint(), "digest"),
         saved(bad_batch()),
         *(saved(each) for each in foreign()),
     ]
     pieces = (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"\xff" * 4, b"\0", b"cos\nsystem\n", b"\x80\x02", b"R.")
-    kinds = st.sampled_from(["zip", "zip", "zip", "old", "sealed"])
+    kinds = st.sampled_from(["zip", "zip", "zip", "old", "digest"])
     trees = st.one_of(changed(checkpoint()), changed(bad_batch()), any_of(foreign()).flatmap(changed))
     call = any_of(calls())
     plain = [
@@ -321,6 +325,7 @@ def checkpoint_files() -> st.SearchStrategy[bytes]:
 
 
 def dumped(value: object, protocol: int) -> bytes:
+    """A plain pickle; b"" if there is none."""
     try:
         return pickle.dumps(value, protocol)
     except (RuntimeError, TypeError, AttributeError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""What broken files of every kind are made with: values, and changes of structure and of bytes."""
+"""What broken files are made with: odd values, changes of structure, changes of bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from hypothesis import strategies as st
 
-# What has broken something, here or elsewhere.
+# Texts that have broken something, here or elsewhere.
 TEXTS = st.sampled_from(
     ["", " ", "..", "../a.png", "/etc/passwd", "C:\\a", "a\0b", "\n", "a\nb", "\x1b[31m", "\ud800", "\u202e", "<b>&\"'",
      "x" * 10_000, "é" * 300, "e\u0301" * 150, "🦊", "NaN", "1e999", "~", "a.png", "sub", "images", "cat", "*data",
@@ -27,7 +27,7 @@ VALUES = st.recursive(
 
 
 def places(tree: object, path: tuple = ()) -> list[tuple]:
-    """The path of every value in a tree of dicts and lists, but the tree itself."""
+    """The path of every value in a tree of dicts and lists, except the tree itself."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [place for key, value in items for place in [(*path, key), *places(value, (*path, key))]]
 
@@ -57,7 +57,7 @@ def changed(draw, tree: object) -> object:
 
 @st.composite
 def mangled(draw, content: bytes, pieces: tuple[bytes, ...]) -> bytes:
-    """The bytes with one to four places overwritten, cut out, repeated, or with a piece put in."""
+    """The bytes with one to four places overwritten, cut out or repeated, or with a piece inserted."""
     content = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))
