@@ -12,7 +12,8 @@ from detector.data.descriptor import load_descriptor
 from detector.data.mixing.mixer import Mixer
 from detector.data.mixing.mixup import mixup
 from detector.data.mixing.mosaic import mosaic
-from detector.data.mixing.source import cover
+from detector.data.mixing.paste import Paster
+from detector.data.mixing.source import RandomImages, cover
 from detector.data.sample import read_sample
 from detector.utils.errors import InputError
 
@@ -148,6 +149,22 @@ def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
         again = other.apply(*read_sample(data, index), np.random.default_rng((1, index)))
         for array, before in zip(again, results[index], strict=True):
             np.testing.assert_array_equal(array, before)
+
+
+def test_mosaic_then_mixup_then_pasting(data):
+    """One generator serves all, so the order is also that of the random numbers."""
+    paste = PasteConfig(classes=["light"], per_image=3.0, max_factor=100.0)
+    mixer, source = Mixer(data, AugmentConfig(paste=paste, mosaic=1.0, mixup=1.0)), RandomImages(data)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rng.random()
+        sample = mosaic([read_sample(data, 1), *(source.draw(rng) for _ in range(3))], rng)
+        rng.random()
+        sample = mixup(sample, source.draw(rng), rng)
+        expected = Paster(data, **paste.model_dump()).apply(*sample, rng)
+        found = mixer.apply(*read_sample(data, 1), np.random.default_rng(seed))
+        for array, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(array, other)
 
 
 def test_images_are_mixed_in_by_their_weights(data):
