@@ -1,5 +1,6 @@
 """Mosaic and mixup to the pixel, and what the mixer makes of them."""
 
+import json
 import pickle
 
 import numpy as np
@@ -133,8 +134,23 @@ def data(tiny_dataset):
     return read_coco(load_descriptor(tiny_dataset).split("train"))
 
 
-def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
-    mixer = Mixer(data, AugmentConfig(paste=PasteConfig(classes=["light"], per_image=1.0), mosaic=0.5, mixup=0.5))
+@pytest.fixture
+def imbalanced(tiny_dataset):
+    """The same with one light square only, so that there is a class to paste."""
+    file = tiny_dataset.parent / "train.json"
+    coco = json.loads(file.read_text())
+    light = [box for box in coco["annotations"] if box["category_id"] == 7]
+    coco["annotations"] = [box for box in coco["annotations"] if box not in light[1:]]
+    file.write_text(json.dumps(coco))
+    return read_coco(load_descriptor(tiny_dataset).split("train"))
+
+
+PASTE = PasteConfig(classes=["light"], per_image=3.0, max_factor=100.0)
+
+
+def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(imbalanced):
+    data = imbalanced
+    mixer = Mixer(data, AugmentConfig(paste=PASTE, mosaic=0.5, mixup=0.5))
     other = pickle.loads(pickle.dumps(mixer))
     results = {}
     for index in range(len(data)):
@@ -151,17 +167,18 @@ def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(data):
             np.testing.assert_array_equal(array, before)
 
 
-def test_mosaic_then_mixup_then_pasting(data):
+def test_mosaic_then_mixup_then_pasting(imbalanced):
     """One generator serves all, so the order is also that of the random numbers."""
-    paste = PasteConfig(classes=["light"], per_image=3.0, max_factor=100.0)
-    mixer, source = Mixer(data, AugmentConfig(paste=paste, mosaic=1.0, mixup=1.0)), RandomImages(data)
+    data, paster = imbalanced, Paster(imbalanced, **PASTE.model_dump())
+    assert paster.rate > 0.3
+    mixer, source = Mixer(data, AugmentConfig(paste=PASTE, mosaic=1.0, mixup=1.0)), RandomImages(data)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         rng.random()
         sample = mosaic([read_sample(data, 1), *(source.draw(rng) for _ in range(3))], rng)
         rng.random()
         sample = mixup(sample, source.draw(rng), rng)
-        expected = Paster(data, **paste.model_dump()).apply(*sample, rng)
+        expected = paster.apply(*sample, rng)
         found = mixer.apply(*read_sample(data, 1), np.random.default_rng(seed))
         for array, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(array, other)
