@@ -5,6 +5,8 @@ python tools/show_augment.py CONFIG [dotted.path=value ...] [--output augment.jp
 python tools/show_augment.py configs/quickstart.yaml augment.paste={} --output docs/images/paste.jpg
 """
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from detector.config.file import load_config
@@ -22,7 +24,9 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     if args.images < 1 or args.output.suffix.lower() not in (".jpg", ".png"):
         parser.error("--images is at least 1, and --output ends in .jpg or .png")
-    pictures = mixed(load_config(args.config, args.overrides), args.images)
+    pictures = list(itertools.islice(mixed(load_config(args.config, args.overrides)), args.images))
+    if not pictures:
+        raise InputError("augment: no image is changed; try augment.paste={}, augment.mosaic=1 or augment.mixup=1")
 
     from PIL import Image
 
@@ -32,8 +36,8 @@ def main() -> None:
     Image.fromarray(contact_sheet(pictures, columns=4, cell_width=256)).save(args.output, quality=80)
 
 
-def mixed(config: Config, number: int) -> list:
-    """Up to `number` random training images that mixing changes, (H,W,3) uint8 RGB; prints what is mixed."""
+def mixed(config: Config) -> Iterator:
+    """Training images in random order that mixing changes, (H,W,3) uint8 RGB; prints what is mixed."""
     import numpy as np
 
     from detector.data.mixing.mixer import Mixer
@@ -46,18 +50,12 @@ def mixed(config: Config, number: int) -> list:
     chosen = imbalance.choose(config, data)
     mixer = Mixer(data, imbalance.apply(config, chosen).augment)
     print("\n".join([*(chosen.lines() if chosen else []), *mixer.lines()]))
-    pictures: list = []
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
         sample = read_sample(data, index)
         image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
         if image is not sample[0]:
             added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)
-            pictures.append(draw_boxes(image, boxes[added], labels, [data.class_names[k] for k in labels[added]]))
-        if len(pictures) == number:
-            break
-    if not pictures:
-        raise InputError("augment: no image is changed; try augment.paste={}, augment.mosaic=1 or augment.mixup=1")
-    return pictures
+            yield draw_boxes(image, boxes[added], labels, [data.class_names[k] for k in labels[added]])
 
 
 if __name__ == "__main__":
