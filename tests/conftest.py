@@ -18,22 +18,24 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # for subprocesses
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore Ctrl-C, and so what they start
 
-ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("DETECTOR_TEST_DATA") or ROOT.parent / "shared" / "data")
 
 TINY = """
-data: {{dataset: {dataset}, image_size: 64, workers: 0}}
-augment: {{transforms: none}}
+data: {dataset: tiny.yaml, image_size: 64, workers: 0}
+augment: {transforms: none}
 model:
-  backbone: {{name: timm/test_resnet, weights: null, norm: batch}}
-  neck: {{channels: 16}}
-  head: {{depth: 1, width: 16}}
-  anchors: {{base_size: 16}}
-  postprocess: {{score_threshold: 0}}
-train: {{epochs: 2, batch_size: 2, lr: 1e-3, optimizer: adamw, precision: fp32, warmup_steps: 0, log_every: 1}}
+  backbone: {name: timm/test_resnet, weights: null, norm: batch}
+  neck: {channels: 16}
+  head: {depth: 1, width: 16}
+  anchors: {base_size: 16}
+  postprocess: {score_threshold: 0}
+train: {epochs: 2, batch_size: 2, lr: 1e-3, optimizer: adamw, precision: fp32, warmup_steps: 0, log_every: 1}
 device: cpu
+output_dir: run
 """
 
 
@@ -80,31 +82,59 @@ def tiny_dataset(tmp_path) -> Path:
 
 
 @pytest.fixture
-def tiny_config(tiny_dataset, tmp_path) -> Path:
-    """Config of a very small detector on that dataset, writing to <tmp_path>/run."""
+def tiny_config(tiny_dataset, tmp_path, monkeypatch) -> Path:
+    """Config of a very small detector on that dataset, writing to run/. All paths in it are relative to <tmp_path>, which
+    becomes the working directory, so that a run may be copied into it."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yaml"
-    path.write_text(TINY.format(dataset=tiny_dataset) + f"output_dir: {tmp_path / 'run'}\n")
+    path.write_text(TINY)
     return path
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A folder with the tiny dataset and `run`, an epoch of training with tiny_config: to read, not to change."""
+    from detector.config.file import load_config
+    from detector.training.trainer import fit
+
+    folder = tmp_path_factory.mktemp("trained")
+    write_tiny_dataset(folder)
+    (folder / "config.yaml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        save_figures_blank(patch)
+        assert fit(load_config("config.yaml", ["train.epochs=1"])) == 0
+    return folder
+
+
 @pytest.fixture
-def blank_figures(monkeypatch) -> None:
-    """Figures are composed as ever, and saved blank: to draw them takes longer than a tiny training."""
+def run(trained, tiny_config, tmp_path) -> Path:
+    """A copy of that run in <tmp_path>/run, to change at will, beside the dataset and tiny_config."""
+    return shutil.copytree(trained / "run", tmp_path / "run")
+
+
+def save_figures_blank(patch: pytest.MonkeyPatch) -> None:
+    """From now on figures are composed as ever and saved blank: drawing them takes longer than a tiny training."""
     from matplotlib.figure import Figure
 
-    real, blank = Figure.savefig, {}
+    draw, blank = Figure.savefig, {}
 
     def savefig(self, file, format="png", **options) -> None:
         if format not in blank:
             buffer = io.BytesIO()
-            real(Figure(figsize=(1, 1)), buffer, format=format)
+            draw(Figure(figsize=(1, 1)), buffer, format=format)
             blank[format] = buffer.getvalue()
         if isinstance(file, str | Path):
             Path(file).write_bytes(blank[format])
         else:
             file.write(blank[format])
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    patch.setattr(Figure, "savefig", savefig)
+
+
+@pytest.fixture
+def blank_figures(monkeypatch) -> None:
+    save_figures_blank(monkeypatch)
 
 
 @pytest.fixture

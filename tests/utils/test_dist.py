@@ -23,4 +23,5 @@ def _check_on_rank(rank: int, store: str) -> None:
 
 
 def test_every_process_gets_the_sum_and_the_mean(tmp_path):
+    # forked, because a spawned process would import torch anew
     mp.start_processes(_check_on_rank, args=(str(tmp_path / "store"),), nprocs=2, start_method="fork")
