@@ -1,0 +1,33 @@
+"""Training images as mixing makes them, with the boxes that it added drawn: what tools/show_augment.py shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from detector.config.schema import Config
+from detector.data.mixing.mixer import Mixer
+from detector.data.sample import read_sample
+from detector.data.split import read_split
+from detector.evaluation.report.draw import draw_boxes
+from detector.training.auto import imbalance
+from detector.utils.console import console
+
+
+def mixed_images(config: Config) -> Iterator[np.ndarray]:
+    """The training images that mixing changes, (H, W, 3) uint8 RGB, in random order. Prints what is mixed.
+
+    Raises InputError where the training split cannot be read.
+    """
+    data = read_split(config, "train", check_images=config.data.bad_images == "error")
+    chosen = imbalance.choose(config, data)
+    mixer = Mixer(data, imbalance.apply(config, chosen).augment)
+    for line in [*(chosen.lines() if chosen else []), *mixer.lines()]:
+        console.print(line)
+    for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
+        sample = read_sample(data, index)
+        image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
+        if image is not sample[0]:
+            added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)
+            yield draw_boxes(image, boxes[added], labels, [data.class_names[k] for k in labels[added]])
