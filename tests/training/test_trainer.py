@@ -262,7 +262,7 @@ def test_a_lost_best_is_no_reason_to_stop_early(train, monkeypatch):
     checkpoint.save(run / "checkpoints/last.pt", {**state, "progress": {**state["progress"], "batch": 1}})
     train("run", "train.epochs=4", "train.patience=2", resume=True)
     assert last(run)["progress"]["evaluated"] == 4
-    assert "done; these are the best checkpoint's, of epoch 1: AP 0.500" in (run / "log.txt").read_text()
+    assert "done; these figures are of the best checkpoint, epoch 1, on val: AP 0.500" in (run / "log.txt").read_text()
     best.unlink()
     train("run", "train.epochs=4", "train.patience=2", resume=True)
     assert "done, but the best checkpoint is lost: " in (run / "log.txt").read_text()
@@ -285,7 +285,7 @@ def test_a_best_checkpoint_that_is_newer_or_lost(train):
 
     os.truncate(best, 1000)
     train("run", "train.epochs=4", resume=True)
-    assert "best.pt: damaged: it was cut short; another takes its place" in (run / "log.txt").read_text()
+    assert "best.pt: damaged: it was cut short; the next best checkpoint replaces it" in (run / "log.txt").read_text()
     assert checkpoint.load(best)["evaluated"] == {"epoch": 3, "value": value}  # its weights were at hand
     assert [line["epoch"] for line in records(run, "eval")] == [1, 2, 3, 4]
 
@@ -343,7 +343,7 @@ def test_the_best_checkpoint_is_the_best_by_its_metric(train, metric):
         ("train.metric=APl", "val has no object to measure APl on"),
         ("train.unfreeze={backbone.layer3: 2}", "backbone.layer3 is never frozen"),
         ("train.freeze=[backbone.layer7]", "did you mean 'backbone.layer"),
-        ("loss.alpha=[0.1, 0.2, 0.3]", "loss.alpha has 3 values, one a class, and the data 2 classes"),
+        ("loss.alpha=[0.1, 0.2, 0.3]", "loss.alpha has 3 values, but the data has 2 classes"),
     ],
 )
 def test_errors_come_before_anything_is_written(train, tmp_path, override, message):
