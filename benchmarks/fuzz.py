@@ -26,6 +26,7 @@ from types import ModuleType
 import hypothesis.strategies
 import torch
 
+from detector.utils.console import console
 from detector.utils.memory import peak_memory
 
 ROOT = Path(__file__).parents[1]
@@ -138,4 +139,5 @@ def load_cases() -> ModuleType:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # Pillow warns about damaged metadata
     logging.disable()
+    console.quiet = True  # what a replay or a detector prints
     sys.exit(main())

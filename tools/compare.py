@@ -1,9 +1,9 @@
-"""Compare runs on the same images: what differs from the first of them, and whether it is more than chance.
+"""Compare runs on the same images: how each differs from the first, and whether that is more than chance.
 
     python tools/compare.py RUN RUN ... [--split test] [--dataset other.yaml] [--html compare.html]
 
-Each RUN is a run directory that was evaluated (tools/eval.py; a training evaluates on val itself). Runs that differ
-only in their seed are taken together.
+Each RUN is a run directory with an evaluation of the split (a training evaluates val, tools/eval.py any split). Runs
+that differ only in their seed are compared as one.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from detector.utils.cli import ArgumentParser, run
 def main() -> None:
     parser = ArgumentParser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, the baseline first")
-    parser.add_argument("--split", default="val", help="split they were evaluated on (default: val)")
-    parser.add_argument("--dataset", help="dataset descriptor, as given to tools/eval.py")
+    parser.add_argument("--split", default="val", help="split of the evaluations to compare (default: val)")
+    parser.add_argument("--dataset", help="dataset descriptor, if one was given to tools/eval.py")
     parser.add_argument("--html", type=Path, default=Path("out/compare.html"), help="page (default: out/compare.html)")
     args = parser.parse_args()
     if len(set(args.runs)) < 2:

@@ -1,4 +1,6 @@
-"""Where the classification loss of a trained detector comes from, for several gamma: Figure 4 of the focal loss paper.
+"""Draw how much of a detector's classification loss comes from its hardest anchors, for several gamma.
+
+This is Figure 4 of the focal loss paper (arXiv 1708.02002) for any trained detector.
 
     python tools/loss_curves.py RUN [--split val] [--output file.png] [--gamma 0 0.5 1 2]
 

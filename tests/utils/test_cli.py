@@ -1,4 +1,4 @@
-"""What a tool says, and its exit code, where the disk is full; the tools' own tests have the rest."""
+"""Exit codes and messages on a full disk and on signals; the tools' own tests have the rest."""
 
 import errno
 import signal
@@ -13,7 +13,7 @@ from detector.utils.cli import run
 
 @pytest.fixture(autouse=True)
 def _hook(monkeypatch):
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # `run` sets it
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # `run` replaces it
 
 
 def test_a_full_disk_is_one_line(capsys):
@@ -26,7 +26,7 @@ def test_a_full_disk_is_one_line(capsys):
 
 
 @pytest.mark.parametrize(("problem", "said"), [(OSError(errno.ENOSPC, "full"), False), (KeyError("x"), True)])
-def test_a_thread_that_finds_the_disk_full_is_silent(capsys, problem, said):
+def test_a_thread_reports_every_error_but_a_full_disk(capsys, problem, said):
     def fails():
         raise problem
 
@@ -51,7 +51,7 @@ def main():
         print("cleans up", flush=True)
         try:
             time.sleep(60)
-        except KeyboardInterrupt:  # as a library may that is in the midst of something
+        except KeyboardInterrupt:  # some libraries do
             time.sleep(60)
 run(main)
 """
@@ -65,7 +65,7 @@ def test_ctrl_c_twice_leaves_at_once():
     assert process.wait(timeout=30) == 130 and process.stderr.read() == b""
 
 
-def test_background_jobs_go_on_ignoring_ctrl_c(capsys):
+def test_background_jobs_still_ignore_ctrl_c(capsys):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(SystemExit) as end:

@@ -1,4 +1,4 @@
-"""Lines that a full disk cuts short are written whole later, and read back without what is torn."""
+"""Lines that a full disk cuts off are completed later; incomplete lines are skipped when reading."""
 
 import resource
 
@@ -9,7 +9,7 @@ from detector.utils.json_lines import LineFile, read_json_lines
 
 @pytest.fixture
 def limit():
-    """limit(size): files of this process may have so many bytes; None = any number again."""
+    """limit(size) sets the largest size of a file that this process may write, in bytes; None removes the limit."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size: int | None) -> None:
@@ -20,7 +20,7 @@ def limit():
 
 
 @pytest.mark.parametrize("length", [10, 20_000])
-def test_what_a_full_disk_did_not_take_is_written_later(tmp_path, limit, length):
+def test_bytes_that_a_full_disk_refused_are_written_later(tmp_path, limit, length):
     path = tmp_path / "metrics.jsonl"
     file = LineFile(path)
     lines = [f'{{"n": {n}, "text": "{"x" * length}"}}' for n in range(4)]
@@ -37,7 +37,7 @@ def test_what_a_full_disk_did_not_take_is_written_later(tmp_path, limit, length)
     assert path.read_text().splitlines() == lines
 
 
-def test_torn_lines_are_passed_over(tmp_path):
+def test_incomplete_lines_are_skipped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"n": 1}\n{"n": 2, "te{"n": 3}\n7\n\xff\n{"n": 4}\n{"n"')
     assert [record["n"] for record in read_json_lines(path)] == [1, 4]

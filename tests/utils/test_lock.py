@@ -1,4 +1,4 @@
-"""The lock of a directory, against another process."""
+"""The lock of a directory that another process holds or held."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from detector.utils.errors import InputError
 from detector.utils.lock import NAME, locked
 
-# takes the lock, forks as a loader does its workers, and says both pids
+# takes the lock, forks as a loader forks its workers, and prints both pids
 HOLDER = """
 import os, sys, time
 from pathlib import Path
@@ -26,7 +26,7 @@ with locked(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """(process that holds the lock of tmp_path / run, pid of its worker)"""
+    """(the process that holds the lock of tmp_path / run, the pid of its worker)"""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root})
@@ -47,13 +47,13 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_taken_over(holder, 
         pass
     process.kill()
     process.wait()
-    os.kill(worker, 0)  # its worker lives on for a while, as torch's do
+    os.kill(worker, 0)  # the worker is still alive, as torch's workers are for a while
     with locked(tmp_path / "run"):
         assert (tmp_path / "run" / NAME).read_text().startswith(f"{os.getpid()} ")
     assert not (tmp_path / "run" / NAME).exists()
 
 
-def test_a_directory_made_for_nothing_is_removed(tmp_path):
+def test_a_new_directory_is_removed_if_it_stays_empty(tmp_path):
     with pytest.raises(ZeroDivisionError), locked(tmp_path / "run"):
         raise ZeroDivisionError
     assert not (tmp_path / "run").exists()
@@ -62,8 +62,8 @@ def test_a_directory_made_for_nothing_is_removed(tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
-def test_a_lock_whose_file_was_just_removed_is_none(tmp_path, monkeypatch):
-    """Who waited for the file of the last holder has a lock on nothing, and tries again."""
+def test_a_lock_on_a_removed_file_does_not_count(tmp_path, monkeypatch):
+    """A process that opened the file before its holder removed it must try again."""
     real, calls = os.fstat, []
 
     def fstat(descriptor):

@@ -1,4 +1,4 @@
-"""Memory that can be had: control groups as containers have them, from written files, and this machine's."""
+"""Available memory: in control groups, as containers have them (read from files), and on this machine."""
 
 import os
 import sys
@@ -29,12 +29,12 @@ def test_no_control_groups(tmp_path):
     assert rooms(tmp_path, "0::/\n") == []
 
 
-def test_version_2_counts_what_can_be_reclaimed_as_free(tmp_path):
+def test_version_2_counts_the_file_cache_as_free(tmp_path):
     group(tmp_path / "mount", CGROUP_V2, 1000, held=700, reclaimable=200)
     assert rooms(tmp_path, "0::/\n") == [500]
 
 
-def test_version_2_limits_of_the_group_and_of_those_around_it(tmp_path):
+def test_version_2_has_the_limits_of_outer_groups_too(tmp_path):
     group(tmp_path / "mount" / "a" / "b", CGROUP_V2, "max", held=100, reclaimable=0)
     group(tmp_path / "mount" / "a", CGROUP_V2, 600, held=300, reclaimable=50)
     assert rooms(tmp_path, "0::/a/b\n") == [350]
@@ -61,11 +61,11 @@ def test_this_machine():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file of Linux")
-def test_peak_is_this_process_own():
+def test_the_peak_is_that_of_this_process_alone():
     import resource
 
     status = Path("/proc/self/status").read_text()
     held = int(status.split("VmRSS:")[1].split()[0]) * 1024
     peak = peak_memory(torch.device("cpu"))
-    assert peak > 0.99 * held  # the kernel counts a little late
+    assert peak > 0.99 * held  # the kernel updates it a little late
     assert peak < 1.01 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

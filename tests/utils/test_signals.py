@@ -1,4 +1,4 @@
-"""Signals as requests; what a whole training does on them is in test_tools.py."""
+"""Signals as requests; tests/tools/test_tools.py sends them to a whole training."""
 
 import signal
 import subprocess
@@ -14,14 +14,14 @@ from detector.utils.signals import StopRequest
 
 @pytest.fixture
 def left(monkeypatch) -> list[int]:
-    """Exit codes with which the process would have ended at once."""
+    """The exit codes with which the process would have ended at once."""
     codes = []
     monkeypatch.setattr(signals, "exit_at_once", codes.append)
     return codes
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_is_noted_and_handlers_come_back(left, signum):
+def test_the_first_signal_sets_a_flag_and_handlers_are_restored(left, signum):
     before = signal.getsignal(signum)
     with StopRequest() as stop:
         assert (stop.signum, stop.save) == (None, False)
@@ -30,14 +30,14 @@ def test_the_first_is_noted_and_handlers_come_back(left, signum):
     assert signal.getsignal(signum) is before and left == []
 
 
-def test_a_notice_of_preemption_asks_to_save_and_not_to_stop():
+def test_sigusr1_asks_to_save_and_not_to_stop():
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGUSR1)
     assert (stop.signum, stop.save) == (None, True)
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_after_a_request_leaves_at_once(left, first):
+def test_ctrl_c_after_a_request_exits_at_once(left, first):
     with StopRequest():
         signal.raise_signal(first)
         with StopRequest() as inner:  # while it is being saved
@@ -47,7 +47,7 @@ def test_ctrl_c_after_a_request_leaves_at_once(left, first):
     assert left == [130, 130]
 
 
-def test_what_background_jobs_ignore_asks_for_nothing():
+def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
@@ -57,7 +57,7 @@ def test_what_background_jobs_ignore_asks_for_nothing():
         signal.signal(signal.SIGINT, before)
 
 
-def test_leaving_takes_the_workers_along_and_says_nothing():
+def test_exiting_at_once_kills_the_workers_and_prints_nothing():
     code = (
         "import multiprocessing, time; from detector.utils.signals import exit_at_once\n"
         "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]); child.start()\n"
@@ -72,7 +72,7 @@ def test_leaving_takes_the_workers_along_and_says_nothing():
         time.sleep(0.01)
 
 
-def test_signals_held_back_come_afterwards(left):
+def test_blocked_signals_arrive_afterwards(left):
     with StopRequest() as stop:
         with signals.signals_blocked():
             signal.raise_signal(signal.SIGTERM)  # to this thread, and no other
