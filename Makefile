@@ -1,17 +1,18 @@
 # make demo   from nothing to a trained detector, its mAP and pictures
-# make test   lint and tests
+# make test   lint, types and tests
 # make docs   the documentation as a site, in site/
-# make venv   only the environment both run in (.venv)
+# make clean  removes what these made
 # Needs Python >= 3.10 and make. PYTHON=python3.12 make ... chooses the interpreter.
 
 PYTHON ?= python3
 PY := .venv/bin/python
-READY := .venv/.ready
+USER := .venv/.user
+DEVELOPER := .venv/.developer
 DEMO := runs/quickstart
 
-.PHONY: demo test docs venv clean
+.PHONY: demo test docs clean
 
-demo: $(READY)
+demo: $(USER)
 	$(PY) datasets/make_shapes.py
 	@if [ -f $(DEMO)/checkpoints/last.pt ]; then flag=--resume; elif [ -d $(DEMO) ]; then flag=--overwrite; fi; \
 	  echo "$(PY) tools/train.py configs/quickstart.yaml $$flag"; \
@@ -19,31 +20,40 @@ demo: $(READY)
 	$(PY) tools/eval.py $(DEMO)
 	$(PY) tools/predict.py $(DEMO) data/shapes/test --output out/quickstart
 	@echo
-	@echo "Open these pictures:"
+	@echo "The rare classes at the end of the table are hardly found. What imbalance=auto would change:"
+	@echo
+	$(PY) tools/show_augment.py configs/quickstart.yaml imbalance=auto --output out/quickstart/augment.jpg
+	@echo
+	@echo "Train with it: $(PY) tools/train.py configs/quickstart.yaml imbalance=auto output_dir=runs/balanced"
+	@echo
+	@echo "Open:"
+	@echo "  $(DEMO)/report.html            the verdict, every class, the worst misses"
 	@echo "  $(DEMO)/eval/val/samples.jpg   ground truth (white) beside detections"
-	@echo "  $(DEMO)/eval/curves.png        losses, learning rate and AP"
 	@echo "  out/quickstart/                detections on images the training has not seen"
+	@echo "  out/quickstart/augment.jpg     rare objects pasted into other images, as imbalance=auto does"
 
-test: $(READY)
+test: $(DEVELOPER)
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 	$(PY) -m pytest
 
-docs: $(READY)
+docs: $(DEVELOPER)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
-venv: $(READY)
+$(USER): WHAT := .
+$(DEVELOPER): WHAT := .[dev]
 
 # uv where it is there or can be had, else pip: the same packages, only slower
-$(READY): requirements.txt pyproject.toml
+$(USER) $(DEVELOPER): requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed, not ' + sys.version)"
 	if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && uv pip install --python $(PY) -e '.[dev]'; \
+	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && uv pip install --python $(PY) -e '$(WHAT)'; \
 	else \
 	  $(PYTHON) -m venv .venv && \
-	  if $(PY) -m pip install --quiet uv; then .venv/bin/uv pip install --python $(PY) -e '.[dev]'; \
-	  else $(PY) -m pip install -e '.[dev]'; fi; \
+	  if $(PY) -m pip install --quiet uv; then .venv/bin/uv pip install --python $(PY) -e '$(WHAT)'; \
+	  else $(PY) -m pip install -e '$(WHAT)'; fi; \
 	fi
 	touch $@
 
 clean:
-	rm -rf .venv runs/quickstart out/quickstart data/shapes
+	rm -rf .venv runs/quickstart out/quickstart data/shapes site

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -83,8 +84,8 @@ def tiny_dataset(tmp_path) -> Path:
 
 @pytest.fixture
 def tiny_config(tiny_dataset, tmp_path, monkeypatch) -> Path:
-    """Config of a very small detector on that dataset, writing to run/. All paths in it are relative to <tmp_path>, which
-    becomes the working directory, so that a run may be copied into it."""
+    """Config of a very small detector on that dataset, writing to run/. All paths in it are relative to <tmp_path>, the
+    working directory, so that a run may be copied into it."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yaml"
     path.write_text(TINY)

@@ -58,12 +58,6 @@ def test_from_training_to_pictures(succeeds, tiny_config, tiny_dataset, tmp_path
     assert Image.open(tmp_path / "out/1.png").size == (64, 48)
 
 
-@pytest.fixture
-def run(succeeds, tiny_config, tmp_path) -> Path:
-    succeeds("train", tiny_config, "train.epochs=1")
-    return tmp_path / "run"
-
-
 def test_python_interface(run, tmp_path):
     detect = detector.load(str(run), device="cpu")
     path = tmp_path / "val" / "1.png"
@@ -91,12 +85,12 @@ def test_stopped_by_a_signal_and_resumed_is_the_uninterrupted_run(succeeds, tiny
     options = ["train.epochs=3", "train.batch_size=1", "train.accumulate=2"]
     succeeds("train", tiny_config, *options, f"output_dir={tmp_path / 'whole'}")
     command = [sys.executable, ROOT / "tools/train.py", tiny_config, *options, f"output_dir={tmp_path / 'parts'}"]
-    process = subprocess.Popen([str(c) for c in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, text=True)
     metrics = tmp_path / "parts" / "metrics.jsonl"
     while not (metrics.exists() and '"step": 4' in metrics.read_text()) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 143 and "--resume" in out
     out = succeeds("train", tiny_config, *options, f"output_dir={tmp_path / 'parts'}", "--resume", "eval.batch_size=3")
     assert "resumed after" in out
@@ -112,33 +106,39 @@ def test_stopped_by_a_signal_and_resumed_is_the_uninterrupted_run(succeeds, tiny
         assert a == b
 
 
-def start_endless(tiny_config, *options) -> tuple[subprocess.Popen, Path]:
-    """A training in a process group of its own that only a signal ends, after its third step; and its directory."""
-    run = Path(load_config(tiny_config).output_dir)
-    command = [sys.executable, ROOT / "tools/train.py", tiny_config, "train.epochs=1000000", *options]
-    process = subprocess.Popen(
-        [str(c) for c in command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while not ((run / "metrics.jsonl").exists() and len(lines(run, "train")) >= 3):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    return process, run
+@pytest.fixture
+def start_endless(tiny_config):
+    """start_endless(*options) → a training in a process group of its own that only a signal ends, after its third
+    step; and its directory."""
+    started: list[subprocess.Popen] = []
+
+    def start(*options: str) -> tuple[subprocess.Popen, Path]:
+        run = load_config(tiny_config).run_directory.resolve()
+        command = [sys.executable, ROOT / "tools/train.py", tiny_config, "train.epochs=1000000", *options]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(list(map(str, command)), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        started.append(process)
+        while not ((run / "metrics.jsonl").exists() and len(lines(run, "train")) >= 3):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        return process, run
+
+    yield start
+    for process in started:
+        if process.poll() is None:  # the test failed before
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
-def test_a_notice_to_save_then_a_worker_that_is_killed(tiny_config):
-    process, run = start_endless(tiny_config, "data.workers=2", "train.eval_every=1000000")
+def test_a_notice_to_save_then_a_worker_that_is_killed(start_endless):
+    process, run = start_endless("data.workers=2", "train.eval_every=1000000")
     while "saved at step" not in (run / "log.txt").read_text():  # between two epochs, all is saved anyway
         assert process.poll() is None, process.communicate()
         os.killpg(process.pid, signal.SIGUSR1)  # schedulers signal the whole group
         time.sleep(0.2)
     worker = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[-1]
     os.kill(int(worker), signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 1 and "stopped" not in out
     assert err.startswith(f"error: a loader process (pid {worker}) was killed by SIGKILL, which the system does when")
     assert err.count("\n") == 1 and "go on with --resume" in err
@@ -146,11 +146,11 @@ def test_a_notice_to_save_then_a_worker_that_is_killed(tiny_config):
     assert step == lines(run, "train")[-1]["step"]
 
 
-def test_ctrl_c_twice_whatever_is_being_done(tiny_config):
-    process, run = start_endless(tiny_config, "data.workers=1")
+def test_ctrl_c_twice_whatever_is_being_done(start_endless):
+    process, run = start_endless("data.workers=1")
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (130, "")
     assert torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["step"] >= 0
 

@@ -46,13 +46,13 @@ from detector.utils.cli import run
 def main():
     try:
         print("begins", flush=True)
-        time.sleep(60)
+        time.sleep(3600)
     finally:
         print("cleans up", flush=True)
         try:
-            time.sleep(60)
-        except KeyboardInterrupt:  # some libraries do
-            time.sleep(60)
+            time.sleep(3600)
+        except KeyboardInterrupt:  # as some libraries do
+            time.sleep(3600)
 run(main)
 """
 
@@ -62,7 +62,7 @@ def test_ctrl_c_twice_leaves_at_once():
     for expected in (b"begins\n", b"cleans up\n"):
         assert process.stdout.readline() == expected
         process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130 and process.stderr.read() == b""
+    assert process.wait(timeout=600) == 130 and process.stderr.read() == b""
 
 
 def test_background_jobs_still_ignore_ctrl_c(capsys):

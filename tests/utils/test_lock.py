@@ -20,7 +20,7 @@ with locked(Path(sys.argv[1])):
     worker = os.fork()
     if worker:
         print(os.getpid(), worker, flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 

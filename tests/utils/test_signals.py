@@ -60,13 +60,13 @@ def test_an_ignored_signal_stays_ignored():
 def test_exiting_at_once_kills_the_workers_and_prints_nothing():
     code = (
         "import multiprocessing, time; from detector.utils.signals import exit_at_once\n"
-        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]); child.start()\n"
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=[3600]); child.start()\n"
         "print(child.pid, flush=True); exit_at_once(130)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (130, "")
     stat = Path(f"/proc/{int(done.stdout)}/stat")
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while stat.exists() and stat.read_text().split()[2] != "Z":  # killed, but not yet dead; a zombie is
         assert time.monotonic() < end
         time.sleep(0.01)
