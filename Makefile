@@ -6,13 +6,13 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-USER := .venv/.user
-DEVELOPER := .venv/.developer
+FOR_USER := .venv/.user
+FOR_DEVELOPER := .venv/.developer
 DEMO := runs/quickstart
 
 .PHONY: demo test docs clean
 
-demo: $(USER)
+demo: $(FOR_USER)
 	$(PY) datasets/make_shapes.py
 	@if [ -f $(DEMO)/checkpoints/last.pt ]; then flag=--resume; elif [ -d $(DEMO) ]; then flag=--overwrite; fi; \
 	  echo "$(PY) tools/train.py configs/quickstart.yaml $$flag"; \
@@ -32,19 +32,19 @@ demo: $(USER)
 	@echo "  out/quickstart/                detections on images the training has not seen"
 	@echo "  out/quickstart/augment.jpg     rare objects pasted into other images, as imbalance=auto does"
 
-test: $(DEVELOPER)
+test: $(FOR_DEVELOPER)
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	$(PY) -m pytest
 
-docs: $(DEVELOPER)
+docs: $(FOR_DEVELOPER)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
-$(USER): WHAT := .
-$(DEVELOPER): WHAT := .[dev]
+$(FOR_USER): WHAT := .
+$(FOR_DEVELOPER): WHAT := .[dev]
 
 # uv where it is there or can be had, else pip: the same packages, only slower
-$(USER) $(DEVELOPER): requirements.txt pyproject.toml
+$(FOR_USER) $(FOR_DEVELOPER): requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed, not ' + sys.version)"
 	if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) .venv && uv pip install --python $(PY) -e '$(WHAT)'; \
