@@ -85,9 +85,9 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
     train = read_split(config, "train", check_images=config.data.bad_images == "error")
     check_size(config, len(train.class_names))
     val = read_split(config, "val", train.class_names)
-    for name, data in (("train", train), ("val", val)):
+    for name, data, verb in (("train", train, "learnt"), ("val", val, "measured")):
         if data.class_counts().sum() == 0:
-            raise InputError(f"{config.data.dataset}: {name}: the annotation file has no object in the whole split")
+            raise InputError(f"{config.data.dataset}: no object in the whole {name} split; nothing can be {verb}")
     check_measurable(config.train.metric, val, train.class_counts())
     return train, val
 

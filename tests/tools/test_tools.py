@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 import detector
-from detector import checkpoint
 from detector.config.file import load_config
 from detector.evaluation.metrics.average_precision import SUMMARY
 
@@ -178,7 +177,7 @@ def first_box(bbox):
         (first_box([5, 5, 0, 10]), "annotation 102"),
         (lambda c: c.update(images=[], annotations=[]), "the list of images is empty"),
         (first_box([5, float("nan"), 3, 10]), "annotation 102"),
-        (lambda c: c.update(annotations=[]), "no object in the whole training set"),
+        (lambda c: c.update(annotations=[]), "no object in the whole train split; nothing can be learnt"),
         (lambda c: c["images"][1].update(file_name="l.png"), "'l.png'"),
     ],
 )
@@ -311,7 +310,9 @@ def test_thresholds_are_chosen_on_val_and_used(succeeds, run, tmp_path):
     assert set(detector.load(run, device="cpu")(image)["names"]) == {"dark"}
     assert set(detector.load(run, device="cpu", threshold=0)(image)["names"]) == {"dark", "light"}
     out = succeeds("predict", run, image, "--output", tmp_path / "out")
-    assert "as chosen for each class on val" in out and "val has fewer than 10 objects of dark, light" in out
+    assert (
+        "each class is reported from its own threshold" in out and "val has fewer than 10 objects of dark, light" in out
+    )
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {row["category_name"] for row in found} == {"dark"}
 
@@ -337,13 +338,14 @@ def test_calibrated_scores_are_those_of_the_checkpoint(run, tmp_path):
     assert calibrated["scores"].max() <= 1 and not np.array_equal(calibrated["scores"], raw["scores"])
 
 
-def test_a_checkpoint_of_format_1_is_read(succeeds, run, tmp_path):
+def test_a_checkpoint_without_thresholds_is_given_them_by_an_evaluation(succeeds, run, tmp_path):
     best = run / "checkpoints" / "best.pt"
     state = torch.load(best, weights_only=True)
     del state["deployment"], state["class_counts"]
-    state["config"]["eval"] = {"backend": "faster_coco_eval", "batch_size": 8}
-    torch.save({**state, "format": 1}, best)
-    assert "scores from 0.3 on are reported" in succeeds("predict", run, tmp_path / "val", "--output", tmp_path / "out")
+    torch.save(state, best)
+    assert "scores of 0.3 or more are reported" in succeeds(
+        "predict", run, tmp_path / "val", "--output", tmp_path / "out"
+    )
     out = succeeds("eval", run)
     assert "by objects here" in out and "thresholds chosen on val" in out
-    assert torch.load(best, weights_only=True)["format"] == checkpoint.FORMAT
+    assert torch.load(best, weights_only=True)["deployment"]["borrowed"] == ["dark", "light"]

@@ -15,6 +15,8 @@ from detector.training import epoch, setup
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def train(tiny_config, tmp_path):

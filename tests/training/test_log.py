@@ -14,11 +14,11 @@ from detector.training.log import RunLog
 
 
 def events(directory: Path) -> dict:
-    """TensorBoard tag → steps, of all events in the files, purged ones too."""
+    """TensorBoard tag → steps in order, of all events in the files, purged ones too."""
     reader = EventAccumulator(str(directory / "tensorboard"), purge_orphaned_data=False)
     reader.Reload()
-    found = {tag: [event.step for event in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
-    return found | {tag: [event.step for event in reader.Images(tag)] for tag in reader.Tags()["images"]}
+    found = {tag: sorted(event.step for event in reader.Scalars(tag)) for tag in reader.Tags()["scalars"]}
+    return found | {tag: sorted(event.step for event in reader.Images(tag)) for tag in reader.Tags()["images"]}
 
 
 def test_resuming_removes_what_was_logged_after_the_checkpoint(tmp_path):

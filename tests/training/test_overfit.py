@@ -7,6 +7,8 @@ import pytest
 from detector.config.file import validate
 from detector.training.trainer import fit
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def test_eight_real_images_are_learnt_by_heart(real_data, tmp_path):
     pytest.importorskip("timm")

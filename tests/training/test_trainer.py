@@ -22,6 +22,8 @@ from detector.training.resume_proof.differences import differences
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def train(tiny_config, tmp_path):
@@ -416,7 +418,7 @@ def test_what_each_class_is_shown_and_how_it_fares(train):
     assert [(line["epoch"], line["batches"], line["sampled_batches"]) for line in classes] == [(1, 3, 3), (2, 3, 3)]
     figures = classes[0]["per_class"]["dark"]
     assert figures["positives"] >= 5 and 0 < figures["loss_share"] < 1 and 0 < figures["score_positive"] < 1
-    assert (run / "eval" / "classes.png").stat().st_size > 5000
+    assert (run / "eval" / "classes.png").is_file()
 
 
 def test_imbalance_auto_is_the_training_of_its_choices(train, tiny_dataset):

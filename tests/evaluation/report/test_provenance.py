@@ -13,7 +13,7 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     said = provenance(config, "runs/my", [7, 3], data, "val")
     rows = dict(said["rows"])
     assert said["title"] == "my"
-    assert rows["Trained on"] == f"{tiny_dataset}: 10 boxes of 2 classes"
+    assert rows["Trained on"] == f"{tiny_dataset.name}: 10 boxes of 2 classes"
     assert rows["Evaluated on"] == "val: 4 images with 6 objects"
     assert rows["Network"] == "timm/test_resnet, FPN 16, head 1 x 16"
     assert rows["Started from"] == "backbone from scratch"
@@ -21,4 +21,4 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     assert rows["Training"].startswith("2 epochs, batches of 2 x 3, adamw, lr 0.001")
     assert rows["For the rare classes"] == "sampling repeat_factor, alpha effective_number"
     unknown = provenance(config, "a.pt", None, data, "test")
-    assert dict(unknown["rows"])["Trained on"] == str(tiny_dataset)
+    assert dict(unknown["rows"])["Trained on"] == tiny_dataset.name
