@@ -1,0 +1,1 @@
+"""Settings: their schema, how files are read, and what is said about them."""

@@ -47,6 +47,8 @@ class ShortLong(Section):
 
 
 class DataConfig(Section):
+    """Which data, and how it is read and drawn."""
+
     dataset: Name
     """Dataset descriptor (YAML), relative to the working directory."""
     image_size: Side | ShortLong = 640
@@ -66,6 +68,8 @@ class DataConfig(Section):
 
 
 class BackboneConfig(Section):
+    """The network that turns images into C3, C4 and C5."""
+
     name: str = "resnet50"
     """A torchvision network, or timm/<any model with features at strides 8, 16 and 32>, such as timm/convnext_tiny
     (pip install timm)."""
@@ -76,6 +80,8 @@ class BackboneConfig(Section):
 
 
 class NeckConfig(Section):
+    """The pyramid P3..P7 from C3, C4 and C5."""
+
     name: Choice = "fpn"
     """What makes the pyramid P3..P7 of the backbone's features."""
     channels: Width = 256
@@ -85,6 +91,8 @@ class NeckConfig(Section):
 
 
 class HeadConfig(Section):
+    """The two towers that predict class logits and box deltas."""
+
     depth: Depth = 4
     """3x3 convolutions in each tower before the prediction."""
     width: Width = 256
@@ -96,6 +104,8 @@ class HeadConfig(Section):
 
 
 class AnchorConfig(Section):
+    """The anchor boxes at each cell of the pyramid."""
+
     base_size: Annotated[float, Field(gt=0, le=10_000)] = 32
     """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
     scales: Annotated[int, Field(ge=1, le=32)] = 3
@@ -105,6 +115,8 @@ class AnchorConfig(Section):
 
 
 class PostprocessConfig(Section):
+    """From logits and deltas to detections."""
+
     score_threshold: Fraction = 0.05
     """Detections below this score are not reported."""
     nms_iou: Fraction = 0.5
@@ -116,6 +128,8 @@ class PostprocessConfig(Section):
 
 
 class ModelConfig(Section):
+    """The detector and the weights that it starts from."""
+
     weights: Name | None = None
     """What to start from: a run directory or checkpoint, a torchvision enum name
     (RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1), a .pth or .safetensors file of a RetinaNet in torchvision's or
@@ -136,6 +150,8 @@ class ModelConfig(Section):
 
 
 class AssignerConfig(Section):
+    """Which anchors are positive, for which object."""
+
     name: Choice = "max_iou"
     """What decides which anchors are positive."""
     positive_iou: Fraction = 0.5
@@ -153,6 +169,8 @@ class AssignerConfig(Section):
 
 
 class LossConfig(Section):
+    """The losses, and the weights of classes in them."""
+
     alpha: (
         Fraction
         | Annotated[list[Fraction], Field(min_length=1)]
@@ -183,6 +201,8 @@ def _one_or_more(parts: Any) -> Any:
 
 
 class TrainConfig(Section):
+    """Length, optimizer, schedule, checkpoints and limits of a training."""
+
     epochs: PositiveInt = 12
     """Passes over the training set."""
     batch_size: PositiveInt | Literal["auto"] = 16
@@ -248,6 +268,8 @@ class TrainConfig(Section):
 
 
 class PasteConfig(Section):
+    """Pasting of rare objects into other training images."""
+
     classes: Literal["auto"] | Annotated[list[Name], Field(min_length=1)] = "auto"
     """Classes to paste. Each is filled up to an equal share of all boxes; auto: those with less than half of an equal
     share, up to that half."""
@@ -274,6 +296,8 @@ class PasteConfig(Section):
 
 
 class AugmentConfig(Section):
+    """How training images are varied."""
+
     transforms: Choice | list[dict[str, Any]] = "light"
     """A preset, or a list of albumentations transforms, as [{name: HorizontalFlip, p: 0.5}]."""
     mosaic: Fraction = 0.0
@@ -286,6 +310,8 @@ class AugmentConfig(Section):
 
 
 class ImbalanceConfig(Section):
+    """What `imbalance: auto` may choose."""
+
     sampling: bool = True
     """Choose data.sampling and data.repeat_threshold."""
     loss: bool = True
@@ -295,6 +321,8 @@ class ImbalanceConfig(Section):
 
 
 class ThresholdConfig(Section):
+    """What the score threshold of a class is to reach on val."""
+
     figure: Literal["f_score", "precision", "recall"] = "f_score"
     """f_score: the score with the greatest F-score. precision, recall: at least `target` of it, then the most of the
     other."""
@@ -305,6 +333,8 @@ class ThresholdConfig(Section):
 
 
 class EvalConfig(Section):
+    """How detectors are evaluated and used."""
+
     backend: Literal["arrays", "pycocotools"] = "arrays"
     """What computes COCO's figures: this project's arrays, or the reference, which is slower and gives the same."""
     batch_size: PositiveInt = 8

@@ -1,0 +1,1 @@
+"""From files to batches: annotations, images, augmentation, sampling, loading."""

@@ -1,0 +1,1 @@
+"""Using a detector: load it, detect with it, evaluate it."""

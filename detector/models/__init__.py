@@ -1,0 +1,1 @@
+"""The detector: backbone, neck, head, anchors, postprocessing, and how it is built."""

@@ -1,0 +1,1 @@
+"""From a configuration to checkpoints and figures: fit() in trainer.py."""

@@ -1,0 +1,1 @@
+"""Augmentations that make one training image from several."""

@@ -1,0 +1,1 @@
+"""Settings for a dataset, each with its reason."""

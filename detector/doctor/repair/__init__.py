@@ -1,0 +1,1 @@
+"""Repaired copies of annotation files."""

@@ -1,0 +1,1 @@
+"""Figures, all read from one matching of detections and ground truth."""

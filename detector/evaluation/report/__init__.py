@@ -1,0 +1,1 @@
+"""What is shown of an evaluation: tables, curves, pictures, pages."""

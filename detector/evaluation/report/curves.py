@@ -76,13 +76,15 @@ def of_kind(lines: Sequence[dict], kind: str) -> list[dict]:
 
 
 def draw_losses(axes: Axes, train: Sequence[dict]) -> None:
-    """Losses against steps. train: the lines of kind `train`."""
-    for name in ("loss", "loss_cls", "loss_box"):
+    """The loss and its parts against steps. train: the lines of kind `train`."""
+    names = [name for line in train[-1:] for name in line if name == "loss" or name.startswith("loss_")]
+    for name in names:
         axes.plot(_column(train, "step"), _column(train, name), marker=_marker(train), label=name)
     # the first steps may be far above all others
     top = np.nanpercentile(_column(train, "loss"), 99) if len(train) >= 20 else None
     axes.set(title="loss", xlabel="step", ylim=(0, top * 1.1 if top and np.isfinite(top) else None))
-    axes.legend()
+    if names:
+        axes.legend()
 
 
 def draw_learning_rate(axes: Axes, train: Sequence[dict]) -> None:

@@ -51,6 +51,8 @@ class Formula:
 
 
 class Terms(NamedTuple):
+    """What one pass over all anchors gives."""
+
     loss: Tensor  # (K,), float64 for float64 logits, else float32
     gradient: Tensor  # of the summed loss by the logits, of their shape and dtype, but float32 for float16
     gradient_sums: Tensor | None  # (2, K), dtype of the loss: |gradient| over the positives, over the negatives

@@ -1,0 +1,1 @@
+"""What a training decides by itself: imbalance settings and the batch size."""
