@@ -1,4 +1,4 @@
-"""The checkpoint format: one file with everything that a run needs to go on, or a user to detect.
+"""The checkpoint format. A training resumes from last.pt; a detector is loaded from best.pt.
 
 Every checkpoint holds CONTENTS. Those of a training also hold `class_counts` (training boxes per class), `num_images`
 and `deployment` (evaluation/deployment.py; None before the first evaluation). best.pt adds `evaluated`, its epoch and
@@ -31,9 +31,10 @@ CONTENTS = ("format", "model", "config", "class_names", "category_ids")
 
 
 def save(path: Path, state: dict[str, Any], keep: int = 0) -> None:
-    """Write to a temporary file beside `path`, flush it to the disk, rename it: a reader sees the old file or the new.
+    """Write to a temporary file beside `path`, flush it to the disk, rename it: a reader never sees a part of a file.
 
-    keep: how many earlier files stay beside it (see `history`). While they are renamed, `path` is missing for a moment.
+    keep: how many earlier files stay beside it (see `history`). If any, `path` is missing for a moment while they are
+    renamed.
     In the main thread, Ctrl-C and SIGTERM wait until it is done. Raises OSError, for example on a full disk; the
     earlier file is still there then.
     """

@@ -82,8 +82,8 @@ def _hint(root: type[BaseModel], location: Sequence[str | int]) -> str:
 
 
 def _nearest_miss(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> ErrorDetails:
-    """A value of a union fails once for each type. Of the errors at the first wrong place, the one to tell: the
-    deepest; then one that is not about the type; then an unknown key."""
+    """pydantic reports one error for each type of a union. The one to show, of those at the first wrong place: the
+    deepest, then one that is not about the type, then an unknown key."""
     place = _location(root, errors[0])
     there = [e for e in errors if _location(root, e)[: len(place)] == place]
     return max(

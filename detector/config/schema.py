@@ -63,8 +63,8 @@ class DataConfig(Section):
     sampling: Choice = "uniform"
     """How often each image is drawn (docs/imbalance.md). The length of an epoch stays the same."""
     repeat_threshold: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
-    """The repeat factors draw images more often that have a class less frequent than this. auto: the median class's
-    frequency, or less if that repeats too much; printed."""
+    """The repeat factors draw images with a class rarer than this more often. auto: the median class's frequency, or
+    less if that repeats too much; printed."""
 
 
 class BackboneConfig(Section):
@@ -180,7 +180,7 @@ class LossConfig(Section):
     """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. Or one weight per
     class, in the order of the classes, or weights from the class counts, with a mean of 0.25 over all boxes."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
-    """Focusing parameter, one for all or one per class: the larger, the less easy anchors count."""
+    """Focusing parameter, one for all or one per class. A larger gamma gives easy anchors less weight."""
     classification: Choice = "focal"
     """The classification loss (docs/imbalance.md explains each)."""
     effective_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -206,7 +206,8 @@ class TrainConfig(Section):
     epochs: PositiveInt = 12
     """Passes over the training set."""
     batch_size: PositiveInt | Literal["auto"] = 16
-    """Images per batch; auto: the largest batch that fits into the device's memory, measured."""
+    """Images per batch; auto: the largest power of two whose measured steps fit into 80 % of the free memory, with at
+    most 64 images per optimizer step and at least 8 steps per epoch."""
     accumulate: PositiveInt = 1
     """Batches per optimizer step. Their gradients are summed: the effective batch is batch_size x accumulate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -251,7 +252,7 @@ class TrainConfig(Section):
     keep: Annotated[int, Field(ge=0, le=1000)] = 1
     """Earlier checkpoints kept beside last.pt (last.1.pt, ...). --resume takes the newest that is not damaged."""
     deterministic: bool = False
-    """The same bits from every training on this machine: slower on a GPU, and on a CPU always so."""
+    """Repeated trainings give identical bits on this machine. Slower on a GPU; on a CPU they always do."""
     patience: PositiveInt | None = None
     """Epochs without a better `metric` after which the training stops; null: never."""
     max_hours: Positive | None = None
@@ -315,7 +316,7 @@ class ImbalanceConfig(Section):
     sampling: bool = True
     """Choose data.sampling and data.repeat_threshold."""
     loss: bool = True
-    """Choose loss.classification and loss.alpha."""
+    """Choose loss.alpha and loss.effective_beta."""
     paste: bool = True
     """Choose augment.paste."""
 
@@ -324,8 +325,8 @@ class ThresholdConfig(Section):
     """What the score threshold of a class is to reach on val."""
 
     figure: Literal["f_score", "precision", "recall"] = "f_score"
-    """f_score: the score with the greatest F-score. precision, recall: at least `target` of it, then the most of the
-    other."""
+    """f_score: the greatest F-score. precision: the greatest recall with a precision of at least `target`. recall: the
+    greatest precision with a recall of at least `target`."""
     beta: Positive = 1.0
     """For f_score: how many times as much recall weighs as precision."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -13,7 +13,7 @@ import numpy as np
 from detector.data.coco import CocoData
 from detector.data.sampler import expected_draws
 from detector.utils.errors import InputError
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 MAX_AUTO_FACTOR = 10  # what LVIS's threshold of 0.001 gives a class that one in 100,000 images has
 
@@ -28,7 +28,7 @@ def image_weights(data: CocoData, sampling: str, threshold: Threshold = "auto") 
 
     Raises InputError where there is no such method or no object, or where a threshold is given to a method without one.
     """
-    weights, sentences = chosen(SAMPLING, sampling, "data.sampling")(data, threshold)
+    weights, sentences = lookup(SAMPLING, sampling, "data.sampling")(data, threshold)
     if sampling == "uniform":
         return weights, sentences
     draws = expected_draws(weights)
@@ -105,8 +105,8 @@ def class_aware_weights(data: CocoData) -> np.ndarray:
 
     An image with objects of classes C weighs sum over C of (I - E) / (K' n_c), where K' classes have objects. The E
     images without objects belong to no class and weigh 1: they teach the background, so their share of an epoch stays
-    what it is in the data. An image is drawn for each of its classes, so common classes that appear beside rare ones
-    still come more often than those.
+    what it is in the data. An image is drawn for each of its classes, so a
+    common class is still drawn more often than the rare classes beside it.
     """
     images, labels = image_class_pairs(data)
     have = np.bincount(labels, minlength=len(data.class_names))

@@ -14,7 +14,7 @@ import numpy as np
 from detector.config.schema import ShortLong
 from detector.data.albumentations_list import AlbumentationsList
 from detector.data.sample import Sample
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 MIN_VISIBLE = 0.25  # an object is dropped when a crop leaves less than this fraction of it
 MIN_SIDE = 2.0  # pixels of the fed image; an object is dropped when a crop leaves a shorter side
@@ -55,7 +55,7 @@ def build_transform(image_size: int | ShortLong, transforms: str | list[dict[str
     """
     if isinstance(transforms, list):
         return Transform(image_size, before=AlbumentationsList(transforms, MIN_VISIBLE))
-    jitter, after = chosen(PRESETS, "none" if transforms is None else transforms, "augment.transforms")
+    jitter, after = lookup(PRESETS, "none" if transforms is None else transforms, "augment.transforms")
     return Transform(image_size, jitter=jitter, after=AlbumentationsList(after, MIN_VISIBLE) if after else None)
 
 

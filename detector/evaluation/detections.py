@@ -1,6 +1,6 @@
 """Detections of a dataset as flat arrays, and in COCO's results format.
 
-Here labels become the dataset's own category ids again, and nowhere else.
+Here labels become the dataset's own category ids again; inference/predict.py does that for images without annotations.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ def detect(
             raise image_too_large(images, device) from None
     # Retry outside `except`: its traceback keeps the tensors alive.
     torch.cuda.empty_cache()
-    halves = split_batches([(images, targets)], 2)
+    halves = split_into_micro_batches([(images, targets)], 2)
     return [found for half in halves for found in detect(model, postprocess, *half, device)]
 
 
-def split_batches(batches: Sequence[Batch], parts: int) -> Iterator[Batch]:
+def split_into_micro_batches(batches: Sequence[Batch], parts: int) -> Iterator[Batch]:
     """Each batch in `parts` parts, as even as its images allow."""
     for images, targets in batches:
         size = -(-len(targets) // parts)

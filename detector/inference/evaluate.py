@@ -39,8 +39,8 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
 
     source: what the detector was loaded from. dataset: another descriptor than the one it was trained with. The files
     go to eval/<split>/ of the run directory, or of `output_dir` for a CONFIG; with `dataset`, to
-    eval/<split>-<its name>/. Classes are matched by name. On the detector's own val split, thresholds for an
-    `eval.threshold` that its checkpoint does not have are chosen and kept there. Raises InputError.
+    eval/<split>-<its name>/. Classes are matched by name. On the detector's own val split, if its checkpoint
+    has no thresholds for `eval.threshold`, they are chosen and saved in it. Raises InputError.
     """
     config = detector.config
     data = read_split(config, split, dataset=dataset)

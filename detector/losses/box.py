@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from detector.ops.boxes import decode, encode
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 # deltas (P, 4) float32 predicted, anchors and boxes (P, 4) xyxy pixels, beta → the sum of the losses, a scalar
 BoxLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
@@ -39,4 +39,4 @@ def box_loss(deltas: Tensor, anchors: Tensor, boxes: Tensor, *, name: str = "smo
     deltas: (P, 4) predicted. anchors, boxes: (P, 4) xyxy pixels. name: an entry of BOX_LOSSES. beta: of smooth_l1.
     Raises InputError for an unknown name.
     """
-    return chosen(BOX_LOSSES, name, "loss.box")(deltas.float(), anchors, boxes, beta)
+    return lookup(BOX_LOSSES, name, "loss.box")(deltas.float(), anchors, boxes, beta)

@@ -20,7 +20,7 @@ from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.focal import Focal
 from detector.ops.boxes import decode, iou
 from detector.utils.errors import InputError
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 
 class Criterion(nn.Module):
@@ -46,7 +46,7 @@ class Criterion(nn.Module):
         sample_every: int = 20,
     ):
         super().__init__()
-        chosen(BOX_LOSSES, box, "loss.box")  # an unknown name fails here, not in the first step
+        lookup(BOX_LOSSES, box, "loss.box")  # an unknown name fails here, not in the first step
         self.assigner = assigner
         self.classification = classification or Focal()
         self.box, self.beta, self.box_weight = box, beta, box_weight

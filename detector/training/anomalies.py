@@ -34,8 +34,8 @@ class StepMonitor:
         """Whether the step of the engine's `record` was taken. Call it after every step, once the progress counts it;
         it pops `bad`, `image_ids` and `replaced` from the record.
 
-        Raises RunError after `train.max_bad_steps` bad steps in a row. The training is then as it was before the first
-        of them, or before the first of them in this epoch.
+        Raises RunError after `train.max_bad_steps` bad steps in a row. The state is then that of before the first of
+        them, or of the beginning of this epoch's part if the first was in an earlier epoch.
         """
         bad, image_ids, replaced = (record.pop(key) for key in ("bad", "image_ids", "replaced"))
         if replaced:

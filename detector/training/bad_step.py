@@ -20,10 +20,11 @@ class BadStep:
     parts: list[str]
     """The losses that are not finite, or whose gradient is not."""
     image_ids: list[int]
-    """The images to blame: those whose own loss or gradient is not finite; all images of the step if none is alone."""
+    """The images to blame: those whose own loss or gradient is not finite; if no single image is to
+    blame, all images of the step."""
     batches: list[Batch]
     """The batches of the step."""
-    split: int
+    micro_batches: int
     """Parts that each batch was computed in."""
 
 
@@ -35,18 +36,18 @@ class Rollback:
         self.buffers = [*model.buffers(), *criterion.buffers()]
         self.copies = [buffer.clone() for buffer in self.buffers]
         self.device = device
-        self.note()
+        self.save()
 
     @torch.no_grad()
-    def note(self) -> None:
+    def save(self) -> None:
         """Copy the state."""
         torch._foreach_copy_(self.copies, self.buffers)
         self.random = torch.get_rng_state()
         self.random_cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
 
     @torch.no_grad()
-    def undo(self) -> None:
-        """Restore the state of the last `note`."""
+    def restore(self) -> None:
+        """Restore the state of the last `save`."""
         torch._foreach_copy_(self.buffers, self.copies)
         torch.set_rng_state(self.random)
         if self.random_cuda is not None:

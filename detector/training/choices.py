@@ -12,7 +12,7 @@ from detector.losses.assigners import ASSIGNERS
 from detector.losses.box import BOX_LOSSES
 from detector.losses.classification import CLASSIFICATION_LOSSES
 from detector.models.necks import NECKS
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 TABLES: dict[str, Mapping[str, Any]] = {
     "augment.transforms": PRESETS,
@@ -36,4 +36,4 @@ def check_choices(config: Config) -> None:
         for key in path.split("."):
             value = getattr(value, key)
         if isinstance(value, str):
-            chosen(table, value, path)
+            lookup(table, value, path)

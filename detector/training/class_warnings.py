@@ -15,9 +15,9 @@ from detector.losses.classification.base import ClassificationLoss
 # Below LOW_SCORE, a class's mean score on its own objects is worth a warning, once some class has reached LEARNT. In
 # the first epochs all scores are near the prior (0.01) and say nothing.
 LEARNT = 0.3
-# Below this ratio of positive to negative gradient, a class's scores are being pushed down. A low ratio alone is no
-# alarm: cross entropy starts at 0.7 for the commonest and 0.003 for the rarest class of shapes. Nor is a high ratio a
-# comfort: focal loss brings every class to about 1, whatever its scores are.
+# Below this ratio of positive to negative gradient, a class's scores are being pushed down. A low ratio alone
+# means no problem: cross entropy starts at 0.7 for the commonest and 0.003 for the rarest class of shapes. A high ratio
+# does not mean that a class is learnt: focal loss brings every class to about 1, whatever its scores are.
 SUPPRESSED_RATIO = 0.2
 MOST_LINES = 3  # classes named per epoch, the lowest scores first
 

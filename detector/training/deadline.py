@@ -1,4 +1,4 @@
-"""`train.max_hours`."""
+"""The time limit of a training, `train.max_hours`."""
 
 from __future__ import annotations
 

@@ -38,11 +38,13 @@ class RunDirectory:
         if self.config.exists() or checkpoint.history(self.last) or checkpoint.history(self.best):
             raise InputError(f"{self.path}: holds a run already; use --resume, --overwrite or output_dir=another")
 
-    def open_log(self, resume_at: tuple[int, int] | None) -> RunLog:
-        """Open the logs. resume_at: as for RunLog; None removes an earlier run first."""
-        if resume_at is None:
-            for path in (self.path / name for name in RUN_FILES):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    def remove_run(self) -> None:
+        """Remove the files of an earlier run."""
+        for path in (self.path / name for name in RUN_FILES):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def open_log(self, resume_at: tuple[int, int] | None = None) -> RunLog:
+        """Open the logs. resume_at: as for RunLog."""
         self.path.mkdir(parents=True, exist_ok=True)
         for partial in self.path.glob("*.partial"):  # left by a process that was killed
             partial.unlink()

@@ -1,4 +1,7 @@
-"""One epoch of training: move → forward → loss → finite check → backward → clip → step → log."""
+"""One epoch of training: forward → loss → backward → divide by the positives → clip → step.
+
+A step that is not finite is undone. Every step yields a record, for the log.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from detector.data.loader import Loader
-from detector.inference.detect import Batch, image_too_large, split_batches
+from detector.inference.detect import Batch, image_too_large, split_into_micro_batches
 from detector.training.bad_step import BadStep, Rollback, culprits
 from detector.training.forward import forward
 from detector.utils.dist import mean_across_processes
@@ -34,13 +37,13 @@ def train_one_epoch(
     start: int = 0,
     accumulate: int = 1,
     clip_norm: float | None = None,
-    split: int = 1,
+    micro_batches: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Train on `batches`, the (images, targets) of an epoch, and yield a record after every optimizer step:
 
     {"loss" and each loss of the criterion, divided by the positives; "positives", "grad_norm": of the step;
     "bad": None; "images": how many; "image_ids"; "replaced": images that took another's place (see DetectionDataset);
-    "lr"; "batches": done in this epoch; "split"}.
+    "lr"; "batches": done in this epoch; "micro_batches"}.
 
     If the loss or the gradient is not finite, "bad" is a BadStep and the figures before it are missing. The step is not
     taken then: weights, buffers, optimizer, scaler and random generators stay as they were; only the schedule moves on.
@@ -48,35 +51,39 @@ def train_one_epoch(
 
     start: batches of the epoch that were done earlier; len(batches) includes them.
     accumulate: batches per step. Their gradients are summed and divided once by all their positives.
-    split: parts that each batch is computed in. If a step does not fit into the device's memory, it and all later steps
-    are computed in twice as many parts. The gradient stays the same unless a norm looks at the batch or the loss learns
-    from it (batch norm, equalized_focal, adaptive_focal). With several processes this would leave the others waiting.
+    micro_batches: parts that each batch is computed in. If a step does not fit into the device's memory, it and all
+    later steps are computed in twice as many. The gradient stays the same unless a norm looks at the batch or the loss
+    learns from it (batch norm, equalized_focal, adaptive_focal). With several processes the others would wait for it.
     Raises InputError if not even one image fits.
     """
     model.train()
     rollback = Rollback(model, criterion, device)
     for done, step in _steps(batches, start, accumulate):
-        rollback.note()
+        rollback.save()
         sums = None
         while sums is None:
             try:
-                sums = _backward(model, criterion, split_batches(step, split), scaler, device, autocast)
+                sums = _backward(
+                    model, criterion, split_into_micro_batches(step, micro_batches), scaler, device, autocast
+                )
             except torch.OutOfMemoryError:
-                rollback.undo()
-                if split >= max(len(targets) for _, targets in step):
+                rollback.restore()
+                if micro_batches >= max(len(targets) for _, targets in step):
                     raise image_too_large(step[0][0], device) from None
             if sums is None:  # retry outside `except`: its traceback keeps the tensors alive
-                split *= 2
+                micro_batches *= 2
                 optimizer.zero_grad(set_to_none=True)
                 torch.cuda.empty_cache()
 
         figures = _update(sums, optimizer, scaler, clip_norm)
         optimizer.zero_grad(set_to_none=True)
         if figures["bad"]:
-            rollback.undo()
-            found = culprits(model, criterion, split_batches(step, split), device=device, autocast=autocast)
-            rollback.undo()
-            figures = {"bad": _bad_step(figures["bad"], found, step, split)}
+            rollback.restore()
+            found = culprits(
+                model, criterion, split_into_micro_batches(step, micro_batches), device=device, autocast=autocast
+            )
+            rollback.restore()
+            figures = {"bad": _bad_step(figures["bad"], found, step, micro_batches)}
         lr = schedule.get_last_lr()[-1]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns when the first step was skipped
@@ -89,12 +96,12 @@ def train_one_epoch(
             "replaced": [target["replaced"] for target in targets if "replaced" in target],
             "lr": lr,
             "batches": done,
-            "split": split,
+            "micro_batches": micro_batches,
         }
 
 
 def _steps(batches: Loader | list[Batch], start: int, accumulate: int) -> Iterator[tuple[int, list[Batch]]]:
-    """The batches of each optimizer step, after the number of batches done once it is taken."""
+    """(batches done after the step, the batches of the step) for each optimizer step."""
     step: list[Batch] = []
     for done, batch in enumerate(batches, start=start + 1):
         step.append(batch)
@@ -152,8 +159,8 @@ def _update(sums: Counter[str], optimizer: Optimizer, scaler: GradScaler, clip_n
     return {**figures, "positives": positives, "grad_norm": grad_norm, "bad": None}
 
 
-def _bad_step(parts: list[str], found: dict[int, list[str]], step: list[Batch], split: int) -> BadStep:
+def _bad_step(parts: list[str], found: dict[int, list[str]], step: list[Batch], micro_batches: int) -> BadStep:
     """found: see `culprits`. Where no image is to blame alone, all of the step are named."""
     named = sorted({name for names in found.values() for name in names})
     image_ids = list(found) or [target["image_id"] for _, targets in step for target in targets]
-    return BadStep(named or parts, image_ids, step, split)
+    return BadStep(named or parts, image_ids, step, micro_batches)

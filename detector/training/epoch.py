@@ -19,8 +19,8 @@ from detector.utils.signals import StopRequest
 
 
 def train_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
-    """Train from where the progress stands to the end of its epoch, or to the step after which `stop` or the deadline
-    ends it. Always True: the state is that of a whole step.
+    """Train the rest of the epoch. End after a step if `stop` or the deadline asks for it. Returns True, because it
+    ends between steps only.
 
     Raises InputError for an image that cannot be read, RunError if a loader process dies or too many steps are bad;
     the state is that of a whole step then, too.
@@ -35,7 +35,7 @@ def train_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
         for record in _steps(run):
             progress.step += 1
             progress.batch = record.pop("batches")
-            _note_split(run, record.pop("split"))
+            _note_micro_batches(run, record.pop("micro_batches"))
             images += record.pop("images")
             if monitor.accept(record):
                 if training.ema:
@@ -76,7 +76,7 @@ def _steps(run: Run) -> Iterator[dict[str, Any]]:
         start=progress.batch,
         accumulate=settings.accumulate,
         clip_norm=settings.clip_norm,
-        split=progress.split,
+        micro_batches=progress.micro_batches,
     )
 
 
@@ -91,17 +91,17 @@ def _save_within_epoch(run: Run, stop: StopRequest) -> None:
         run.saver.save_last(run.training.state())
 
 
-def _note_split(run: Run, split: int) -> None:
+def _note_micro_batches(run: Run, micro_batches: int) -> None:
     """Remember into how many parts batches are divided, and say so when that changes."""
     progress = run.progress
-    if split > progress.split:
-        progress.split = split
+    if micro_batches > progress.micro_batches:
+        progress.micro_batches = micro_batches
         modules = run.training.model.modules()
         looks_at_batch = any(isinstance(module, _BatchNorm) and module.training for module in modules)
         effect = "but batch norm sees only a part" if looks_at_batch else "with the same gradient"
         run.log.say(
             f"{run.config.train.batch_size} images do not fit into the memory of {run.device}: "
-            f"computed in {split} parts from step {progress.step} on, {effect}"
+            f"computed in {micro_batches} micro-batches from step {progress.step} on, {effect}"
         )
 
 

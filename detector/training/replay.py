@@ -18,7 +18,7 @@ from torch import nn
 from detector import checkpoint
 from detector.config.file import validate
 from detector.config.schema import Config
-from detector.inference.detect import Batch, split_batches
+from detector.inference.detect import Batch, split_into_micro_batches
 from detector.models import freeze
 from detector.models.build import build_model
 from detector.models.limits import check_buildable
@@ -58,7 +58,7 @@ def write(run: Run, bad: BadStep) -> bool:
         "parts": bad.parts,
         "image_ids": bad.image_ids,
         "batches": bad.batches,
-        "split": bad.split,
+        "micro_batches": bad.micro_batches,
     }
     try:
         checkpoint.save(path, state)
@@ -101,7 +101,7 @@ def _first_not_finite(training: Training, state: dict[str, Any], autocast: torch
     module, in a loss, or in a gradient."""
     model, criterion, device = training.model, training.criterion, training.device
     rollback = Rollback(model, criterion, device)
-    batches = list(split_batches(state["batches"], state["split"]))
+    batches = list(split_into_micro_batches(state["batches"], state["micro_batches"]))
     bad: list[str] = []
     with torch.no_grad(), _watched(model) as places:
         for images, targets in batches:
@@ -114,7 +114,7 @@ def _first_not_finite(training: Training, state: dict[str, Any], autocast: torch
     elif bad:
         yield f"first not finite: {' and '.join(bad)}; all outputs of the model are finite"
     else:
-        rollback.undo()
+        rollback.restore()
         found = culprits(model, criterion, batches, device=device, autocast=autocast)
         for image_id, names in found.items():
             yield f"image {image_id}: {' and '.join(names)} not finite"
@@ -127,11 +127,11 @@ def _check(state: dict[str, Any]) -> None:
     lists = ("image_ids", "parts", "batches", "class_names", "class_counts", "frozen")
     if not all(type(state[key]) is list for key in lists):
         raise ValueError("not lists")
-    numbers = [state["step"], state["epoch"], state["split"], *state["image_ids"], *state["class_counts"]]
+    numbers = [state["step"], state["epoch"], state["micro_batches"], *state["image_ids"], *state["class_counts"]]
     names = state["class_names"]
     sound = (
         all(type(number) is int for number in numbers)
-        and state["split"] >= 1
+        and state["micro_batches"] >= 1
         and all(type(name) is str for name in [*names, *state["parts"], *state["frozen"]])
         and state["autocast"] in (None, torch.float16, torch.bfloat16)
         and all(is_parameter(*item) for part in ("model", "criterion") for item in state[part].items())

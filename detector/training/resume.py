@@ -17,7 +17,7 @@ from detector.training.state import Progress
 from detector.utils.console import console
 from detector.utils.errors import InputError
 
-# Settings that --resume may change. Any other would make it half of one training and half of another.
+# Settings that --resume may change. Any other would mix two trainings in one run.
 CHANGEABLE = (
     "output_dir", "device", "data.workers", "eval.", "train.epochs", "train.patience", "train.log_every",
     "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
@@ -46,7 +46,7 @@ def load_last(directory: RunDirectory) -> dict[str, Any]:
 def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory) -> Config:
     """The configuration with what `auto` chose when the run began.
 
-    Raises InputError if a setting differs from the run's that is not CHANGEABLE.
+    Raises InputError if a setting outside CHANGEABLE differs from the run's.
     """
     begun = validate(last["config"], str(directory.last))
     if config.train.batch_size == "auto":
@@ -73,9 +73,9 @@ def check_same_data(last: dict[str, Any], train: CocoData, directory: Path) -> N
 def reconcile_best(directory: RunDirectory, progress: Progress) -> list[str]:
     """Make `progress` agree with best.pt, before a training resumes. Returns warnings.
 
-    best.pt may be newer than the checkpoint that the training resumes from: then it stays the best until it is beaten
-    or its epoch is evaluated again. It may be older, or lost: then the best of the epochs to come replaces it. The last
-    epoch takes part in that if its weights are still those of the model.
+    If best.pt is newer than last.pt, it stays the best until it is beaten or its epoch is evaluated again. If it is
+    older or lost, the best of the coming epochs replaces it. If the model still has the weights of the best epoch, that
+    epoch is evaluated again.
     """
     try:
         epoch, value = read_evaluated(directory)

@@ -1,4 +1,7 @@
-"""Writes last.pt and best.pt in the background. A full disk is a warning; what it did not take is written later."""
+"""Writes last.pt and best.pt in the background. If the disk is full, it warns and writes the file later.
+
+Which checkpoint is the best is decided in validation.py.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +47,8 @@ class Saver:
         """Write last.pt, and keep `train.keep` earlier ones."""
         self._start(self._directory.last, state, self._keep)
 
-    def new_best(self, state: dict[str, Any], write_figures: Callable[[], None]) -> None:
-        """The best checkpoint so far, for `save_best` to write before the weights change; `write_figures` writes what
-        its evaluation found."""
+    def remember_best(self, state: dict[str, Any], write_figures: Callable[[], None]) -> None:
+        """Remember the best checkpoint. `save_best` writes it, and then calls `write_figures`."""
         self._best, self._write_figures = state, write_figures
 
     def save_best(self) -> None:

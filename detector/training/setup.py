@@ -41,8 +41,8 @@ from detector.utils.text import shortened
 def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     """Read the data, resolve what is `auto`, and build model, criterion, optimizer and loader.
 
-    last: the checkpoint that the training resumes from, of which `config` is the configuration; weights are not read
-    from anywhere else then. Raises InputError for whatever is wrong with the configuration or the data.
+    last: the checkpoint to resume from, which `config` belongs to. All weights come from it. Raises InputError for
+    whatever is wrong with the configuration or the data.
     """
     check_choices(config)
     device = resolve_device(config.device)
@@ -133,7 +133,7 @@ def build_training(
     statistics = ClassStatistics(len(class_names))
     criterion = build_criterion(config.loss, class_counts, class_names, statistics, sample_every(batches)).to(device)
     to_device(model, device, settings.channels_last)
-    # The optimizer gets every parameter that is ever trained: without a gradient it costs nothing.
+    # The optimizer gets every parameter that is trained in any epoch. It skips those without a gradient.
     freeze.set_frozen(model, frozen, settings.unfreeze, epoch=math.inf)
     optimizer = build_optimizer(model, settings)
     _, autocast = resolve_precision(settings.precision, device)

@@ -39,7 +39,7 @@ class Progress:
     """Greatest value of `train.metric`."""
     best_epoch: int = 0
     """Epochs done when `best` was reached. `train.patience` counts from here."""
-    split: int = 1
+    micro_batches: int = 1
     """Parts that a batch must be computed in, for want of memory."""
     bad_steps: int = 0
     """Steps that were skipped because their loss or gradient was not finite."""

@@ -10,9 +10,9 @@ from detector.training import resume as resuming
 from detector.training.deadline import Deadline
 from detector.training.directory import RunDirectory
 from detector.training.epoch import train_epoch
-from detector.training.introduction import introduce
 from detector.training.saver import Saver
 from detector.training.setup import prepare
+from detector.training.startup_log import introduce
 from detector.training.state import Prepared, Progress, Run
 from detector.training.validation import conclude, evaluate_epoch
 from detector.utils.errors import InputError, RunError
@@ -55,15 +55,17 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
 
 
 def phases_left(progress: Progress, settings: TrainConfig) -> Iterator[Phase]:
-    """What is left to do of a training, one phase after the other, while `progress` moves on."""
+    """The next phase, until the training is finished. Each phase moves `progress` on, which decides the next one."""
     while not progress.is_finished(settings):
         due = progress.epoch % settings.eval_every == 0 or progress.epoch >= settings.epochs
         yield evaluate_epoch if due and progress.epoch > progress.evaluated else train_epoch
 
 
 def _open(directory: RunDirectory, prepared: Prepared, *, is_new: bool) -> Run:
-    """Open the logs; a new run removes what an earlier one left."""
+    """Open the logs; a new run first removes an earlier one."""
     progress = prepared.training.progress
+    if is_new:
+        directory.remove_run()
     log = directory.open_log(None if is_new else (progress.step, progress.evaluated))
     saver = Saver(directory, log, prepared.config, prepared.train)
     return Run(**vars(prepared), directory=directory, log=log, saver=saver)

@@ -47,7 +47,7 @@ def evaluate_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
     if value > progress.best or progress.epoch == progress.best_epoch:  # the same epoch again: best.pt was lost
         progress.best, progress.best_epoch = value, progress.epoch
         write = partial(write_evaluation, run.directory.evaluation, detections, run.val, figures, samples)
-        run.saver.new_best(_best_state(run, assessment), write)
+        run.saver.remember_best(_best_state(run, assessment), write)
     progress.evaluated = progress.epoch
     with warn_if_unwritable("eval/curves.png", log.say):
         run.directory.curves.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 LONGEST_COMPARED, MOST_COMPARED = 200, 5000
 
 
-def chosen(table: Mapping[str, T], name: str, setting: str) -> T:
+def lookup(table: Mapping[str, T], name: str, setting: str) -> T:
     """The entry of a table that a setting names. Raises InputError with the nearest name.
 
     setting: its dotted path, such as "loss.box", for the message.

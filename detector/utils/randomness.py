@@ -20,7 +20,7 @@ def seed_everything(seed: int) -> None:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Use only algorithms that give the same bits each time, or any. Call this before the first use of a GPU."""
+    """Turn torch's deterministic algorithms on or off. Call this before the first use of a GPU."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     torch.use_deterministic_algorithms(wanted)

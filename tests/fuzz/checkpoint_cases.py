@@ -70,7 +70,7 @@ def bad_batch() -> dict:
     target = {"boxes": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64), "image_id": 7, "size": (64, 64)}
     return {
         **{key: checkpoint()[key] for key in ("config", "model", "class_names", "class_counts")},
-        "replay": replay.FORMAT, "frozen": [], "epoch": 0, "step": 3, "autocast": None, "split": 1,
+        "replay": replay.FORMAT, "frozen": [], "epoch": 0, "step": 3, "autocast": None, "micro_batches": 1,
         "criterion": criterion.state_dict(), "random": torch.get_rng_state(), "random_cuda": None,
         "parts": ["loss_box"], "image_ids": [7], "batches": [(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [target])],
     }  # fmt: skip

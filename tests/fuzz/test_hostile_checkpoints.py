@@ -21,7 +21,8 @@ def bad_batch(backbone: str = "resnet18", **changes) -> dict:
     model = build_model(Config.model_validate(settings("resnet18")).model, 2, pretrained=False)
     return {
         "replay": replay.FORMAT, "config": settings(backbone), "class_names": ["a", "b"], "class_counts": [1, 2],
-        "frozen": [], "epoch": 0, "step": 3, "autocast": None, "split": 1, "model": model.state_dict(), "criterion": {},
+        "frozen": [], "epoch": 0, "step": 3, "autocast": None, "micro_batches": 1, "model": model.state_dict(),
+        "criterion": {},
         "parts": ["loss_box"], "image_ids": [], "batches": [], "random": torch.get_rng_state(), "random_cuda": None,
     } | changes  # fmt: skip
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from detector.config.schema import ModelConfig
-from detector.inference.detect import detect, split_batches
+from detector.inference.detect import detect, split_into_micro_batches
 from detector.models.build import build_model
 from detector.models.postprocess import Postprocess
 from detector.utils.errors import InputError
@@ -72,5 +72,5 @@ def test_an_image_that_does_not_fit_alone(model, images):
 
 
 def test_batches_are_split_as_evenly_as_they_can(images):
-    parts = list(split_batches([(images, TARGETS), (images[:1], TARGETS[:1])], 3))
+    parts = list(split_into_micro_batches([(images, TARGETS), (images[:1], TARGETS[:1])], 3))
     assert [(len(part), len(targets)) for part, targets in parts] == [(2, 2), (2, 2), (1, 1)]

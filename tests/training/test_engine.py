@@ -139,7 +139,7 @@ def test_a_step_that_does_not_fit_is_done_in_parts_with_the_same_gradient():
     model = LittleMemory(parts, limit=1)
     (split,) = train(model, batches, accumulate=2)
     assert model.seen == [1, 3, 1, 2, 1, 1, 1, 1]
-    assert (one.pop("split"), split.pop("split")) == (1, 4)
+    assert (one.pop("micro_batches"), split.pop("micro_batches")) == (1, 4)
     for name in ("loss", "loss_cls", "loss_box", "positives", "grad_norm", "images"):
         assert split[name] == pytest.approx(one[name], rel=1e-6), name
     for a, b, c in zip(start.parameters(), whole.parameters(), parts.parameters(), strict=True):
@@ -150,7 +150,7 @@ def test_later_steps_stay_in_parts():
     images, targets = images_and_targets()
     model = LittleMemory(small_model(), limit=2)
     records = train(model, [(images, targets)] * 2)
-    assert model.seen == [4, 2, 2, 2, 2] and [r["split"] for r in records] == [2, 2]
+    assert model.seen == [4, 2, 2, 2, 2] and [r["micro_batches"] for r in records] == [2, 2]
 
 
 def test_a_single_image_that_does_not_fit_is_an_error():
@@ -190,10 +190,10 @@ class Planted(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("where", "split", "parts"),
+    ("where", "micro_batches", "parts"),
     [("loss", 1, ["loss_box"]), ("loss", 2, ["loss_box"]), ("gradient", 1, ["gradient of loss_cls"])],
 )
-def test_a_step_that_is_not_finite_is_named_and_leaves_no_trace(where, split, parts):
+def test_a_step_that_is_not_finite_is_named_and_leaves_no_trace(where, micro_batches, parts):
     images, targets = images_and_targets()
     images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
     model = Planted(small_model("batch"), where)
@@ -201,7 +201,7 @@ def test_a_step_that_is_not_finite_is_named_and_leaves_no_trace(where, split, pa
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    options = {"device": torch.device("cpu"), "autocast": None, "split": split}
+    options = {"device": torch.device("cpu"), "autocast": None, "micro_batches": micro_batches}
     steps = train_one_epoch(model, criterion, [(images, targets)] * 3, optimizer, schedule, scaler, **options)
     assert next(steps)["bad"] is None
     before, random, momentum = state_of(model, criterion), torch.get_rng_state(), str(optimizer.state_dict()["state"])

@@ -20,7 +20,7 @@ from detector.utils.errors import RunError
 def saver(tiny_config, tmp_path):
     config = load_config(tiny_config)
     directory = RunDirectory(tmp_path / "run")
-    log = directory.open_log(None)
+    log = directory.open_log()
     saver = Saver(directory, log, config, read_split(config, "train"))
     yield saver
     saver.close()
@@ -69,7 +69,7 @@ def test_a_full_disk_is_reported_once_and_the_next_checkpoint_is_written(saver, 
 def test_the_best_checkpoint_waits_in_memory_for_room(saver, full_disk, tmp_path):
     weight, written = torch.zeros(2), []
     full_disk.add("best.pt")
-    saver.new_best({"model": {"weight": weight}}, lambda: written.append("figures"))
+    saver.remember_best({"model": {"weight": weight}}, lambda: written.append("figures"))
     saver.save_best()
     weight += 1  # the training goes on
     full_disk.clear()
@@ -88,7 +88,7 @@ def test_the_end_of_a_training_must_be_saved(saver, full_disk):
     with pytest.raises(RunError, match="the last checkpoint could not be saved, see above; make room"):
         saver.finish({"model": {}})
     full_disk.symmetric_difference_update({"last.pt", "best.pt"})
-    saver.new_best({"model": {}}, lambda: None)
+    saver.remember_best({"model": {}}, lambda: None)
     with pytest.raises(RunError, match="the best checkpoint or its figures could not be saved"):
         saver.finish({"model": {}})
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.evaluation.metrics.matching import AREAS, IOUS, MAX_DETECTIONS, Matching
+from detector.evaluation.metrics.matching import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, Matching
 
 RECALLS = np.linspace(0, 1, 101)
 SUMMARY = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]  # COCOeval.stats
@@ -135,7 +135,7 @@ def _best_from_here(true: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def coco_figures(hits: list[ClassHits], class_names: list[str]) -> dict:
     """COCO's twelve figures (SUMMARY), and `per_class`: class name → {AP, AP50, num_gt}.
 
-    As in COCO, a figure is -1 where there is no object to measure it on. AP: the mean over IOUS.
+    As in COCO, a figure is -1 where there is no object to measure it on. AP: the mean over IOU_THRESHOLDS.
     """
     ap = np.stack([_class_ap(h) for h in hits])  # (K, A, T)
     recall = {most: np.stack([_recall(h, most) for h in hits]) for most in (1, 10, MAX_DETECTIONS)}  # each (K, A, T)
@@ -153,7 +153,7 @@ def coco_figures(hits: list[ClassHits], class_names: list[str]) -> dict:
 
 def _class_ap(hits: ClassHits) -> np.ndarray:
     """(A, T)"""
-    num_objects = np.repeat(hits.num_objects[:, None], len(IOUS), axis=1)
+    num_objects = np.repeat(hits.num_objects[:, None], len(IOU_THRESHOLDS), axis=1)
     return average_precision(np.cumsum(hits.true, axis=2), hits.seen(), num_objects)
 
 

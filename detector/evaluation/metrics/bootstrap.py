@@ -21,7 +21,7 @@ import numpy as np
 from scipy import stats
 
 from detector.evaluation.metrics.average_precision import ClassHits
-from detector.evaluation.metrics.matching import IOUS
+from detector.evaluation.metrics.matching import IOU_THRESHOLDS
 
 DRAWS = 1000
 CONFIDENCE = 0.95
@@ -47,7 +47,7 @@ def resampled_ap(hits: Sequence[ClassHits], counts: np.ndarray) -> np.ndarray:
 
     counts: (draws, I) float32, see `draw_images`.
     """
-    values = np.empty((len(hits), len(IOUS), len(counts)))
+    values = np.empty((len(hits), len(IOU_THRESHOLDS), len(counts)))
     for k, class_hits in enumerate(hits):
         size = max(1, NUMBERS_AT_ONCE // max(1, len(class_hits.images)))
         for start in range(0, len(counts), size):
@@ -65,8 +65,8 @@ def _resampled_class(hits: ClassHits, counts: np.ndarray) -> np.ndarray:
     copies = counts.T[hits.images]  # (m, draws) how often each detection is there; rows are quicker to index
     detections_before = np.cumsum(copies, axis=0)[places]
     copies = copies[places]
-    area = np.empty((len(IOUS), len(counts)))
-    for t in range(len(IOUS)):
+    area = np.empty((len(IOU_THRESHOLDS), len(counts)))
+    for t in range(len(IOU_THRESHOLDS)):
         seen = detections_before
         if correction[t].any():
             seen = detections_before + np.cumsum(copies * correction[t][:, None], axis=0)

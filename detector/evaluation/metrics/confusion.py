@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.evaluation.metrics.matching import IOUS, Matching
+from detector.evaluation.metrics.matching import IOU_THRESHOLDS, Matching
 
 
 def confusion_matrix(matching: Matching, thresholds: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def confusion_matrix(matching: Matching, thresholds: np.ndarray) -> np.ndarray:
     taken = data.iscrowd.copy()
     taken[partner[partner >= 0]] = True
     order = np.argsort(-pairs.iou, kind="stable")
-    order = order[(pairs.iou[order] >= IOUS[0]) & used[pairs.detections[order]]]
+    order = order[(pairs.iou[order] >= IOU_THRESHOLDS[0]) & used[pairs.detections[order]]]
     for detection, box in zip(pairs.detections[order].tolist(), pairs.objects[order].tolist(), strict=True):
         if partner[detection] < 0 and not taken[box]:
             partner[detection], taken[box] = box, True

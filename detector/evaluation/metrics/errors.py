@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.evaluation.metrics.average_precision import average_precision
-from detector.evaluation.metrics.matching import IOUS, Matching
+from detector.evaluation.metrics.matching import IOU_THRESHOLDS, Matching
 
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND = range(5)
 KINDS = {  # kind → in words; the first five are errors of detections, in the order of the numbers above
@@ -84,9 +84,9 @@ def find_errors(matching: Matching) -> Errors:
     false = (matching.object_of < 0) & ~matching.ignored
     kind = np.select(
         [
-            (same_class >= 0) & (same_iou < IOUS[0]),
-            other_iou >= IOUS[0],
-            same_iou >= IOUS[0],
+            (same_class >= 0) & (same_iou < IOU_THRESHOLDS[0]),
+            other_iou >= IOU_THRESHOLDS[0],
+            same_iou >= IOU_THRESHOLDS[0],
             (same_class < 0) & (other_class < 0),
         ],
         [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND],

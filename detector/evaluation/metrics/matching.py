@@ -2,7 +2,7 @@
 
 All figures of an evaluation (AP, intervals, errors, thresholds, calibration) and its pictures are read from the result.
 
-Letters: n detections, B objects, C candidates, A = 4 size ranges (AREAS), T = 10 thresholds of IoU (IOUS).
+Letters: n detections, B objects, C candidates, A = 4 size ranges (AREAS), T = 10 thresholds of IoU (IOU_THRESHOLDS).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from detector.data.coco import CocoData
 from detector.evaluation.detections import Detections
 from detector.ops.box_arrays import iou_xywh
 
-IOUS = np.linspace(0.5, 0.95, 10)
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # square pixels
 MAX_DETECTIONS = 100  # of each class in an image; those with lower scores do not count
 MIN_IOU = 0.1  # pairs that overlap less are left out (t_b of TIDE)
@@ -72,7 +72,7 @@ def match(detections: Detections, data: CocoData) -> Matching:
     pairs = _overlapping_pairs(detections, data)
     rank = _rank(-detections.scores, detections.labels, detections.images)
     same_class = detections.labels[pairs.detections] == data.labels[pairs.objects]
-    usable = same_class & (pairs.iou >= IOUS[0]) & (rank[pairs.detections] < MAX_DETECTIONS)
+    usable = same_class & (pairs.iou >= IOU_THRESHOLDS[0]) & (rank[pairs.detections] < MAX_DETECTIONS)
     left_out = np.stack([data.iscrowd | (data.areas < low) | (data.areas > high) for low, high in AREAS.values()])
     candidates, candidate_of_pair = np.unique(pairs.detections[usable], return_inverse=True)
     # Candidates of different images or classes do not compete: the first of each choose together, then the second ...
@@ -134,8 +134,8 @@ def _choose_in_rounds(
 
     rounds: (C,) when each candidate chooses. candidate_of_pair (q,) ascending, objects (q,), iou (q,): the pairs.
     """
-    found = np.full((len(AREAS), len(IOUS), len(rounds)), -1, np.int32)
-    free = np.ones((len(AREAS), len(IOUS), left_out.shape[1]), bool)
+    found = np.full((len(AREAS), len(IOU_THRESHOLDS), len(rounds)), -1, np.int32)
+    free = np.ones((len(AREAS), len(IOU_THRESHOLDS), left_out.shape[1]), bool)
     order = np.argsort(rounds[candidate_of_pair], kind="stable")
     ends = np.searchsorted(
         rounds[candidate_of_pair][order], np.arange(rounds.max(initial=-1) + 1), side="right"
@@ -158,7 +158,7 @@ def _best_objects(
     free: (A, T, B) bool. Of objects with the same IoU the last one is taken, as in pycocotools.
     """
     owner = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(iou))))  # (q,) which of the c detections
-    possible = free[:, :, objects] & (iou >= IOUS[:, None])
+    possible = free[:, :, objects] & (iou >= IOU_THRESHOLDS[:, None])
     counting = possible & ~left_out[:, None, objects]
     eligible = np.where(np.logical_or.reduceat(counting, first, axis=2)[:, :, owner], counting, possible)
     overlap = np.where(eligible, iou, -1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from detector.config.schema import AssignerConfig
 from detector.losses.assigners.assignment import Assigner
 from detector.losses.assigners.max_iou import MaxIoUAssigner
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 ASSIGNERS: dict[str, Callable[[AssignerConfig], Assigner]] = {  # loss.assigner.name → how to build it
     "max_iou": lambda c: MaxIoUAssigner(c.positive_iou, c.negative_iou, low_quality=c.low_quality),
@@ -16,4 +16,4 @@ ASSIGNERS: dict[str, Callable[[AssignerConfig], Assigner]] = {  # loss.assigner.
 
 def build_assigner(config: AssignerConfig) -> Assigner:
     """The assigner that `loss.assigner.name` names. Raises InputError for an unknown name."""
-    return chosen(ASSIGNERS, config.name, "loss.assigner.name")(config)
+    return lookup(ASSIGNERS, config.name, "loss.assigner.name")(config)

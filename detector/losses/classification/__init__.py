@@ -16,7 +16,7 @@ from detector.losses.classification.focal import Focal
 from detector.losses.classification.quality_focal import QualityFocal
 from detector.losses.classification.varifocal import Varifocal
 from detector.utils.errors import InputError
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 Alpha = float | list[float] | None  # loss.alpha as numbers: see losses/class_alpha.py
 Builder = Callable[[LossConfig, Alpha, int], ClassificationLoss]  # settings, alpha, number of classes → the loss
@@ -36,7 +36,7 @@ def build_classification(loss: LossConfig, alpha: Alpha, num_classes: int) -> Cl
 
     Raises InputError for an unknown name, and for settings that the loss cannot use.
     """
-    built = chosen(CLASSIFICATION_LOSSES, loss.classification, "loss.classification")(loss, alpha, num_classes)
+    built = lookup(CLASSIFICATION_LOSSES, loss.classification, "loss.classification")(loss, alpha, num_classes)
     if isinstance(alpha, list) and not built.takes_alpha_by_class:
         raise InputError(f"loss.alpha: {loss.classification} has weights of its own and takes none by class")
     return built

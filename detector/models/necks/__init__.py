@@ -8,7 +8,7 @@ from torch import nn
 
 from detector.config.schema import NeckConfig
 from detector.models.necks.fpn import build_fpn
-from detector.utils.nearest import chosen
+from detector.utils.nearest import lookup
 
 NECKS: dict[str, Callable[[list[int], NeckConfig], nn.Module]] = {
     "fpn": build_fpn,
@@ -21,4 +21,4 @@ def build_neck(in_channels: list[int], config: NeckConfig) -> nn.Module:
     in_channels: of C3, C4, C5. Each level is (N, config.channels, h, w), the finest first.
     Raises InputError on a name that is not in NECKS.
     """
-    return chosen(NECKS, config.name, "model.neck.name")(in_channels, config)
+    return lookup(NECKS, config.name, "model.neck.name")(in_channels, config)

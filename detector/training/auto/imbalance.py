@@ -1,10 +1,10 @@
 """`imbalance: auto`: chooses loss, sampling and pasting for the classes of a training split.
 
-A class of the tail (data/class_groups.py) has less than a tenth of the boxes of the commonest class. Without one,
-nothing changes. With one:
+A class of the tail (data/class_groups.py) has less than a tenth of the boxes of the commonest class. If no class is in
+the tail, nothing changes. Otherwise:
 
-1. Positives of rare classes weigh more: `loss.alpha: effective_number`. Its beta tells counts apart up to a third of
-   the commonest class's, or up to the default's 1000.
+1. Positives of rare classes weigh more: `loss.alpha: effective_number`. 1 / (1 - beta) is a third of the
+   greatest class count, or 1000 if that is more; classes with more boxes than this weigh nearly the same.
 2. Images of rare classes are drawn more often: `data.sampling: repeat_factor`, if that shows the rare classes at least
    WORTHWHILE times as often relative to the commonest. It cannot where every image has the commonest class too.
 3. Classes with fewer than FEW boxes are pasted too, if there are crops of them: only those, because pasting costs the
@@ -34,7 +34,7 @@ from detector.utils.text import shortened
 WORTHWHILE = 1.5
 FEW = 100  # boxes
 
-# The settings that each choice makes.
+# If the configuration gives one of these settings, the choice is not made.
 SETTINGS = {
     "loss": ("loss.classification", "loss.alpha", "loss.effective_beta"),
     "sampling": ("data.sampling", "data.repeat_threshold"),

@@ -81,7 +81,7 @@ def _peaks(
         for parameter in model.parameters():
             parameter.zero_()  # no precision can overflow
     _, autocast = resolve_precision(settings.precision, device)
-    accumulate = min(settings.accumulate, 2)  # the second batch meets the gradients of the first
+    accumulate = min(settings.accumulate, 2)  # the second batch runs while the gradients of the first are in memory
     peaks: dict[int, int] = {}
     for size in MEASURED:
         if peaks and predict(peaks, size) > limit:
@@ -96,7 +96,7 @@ def _peaks(
             training.scaler, device=device, autocast=autocast, accumulate=accumulate, clip_norm=settings.clip_norm,
         )  # fmt: skip
         for record in steps:  # two steps: the first creates the optimizer's state
-            if record["split"] > 1:  # the batch did not fit
+            if record["micro_batches"] > 1:  # the batch did not fit
                 return
             if training.ema:
                 training.ema.update_parameters(model)

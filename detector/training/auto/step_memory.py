@@ -1,6 +1,7 @@
 """How much memory a training step takes on a device, measured in another process (measure_step.py).
 
-There the peak is the step's alone. If the system kills that process for want of memory, this one survives and knows.
+A fresh process measures only the step. If it runs out of memory, only that process is killed, and this one sees how it
+ended.
 """
 
 from __future__ import annotations
