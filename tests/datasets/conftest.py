@@ -1,5 +1,6 @@
-"""The scripts in datasets/ are commands, not a package: they are run as a user runs them."""
+"""The scripts in datasets/ are commands, not a package: they are run as commands."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,27 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
 
 
 @pytest.fixture
-def run_script():
-    """run_script("from_csv.py", ...) → the finished process, its output as text."""
+def run_script(capsys, monkeypatch):
+    """run_script("from_csv.py", ...) → a finished process, its output as text.
+
+    The scripts run in this process, because a new one imports half a second long, but for make_shapes.py, whose
+    workers need it as their main program.
+    """
 
     def run(name: str, *arguments) -> subprocess.CompletedProcess:
-        command = [sys.executable, SCRIPTS / name, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
+        command = [str(SCRIPTS / name), *map(str, arguments)]
+        if name == "make_shapes.py":
+            return subprocess.run([sys.executable, *command], capture_output=True, text=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", command)
+            patch.syspath_prepend(str(SCRIPTS))
+            capsys.readouterr()
+            code = 0
+            try:
+                runpy.run_path(command[0], run_name="__main__")
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
 
     return run
 

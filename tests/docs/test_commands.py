@@ -22,6 +22,8 @@ from detector.config.schema import Config
 sys.path.append(str(Path(__file__).parent))  # not a package: tests are collected with --import-mode=importlib
 markdown = importlib.import_module("markdown_pages")
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 COMMAND = re.compile(r"(make|pip|source|python) ")
 DOWNLOADS = "downloads a dataset; tests/datasets runs it on a small archive"
 MEASURES = "prints performance figures, which takes minutes"
