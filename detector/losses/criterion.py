@@ -58,7 +58,7 @@ class Criterion(nn.Module):
 
         Returns float32 scalars: the sums loss_cls and loss_box (times `box_weight`), and num_positives, the number of
         positive anchors. All three are of this batch in this process, so they can be added up over the batches of an
-        optimizer step; then divide the losses, or their gradient, by max(1, positives of the step). With W processes
+        optimizer step; `training/engine.py:_update` then divides by max(1, positives of the step). With W processes
         whose gradients are averaged, that normaliser is max(1, sum of the positives over the processes) / W.
         """
         classes, objects, boxes = self.assigner(outputs, targets)
