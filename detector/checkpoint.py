@@ -141,7 +141,10 @@ def _checked(state: object, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a checkpoint of this project; it lacks some of {', '.join(CONTENTS)}")
     assert isinstance(state, dict)
     if type(state["format"]) is not int or state["format"] != FORMAT:
-        raise InputError(f"{path}: checkpoint format {quoted(state['format'])}; this version reads format {FORMAT}")
+        raise InputError(
+            f"{path}: checkpoint format {quoted(state['format'])}; this version reads format {FORMAT}; train again "
+            "(--overwrite), or use the version that wrote it"
+        )
     names, ids = state["class_names"], state["category_ids"]
     sound = _is_list_of(str, names) and _is_list_of(int, ids) and len(names) == len(ids)
     if not sound or any(map(class_name_problem, names)):

@@ -5,6 +5,7 @@
 RUN: a run directory (its best checkpoint), a checkpoint file, or a CONFIG whose model.weights names a whole detector.
 """
 
+from glob import glob
 from pathlib import Path
 
 from detector.config.file import is_override
@@ -23,10 +24,11 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         parser.error(f"--threshold {args.threshold} is not between 0 and 1")
-    overrides = [word for word in args.images if is_override(word) and not Path(word).exists()]
+    is_file = {word: Path(word).exists() or bool(glob(word, recursive=True)) for word in args.images}
+    overrides = [word for word in args.images if is_override(word) and not is_file[word]]
     images = [word for word in args.images if word not in overrides]
     if not images:
-        parser.error("name images, folders or globs")
+        parser.error(f"name images, folders or globs; {', '.join(overrides)} sets a setting")
 
     from detector.inference.predict import find_images, predict
 

@@ -27,10 +27,10 @@ def main() -> int | None:
     parser.add_argument("--replay", metavar="FILE", help="repeat the bad step in FILE and say where it begins")
     args = parser.parse_intermixed_args()
     if args.show_config:
-        from detector.training.choices import names
+        from detector.inference.config_check import choices
 
         as_json = args.show_config == "schema"
-        print(json.dumps(json_schema(names()), indent=2) + "\n" if as_json else reference(names()), end="")
+        print(json.dumps(json_schema(choices()), indent=2) + "\n" if as_json else reference(choices()), end="")
         return 0
     if args.replay:
         from detector.training.replay import replay

@@ -15,7 +15,7 @@ from detector.utils.errors import InputError
 from detector.utils.text import quoted
 from detector.utils.untrusted.yaml import read_yaml, read_yaml_file
 
-_OVERRIDE = re.compile(r"\w+(\.\w+)+=")
+_OVERRIDE = re.compile(r"(\w+)[\w.]*=")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -45,23 +45,30 @@ def dump(config: Config) -> str:
 
 def is_override(argument: str) -> bool:
     """Whether a command-line argument is a `path=value` rather than a file name, where both may stand."""
-    return bool(_OVERRIDE.match(argument)) or argument.partition("=")[0] in Config.model_fields
+    found = _OVERRIDE.match(argument)
+    return found is not None and found[1] in Config.model_fields
 
 
-def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict:
+def _read_with_base(path: Path) -> dict:
     """The settings of a file on top of those of its `base:`, which may have a base too.
 
-    above: the files on the way here. Raises InputError, also where the bases form a circle.
+    Raises InputError, also where the bases form a circle.
     """
-    tree = read_yaml_file(path, "config file")  # first: it refuses names that no file can have
-    if any(path.resolve() == file.resolve() for file in above):
-        raise InputError(f"{above[0]}: `base:` leads in a circle: {' → '.join(str(file) for file in (*above, path))}")
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base: must be the name of one file, got {quoted(base)}")
-    return _merge(_read_with_base(path.parent / base, (*above, path)), tree)
+    settings: dict = {}
+    files: list[Path] = []  # from `path` down to its last base
+    while True:
+        tree = read_yaml_file(path, f"base of {files[-1]}" if files else "config file")
+        if path.resolve() in (file.resolve() for file in files):
+            circle = " → ".join(map(str, (*files, path)))
+            raise InputError(f"{files[0]}: `base:` leads in a circle: {circle}")
+        settings = _merge(tree, settings)
+        files.append(path)
+        base = settings.pop("base", None)
+        if base is None:
+            return settings
+        if not isinstance(base, str) or not base:
+            raise InputError(f"{path}: base: must be the name of one file, got {quoted(base)}")
+        path = path.parent / base
 
 
 def _merge(base: dict, over: dict) -> dict:

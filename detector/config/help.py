@@ -35,7 +35,7 @@ def sentence(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> str:
 def reference(choices: Mapping[str, Sequence[str]]) -> str:
     """Every field with its default, above it a comment with its meaning: a valid config file.
 
-    choices: dotted path → the names that may stand there (training/choices.py).
+    choices: dotted path → the names that may stand there (inference/config_check.py).
     """
     lines = ["# yaml-language-server: $schema=config.schema.json", *_reference_lines(Config, "", choices)]
     return "\n".join(lines) + "\n"
@@ -44,6 +44,9 @@ def reference(choices: Mapping[str, Sequence[str]]) -> str:
 def json_schema(choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The JSON Schema of the settings, for completion in an editor. choices: as for `reference`."""
     schema = Config.model_json_schema()
+    base = {"type": "string", "description": "Config file that this one changes."}
+    schema["properties"] = {"base": base, **schema["properties"]}
+    schema.pop("required", None)  # the base may have it
     for path, names in choices.items():
         *parents, leaf = path.split(".")
         section = _section_at(Config, list(parents)).__name__
@@ -77,8 +80,12 @@ def _hint(root: type[BaseModel], location: Sequence[str | int]) -> str:
     near = difflib.get_close_matches(name, fields, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
-    elsewhere = [path for path in _paths(root) if path.split(".")[-1] == name]
-    return f"did you mean `{elsewhere[0]}`?" if elsewhere else f"valid here: {', '.join(fields)}"
+    paths = list(_paths(root))
+    elsewhere = next((path for path in paths if path.split(".")[-1] == name), None)
+    if elsewhere is None:
+        return f"valid here: {', '.join(fields)}"
+    inside = [f"`{path}`" for path in paths if path.rpartition(".")[0] == elsewhere]
+    return f"did you mean {' or '.join(inside) or f'`{elsewhere}`'}?"
 
 
 def _nearest_miss(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> ErrorDetails:

@@ -1,7 +1,7 @@
 """The settings of an experiment: typed sections, each field with its type, range, default and description.
 
 The JSON Schema, the reference (`tools/train.py --show-config`) and the error messages are made from these fields. A
-`Choice` names an entry of a table elsewhere in the package (training/choices.py says which), so the names stand there.
+`Choice` names an entry of a table elsewhere in the package, so the names stand there: inference/config_check.py.
 """
 
 from __future__ import annotations
@@ -246,7 +246,8 @@ class TrainConfig(Section):
     """Epochs between evaluations on val; the last epoch is always evaluated."""
     metric: Name = "AP"
     """What the best checkpoint is best in: a COCO figure (AP, AP50, APs, AR100, ...); head, medium or tail, the AP of
-    the classes of that frequency (docs/imbalance.md); or a class's name, its AP."""
+    the classes of that frequency (docs/imbalance.md); or a class's name, its AP, even if it is
+    called head."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints within an epoch, which change nothing else; null: only at the end of each epoch."""
     keep: Annotated[int, Field(ge=0, le=1000)] = 1

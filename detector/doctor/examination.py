@@ -21,6 +21,7 @@ from detector.doctor.finding import Finding
 from detector.doctor.reach.reach import measure_reach
 from detector.doctor.repair.repair import fix
 from detector.doctor.report import Report
+from detector.inference.config_check import check_config
 from detector.training.setup import read_training_data
 from detector.utils.errors import InputError
 
@@ -71,6 +72,8 @@ def examine_dataset(path: str, config: Config | None = None) -> Examination:
     advice does not depend on it. Bad boxes are findings, and left out of the report.
     Raises InputError if there is no such dataset, or `config` cannot be built.
     """
+    if config:
+        check_config(config)
     descriptor = descriptor_of(path)
     findings = check_dataset(descriptor)
     try:

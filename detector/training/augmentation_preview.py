@@ -11,6 +11,7 @@ from detector.data.mixing.mixer import Mixer
 from detector.data.sample import read_sample
 from detector.data.split import read_split
 from detector.evaluation.report.draw import draw_boxes
+from detector.inference.config_check import check_config
 from detector.training.auto import imbalance
 from detector.utils.console import console
 
@@ -20,6 +21,7 @@ def mixed_images(config: Config) -> Iterator[np.ndarray]:
 
     Raises InputError where the training split cannot be read.
     """
+    check_config(config)
     data = read_split(config, "train", check_images=config.data.bad_images == "error")
     chosen = imbalance.choose(config, data)
     mixer = Mixer(data, imbalance.apply(config, chosen).augment)

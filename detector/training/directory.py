@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from detector import checkpoint
 from detector.config.file import dump
 from detector.config.schema import Config
 from detector.training.log import RunLog
@@ -35,7 +34,7 @@ class RunDirectory:
 
     def check_free(self) -> None:
         """Raises InputError if it already holds a run."""
-        if self.config.exists() or checkpoint.history(self.last) or checkpoint.history(self.best):
+        if self.config.exists() or any((self.path / "checkpoints").glob("*.pt")):
             raise InputError(f"{self.path}: holds a run already; use --resume, --overwrite or output_dir=another")
 
     def remove_run(self) -> None:

@@ -71,7 +71,8 @@ class Saver:
             if writing:
                 writing.result()
         except OSError as problem:
-            self._log.say(f"warning: a checkpoint could not be saved ({problem.strerror}); the one before is kept")
+            kept = "; the one before is kept" if self._directory.last.exists() else ""
+            self._log.say(f"warning: a checkpoint could not be saved ({problem.strerror}){kept}")
             return False
         return True
 

@@ -18,6 +18,7 @@ from detector.data.mixing.mixer import Mixer
 from detector.data.resampling import image_weights
 from detector.data.split import read_split
 from detector.evaluation.metrics.coco import check_measurable
+from detector.inference.config_check import check_config
 from detector.losses.class_alpha import alpha_table
 from detector.losses.class_statistics import ClassStatistics, sample_every
 from detector.losses.criterion import build_criterion
@@ -28,7 +29,6 @@ from detector.models.retinanet import RetinaNet
 from detector.models.weights.transfer import LOGITS, Transfer, transfer
 from detector.training.auto import imbalance
 from detector.training.auto.batch_size import choose_batch_size
-from detector.training.choices import check_choices
 from detector.training.optim import build_ema, build_optimizer, build_schedule
 from detector.training.resume import check_same_data
 from detector.training.state import Prepared, Training
@@ -44,18 +44,27 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     last: the checkpoint to resume from, which `config` belongs to. All weights come from it. Raises InputError for
     whatever is wrong with the configuration or the data.
     """
-    check_choices(config)
+    check_config(config)
     device = resolve_device(config.device)
     set_deterministic(config.train.deterministic)
     train, val = read_training_data(config)
     if last:
         check_same_data(last, train, config.run_directory)
-    config, notes = _resolve(config, train, device)
+    notes: list[str] = []
+    if chosen := imbalance.choose(config, train):
+        config = imbalance.apply(config, chosen)
+        notes += chosen.lines()
 
     seed_everything(config.seed)
     model = build_model(config.model, len(train.class_names), pretrained=last is None)
     loaded = _start_from(config, model, train) if last is None else None
+    notes += loaded.lines() if loaded else []
     frozen = freeze.resolve(model, config.train.freeze, config.train.unfreeze)
+    notes += _check_frozen(config, model, frozen, loaded) if last is None else []
+    if config.train.batch_size == "auto":  # measured last, because it takes a while
+        batch_size = choose_batch_size(config, train, device)
+        config = config.changed({"train.batch_size": batch_size.size})
+        notes.append(batch_size.line())
     loader, loader_notes = build_loader(config, train)
     total_steps = config.train.epochs * -(-len(loader) // config.train.accumulate)
     training = build_training(
@@ -68,13 +77,10 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         total_steps=total_steps,
         device=device,
     )
-    if loaded:
-        notes += loaded.lines()
-        training.progress.evaluated = -1 if loaded.kept else 0
     if last is None:
-        notes += _check_frozen(config, model, frozen, loaded)
+        training.progress.evaluated = -1 if loaded and loaded.kept else 0
     else:
-        training.load(last, source=config.output_dir or "")
+        training.load(last, source=str(config.run_directory))
     notes += [*loader_notes, *alpha_table(config.loss, train.class_counts(), train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, notes)
@@ -145,19 +151,6 @@ def build_training(
         build_schedule(optimizer, settings, total_steps),
         GradScaler(device.type, enabled=autocast is torch.float16),
     )
-
-
-def _resolve(config: Config, train: CocoData, device: torch.device) -> tuple[Config, list[str]]:
-    """The configuration with what `auto` decides for this data and device, and lines on the decisions."""
-    notes = []
-    if chosen := imbalance.choose(config, train):
-        config = imbalance.apply(config, chosen)
-        notes += chosen.lines()
-    if config.train.batch_size == "auto":
-        batch_size = choose_batch_size(config, train, device)
-        config = config.changed({"train.batch_size": batch_size.size})
-        notes.append(batch_size.line())
-    return config, notes
 
 
 def _start_from(config: Config, model: RetinaNet, train: CocoData) -> Transfer | None:

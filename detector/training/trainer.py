@@ -88,7 +88,8 @@ def _run_phase(phase: Phase, run: Run, deadline: Deadline) -> int | None:
             completed = phase(run, stop, deadline)
         except (InputError, RunError) as problem:
             saver.save_best()
-            saver.save_last(run.training.state())
+            if phase is not evaluate_epoch:  # an evaluation changes nothing, and was saved before
+                saver.save_last(run.training.state())
             raise type(problem)(f"{problem} ({_saved(run)} at step {progress.step}; go on with --resume)") from None
         saver.save_best()
         if completed:  # also before an evaluation: should that fail or be stopped, the state is there

@@ -9,8 +9,8 @@ import yaml
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, RetinaNet_ResNet50_FPN_Weights
 
 from detector.config.file import load_config, validate
+from detector.inference.config_check import check_config
 from detector.models.build import build_without_memory
-from detector.training.choices import check_choices
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -20,7 +20,7 @@ every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.st
 @every_config
 def test_a_config_loads_and_its_dataset_is_described(path):
     config = load_config(path)
-    check_choices(config)
+    check_config(config)
     assert (path.parents[1] / config.data.dataset).is_file()
     assert config.output_dir == f"runs/{path.stem}"
 

@@ -229,6 +229,19 @@ def test_checkpoint_of_another_model(fails, run, tiny_config, tmp_path):
     assert "last.pt" in fails("train", tiny_config, "--resume")
 
 
+def test_every_tool_knows_the_names_in_the_tables(fails, run, tiny_config, tmp_path):
+    data = load_config(tiny_config).data.dataset
+    for arguments in (
+        ["train", tiny_config, "--overwrite", "loss.box=giuo"],
+        ["verify_resume", tiny_config, "loss.box=giuo"],
+        ["show_augment", tiny_config, "--output", tmp_path / "a.jpg", "loss.box=giuo"],
+        ["doctor", data, "--config", tiny_config, "loss.box=giuo"],
+        ["eval", run, "loss.box=giuo"],
+        ["predict", run, tmp_path / "val", "--output", tmp_path / "out", "loss.box=giuo"],
+    ):
+        assert "loss.box: no 'giuo'; did you mean 'giou'?" in fails(*arguments), arguments
+
+
 @pytest.mark.parametrize("content", [b"hello world", b"", b"\x80\x02rubbish", bytes(range(256))])
 def test_files_that_are_no_checkpoint(fails, tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)

@@ -218,7 +218,7 @@ def test_a_disk_that_is_full_for_a_while(train, full_disk):
     full_disk.append(is_full)
     run = train("run")
     text = (run / "log.txt").read_text()
-    assert "a checkpoint could not be saved (No space left on device); the one before is kept" in text
+    assert "a checkpoint could not be saved (No space left on device); the one before is kept" in text  # the last one
     assert differences(whole, run) == []
 
 

@@ -51,8 +51,8 @@ def group_figures(per_class: dict[str, dict], groups: list[str]) -> dict[str, di
 def value_of(figures: dict[str, Any], name: str) -> float:
     """The number that `name` (`train.metric`) means in `figures_of`. Raises KeyError.
 
-    It is a figure, a group (its AP) or a class (its AP), in this order: of a class called AP or tail, the AP cannot be
-    named.
+    It is a figure, a class (its AP) or a group (its AP), in this order: a class called tail hides the group, and the AP
+    of a class called AP cannot be named.
     """
     return _named(figures)[name]
 
@@ -70,7 +70,7 @@ def check_measurable(name: str, data: CocoData, train_counts: np.ndarray | None)
 def _named(figures: dict[str, Any]) -> dict[str, float]:
     """Every name that `value_of` knows → its value."""
     values = {name: value for name, value in figures.items() if isinstance(value, float)}
-    for rows in (figures["groups"], figures["per_class"]):
+    for rows in (figures["per_class"], figures["groups"]):
         for name, row in rows.items():
             values.setdefault(name, row["AP"])
     return values

@@ -13,6 +13,7 @@ import yaml
 
 from detector.config.schema import Config
 from detector.data.descriptor import load_descriptor
+from detector.inference.config_check import check_config
 from detector.training.optim import REFERENCE_BATCH
 from detector.training.resume_proof.differences import differences
 from detector.training.resume_proof.processes import train_interrupted, train_uninterrupted, write_config
@@ -28,6 +29,7 @@ def verify(config: Config, directory: Path, *, steps: int, kills: int, seed: int
     Prints what happens. Returns whether both runs are the same. Raises InputError, and RuntimeError if a training fails
     by itself.
     """
+    check_config(config)
     rng = random.Random(seed)
     small, count = _short_training(config, directory, steps, rng)
     log = directory / "console.txt"

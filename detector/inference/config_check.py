@@ -1,4 +1,4 @@
-"""Which table holds the names that a setting may have: for early errors, and for `tools/train.py --show-config`."""
+"""What the schema cannot check in a configuration: names in the tables of other packages, and sizes that multiply."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from detector.data.transforms import PRESETS
 from detector.losses.assigners import ASSIGNERS
 from detector.losses.box import BOX_LOSSES
 from detector.losses.classification import CLASSIFICATION_LOSSES
+from detector.models.limits import check_size
 from detector.models.necks import NECKS
 from detector.utils.nearest import lookup
 
@@ -24,16 +25,18 @@ TABLES: dict[str, Mapping[str, Any]] = {
 }
 
 
-def names() -> dict[str, list[str]]:
-    """Dotted path → the names that may stand there."""
+def choices() -> dict[str, list[str]]:
+    """Dotted path → the names that may stand there, for `tools/train.py --show-config`."""
     return {path: list(table) for path, table in TABLES.items()}
 
 
-def check_choices(config: Config) -> None:
-    """Raises InputError, with the nearest name, where a setting names nothing in its table."""
+def check_config(config: Config) -> None:
+    """Raises InputError, with the nearest name, where a setting names nothing in its table; and where the settings
+    together ask for more than any machine has (models/limits.py). Every tool calls this before it reads data."""
     for path, table in TABLES.items():
         value: Any = config
         for key in path.split("."):
             value = getattr(value, key)
         if isinstance(value, str):
             lookup(table, value, path)
+    check_size(config, num_classes=1)
