@@ -81,11 +81,12 @@ def _hint(root: type[BaseModel], location: Sequence[str | int]) -> str:
     if near:
         return f"did you mean `{near[0]}`?"
     paths = list(_paths(root))
-    elsewhere = next((path for path in paths if path.split(".")[-1] == name), None)
-    if elsewhere is None:
-        return f"valid here: {', '.join(fields)}"
-    inside = [f"`{path}`" for path in paths if path.rpartition(".")[0] == elsewhere]
-    return f"did you mean {' or '.join(inside) or f'`{elsewhere}`'}?"
+    elsewhere = []
+    for path in paths:
+        if path.split(".")[-1] == name:
+            keys = [p.rpartition(".")[2] for p in paths if p.rpartition(".")[0] == path]
+            elsewhere.append(f"`{path}`" + (f" ({', '.join(keys)})" if keys else ""))
+    return f"did you mean {' or '.join(elsewhere)}?" if elsewhere else f"valid here: {', '.join(fields)}"
 
 
 def _nearest_miss(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> ErrorDetails:

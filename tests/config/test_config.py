@@ -115,7 +115,7 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a}", ["loss.zzz=1"], "unknown key `loss.zzz`; valid here: alpha, gamma"),
         ("data: {dataset: a}", ["train.epochs=three"], "`train.epochs`: input should be a valid integer, got 'three'"),
         ("data: {dataset: a}", ["train.epochs=0"], "`train.epochs`: input should be greater than or equal to 1, got 0"),
-        ("data: {dataset: a, augment: light}", [], "unknown key `data.augment`; did you mean `augment.transforms`"),
+        ("data: {dataset: a, augment: light}", [], "unknown key `data.augment`; did you mean `augment` (transforms, "),
         ("data: {dataset: a}", ["data.image_size=big"], "`data.image_size`"),
         ("data: {dataset: a}", ["data.image_size={short: 9, long: 5}"], "long (5) is smaller than short (9)"),
         ("data: {dataset: a}", ["loss.assigner.negative_iou=0.9"], "negative_iou (0.9) is above positive_iou (0.5)"),
