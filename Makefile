@@ -27,10 +27,10 @@ demo: $(FOR_USER)
 	@echo "Train with it: $(PY) tools/train.py configs/quickstart.yaml imbalance=auto output_dir=runs/balanced"
 	@echo
 	@echo "Open:"
-	@echo "  $(DEMO)/report.html            the verdict, every class, the worst misses"
-	@echo "  $(DEMO)/eval/val/samples.jpg   ground truth (white) beside detections"
-	@echo "  out/quickstart/                detections on images the training has not seen"
-	@echo "  out/quickstart/augment.jpg     rare objects pasted into other images, as imbalance=auto does"
+	@echo "  $(DEMO)/report.html           the verdict, every class, the worst misses"
+	@echo "  $(DEMO)/eval/val/samples.jpg  ground truth (white) beside detections"
+	@echo "  out/quickstart/                       detections on images the training has not seen"
+	@echo "  out/quickstart/augment.jpg            rare objects pasted into other images, as imbalance=auto does"
 
 test: $(FOR_DEVELOPER)
 	.venv/bin/ruff check .
