@@ -95,7 +95,7 @@ class Loader:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as problem:
+            except (RuntimeError, OSError, EOFError) as problem:  # a dead worker also breaks its connection
                 if (cause := explain_failure(problem, self._workers)) is None:
                     raise
                 # `from None`: the exception would keep this frame, and so the workers, alive in a reference cycle.

@@ -50,10 +50,10 @@ def report_deaths_at_next_batch() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def explain_failure(problem: RuntimeError, workers: Sequence[BaseProcess]) -> str | None:
+def explain_failure(problem: Exception, workers: Sequence[BaseProcess]) -> str | None:
     """A sentence on why torch's loader raised `problem`; None where it is a defect, whose traceback is needed."""
     for worker in workers:
-        worker.join(timeout=0)  # updates `exitcode`
+        worker.join(timeout=0.2)  # updates `exitcode`; connections break a moment before it is known
         if worker.exitcode:
             return f"a loader process (pid {worker.pid}) {_describe_end(worker.exitcode)}"
     text = str(problem)

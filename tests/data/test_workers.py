@@ -43,6 +43,18 @@ def test_a_worker_that_is_killed_is_named_when_its_batch_is_waited_for(loader, s
         list(loader)
 
 
+def test_a_worker_that_is_killed_before_its_batch_is_fetched(loader):
+    """The batch is in the queue, but its memory is asked for from the worker."""
+    loader.set_position(0)
+    batches = iter(loader)
+    next(batches)
+    pid = loader._workers[0].pid
+    time.sleep(0.5)  # it makes the second batch
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(RunError, match=rf"^a loader process \(pid {pid}\) was killed by SIGKILL"):
+        list(batches)
+
+
 def test_signals_to_the_group_are_not_for_workers(loader):
     loader.set_position(0)
     batches = iter(loader)
