@@ -176,3 +176,22 @@ def fails(tool):
         return err
 
     return fails
+
+
+@pytest.fixture
+def little_memory():
+    """little_memory(model, limit) → the model, which runs out of memory where more than `limit` images come at once."""
+    from torch import OutOfMemoryError, nn
+
+    class LittleMemory(nn.Module):
+        def __init__(self, model: nn.Module, limit: int):
+            super().__init__()
+            self.model, self.limit, self.seen = model, limit, []
+
+        def forward(self, images, sizes):
+            self.seen.append(len(images))
+            if len(images) > self.limit:
+                raise OutOfMemoryError("CUDA out of memory")
+            return self.model(images, sizes)
+
+    return LittleMemory

@@ -18,7 +18,7 @@ from detector.evaluation.metrics.analysis import analyse
 from detector.evaluation.metrics.average_precision import ClassHits, hits_by_class
 from detector.evaluation.metrics.coco import figures_of, pycocotools_metrics
 from detector.evaluation.metrics.matching import Matching, match
-from detector.evaluation.metrics.thresholds import Goal, Threshold, choose_thresholds
+from detector.evaluation.metrics.score_thresholds import Goal, Threshold, choose_thresholds
 from detector.utils.atomic import replacing, write_atomically
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, FiniteFloat
 from detector.evaluation.metrics.bootstrap import FEW
 from detector.evaluation.metrics.calibration import Calibration, fit_calibration
 from detector.evaluation.metrics.matching import Matching
-from detector.evaluation.metrics.thresholds import UNCHOSEN, Goal, Threshold
+from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal, Threshold
 from detector.utils.text import shortened
 
 

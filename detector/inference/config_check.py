@@ -31,12 +31,17 @@ def choices() -> dict[str, list[str]]:
 
 
 def check_config(config: Config) -> None:
-    """Raises InputError, with the nearest name, where a setting names nothing in its table; and where the settings
-    together ask for more than any machine has (models/limits.py). Every tool calls this before it reads data."""
+    """Raises InputError as `check_names` does; and where the settings together ask for more than any machine has
+    (models/limits.py). Every tool calls this before it reads data."""
+    check_names(config)
+    check_size(config, num_classes=1)
+
+
+def check_names(config: Config) -> None:
+    """Raises InputError, with the nearest name, where a setting names nothing in its table."""
     for path, table in TABLES.items():
         value: Any = config
         for key in path.split("."):
             value = getattr(value, key)
         if isinstance(value, str):
             lookup(table, value, path)
-    check_size(config, num_classes=1)

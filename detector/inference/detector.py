@@ -20,7 +20,7 @@ from detector.data.loader import collate
 from detector.data.split import read_split
 from detector.data.transforms import Transform, build_transform, letterbox
 from detector.evaluation.deployment import Deployment
-from detector.inference.config_check import check_config
+from detector.inference.config_check import check_names
 from detector.inference.detect import detect
 from detector.models.build import build_model, build_postprocess, to_device
 from detector.models.limits import check_buildable, check_size
@@ -111,7 +111,7 @@ def _from_checkpoint(source: Path, device: str, overrides: Sequence[str]) -> Det
     classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
     # its own device was that of another time and machine
     config = validate({**state["config"], "device": "auto"}, str(source), overrides)
-    check_config(config)
+    check_names(config)
     check_buildable(config, len(classes), state["model"], source=str(source))
     model = build_model(config.model, len(classes), pretrained=False)
     load_strictly(model, state["model"], source=str(source))
@@ -121,7 +121,7 @@ def _from_checkpoint(source: Path, device: str, overrides: Sequence[str]) -> Det
 
 def _from_config(source: Path, device: str, overrides: Sequence[str]) -> Detector:
     config = load_config(source, overrides)
-    check_config(config)
+    check_names(config)
     weights = config.model.weights
     if weights is None:
         raise InputError(f"{source}: model.weights names no detector to use; give a run directory or a checkpoint")

@@ -17,7 +17,7 @@ from detector.data.split import read_split
 from detector.evaluation.assess import Assessment, assess, write_evaluation
 from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
-from detector.evaluation.metrics.thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
+from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
 from detector.evaluation.report.page import write_report
 from detector.evaluation.report.provenance import provenance
 from detector.evaluation.report.samples import draw_samples

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from detector.data.image import read_image
-from detector.evaluation.metrics.thresholds import UNCHOSEN
+from detector.evaluation.metrics.score_thresholds import UNCHOSEN
 from detector.evaluation.report.draw import draw_boxes
 from detector.inference.detector import Detector, load
 from detector.utils.console import console, progress_bar

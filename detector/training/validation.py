@@ -9,7 +9,7 @@ from typing import Any
 from detector.evaluation.assess import Assessment, assess, write_evaluation, write_metrics
 from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.coco import value_of
-from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
+from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 from detector.evaluation.report.curves import plot_classes, plot_curves
 from detector.evaluation.report.page import write_report
 from detector.evaluation.report.provenance import provenance

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from detector.config.schema import ModelConfig
 from detector.inference.detect import detect, split_into_micro_batches
@@ -32,26 +31,12 @@ def images():
     return torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-class LittleMemory(nn.Module):
-    """A model that runs out of memory with more than `limit` images."""
-
-    def __init__(self, model: nn.Module, limit: int):
-        super().__init__()
-        self.model, self.limit, self.seen = model, limit, []
-
-    def forward(self, images, sizes):
-        self.seen.append(len(images))
-        if len(images) > self.limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.model(images, sizes)
-
-
 POSTPROCESS = Postprocess(score_threshold=0.5, nms_iou=0.5, topk=50, max_detections=20)
 
 
-def test_halves_give_the_same_detections(model, images):
+def test_halves_give_the_same_detections(model, images, little_memory):
     whole = detect(model, POSTPROCESS, images, TARGETS, CPU)
-    little = LittleMemory(model, limit=1)
+    little = little_memory(model, limit=1)
     halves = detect(little, POSTPROCESS, images, TARGETS, CPU)
     assert little.seen == [4, 2, 1, 1, 2, 1, 1]
     assert [len(found["scores"]) for found in whole] == [20] * 4
@@ -66,9 +51,9 @@ def test_boxes_are_in_original_pixels(model, images):
     torch.testing.assert_close(original["boxes"], as_fed["boxes"] * torch.tensor([1.0, 2.0, 1.0, 2.0]))
 
 
-def test_an_image_that_does_not_fit_alone(model, images):
+def test_an_image_that_does_not_fit_alone(model, images, little_memory):
     with pytest.raises(InputError, match="does not hold one image of 64x64 px; lower data.image_size"):
-        detect(LittleMemory(model, limit=0), POSTPROCESS, images, TARGETS, CPU)
+        detect(little_memory(model, limit=0), POSTPROCESS, images, TARGETS, CPU)
 
 
 def test_batches_are_split_as_evenly_as_they_can(images):

@@ -14,7 +14,7 @@ from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.analysis import analyse
 from detector.evaluation.metrics.average_precision import hits_by_class
 from detector.evaluation.metrics.matching import match
-from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
+from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 from detector.evaluation.report.page import write_report
 
 NASTY = "<script>window.broken = 1</script></svg><img src=x onerror='window.broken = 1'> $x$ {{ 7 * 7 }}"

@@ -116,27 +116,13 @@ def test_an_epoch_resumed_in_its_middle_ends_like_the_whole():
     assert [(r["images"], r["batches"]) for r in records] == [(1, 4)]
 
 
-class LittleMemory(nn.Module):
-    """Runs out of memory where more than `limit` images come at once."""
-
-    def __init__(self, model: nn.Module, limit: int):
-        super().__init__()
-        self.model, self.limit, self.seen = model, limit, []
-
-    def forward(self, images, sizes):
-        self.seen.append(len(images))
-        if len(images) > self.limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.model(images, sizes)
-
-
-def test_a_step_that_does_not_fit_is_done_in_parts_with_the_same_gradient():
+def test_a_step_that_does_not_fit_is_done_in_parts_with_the_same_gradient(little_memory):
     images, targets = images_and_targets()
     start, whole, parts = (small_model().double() for _ in range(3))
     # the first batch of the step has given its gradient when the second runs out of memory
     batches = [(images[:1], targets[:1]), (images[1:], targets[1:])]
     (one,) = train(whole, batches, accumulate=2)
-    model = LittleMemory(parts, limit=1)
+    model = little_memory(parts, limit=1)
     (split,) = train(model, batches, accumulate=2)
     assert model.seen == [1, 3, 1, 2, 1, 1, 1, 1]
     assert (one.pop("micro_batches"), split.pop("micro_batches")) == (1, 4)
@@ -146,17 +132,17 @@ def test_a_step_that_does_not_fit_is_done_in_parts_with_the_same_gradient():
         torch.testing.assert_close(c - a, b - a, rtol=1e-6, atol=1e-9)
 
 
-def test_later_steps_stay_in_parts():
+def test_later_steps_stay_in_parts(little_memory):
     images, targets = images_and_targets()
-    model = LittleMemory(small_model(), limit=2)
+    model = little_memory(small_model(), limit=2)
     records = train(model, [(images, targets)] * 2)
     assert model.seen == [4, 2, 2, 2, 2] and [r["micro_batches"] for r in records] == [2, 2]
 
 
-def test_a_single_image_that_does_not_fit_is_an_error():
+def test_a_single_image_that_does_not_fit_is_an_error(little_memory):
     images, targets = images_and_targets()
     with pytest.raises(InputError, match="does not hold one image of 64x64 px; lower data.image_size"):
-        train(LittleMemory(small_model(), limit=0), [(images, targets)])
+        train(little_memory(small_model(), limit=0), [(images, targets)])
 
 
 def test_gradient_is_clipped():

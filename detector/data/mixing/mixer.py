@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from detector.config.schema import AugmentConfig
 from detector.data.coco import CocoData
-from detector.data.mixing.mixup import Mixup
-from detector.data.mixing.mosaic import Mosaic
+from detector.data.mixing.mixup import mixup
+from detector.data.mixing.mosaic import mosaic
 from detector.data.mixing.paste import Paster
 from detector.data.mixing.source import RandomImages
 from detector.data.sample import Sample
@@ -21,6 +22,30 @@ class Mixing(Protocol):
     def apply(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample: ...
 
     def lines(self) -> list[str]: ...
+
+
+class Sometimes:
+    """With `probability`, `mix`es an image with `others` random images of `source`."""
+
+    def __init__(
+        self,
+        name: str,
+        mix: Callable[[Sequence[Sample], np.random.Generator], Sample],
+        others: int,
+        probability: float,
+        source: RandomImages,
+    ):
+        self.name, self.mix, self.others, self.probability, self.source = name, mix, others, probability, source
+
+    def apply(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
+        """See `Mixer.apply`."""
+        if rng.random() >= self.probability:
+            return image, boxes, labels
+        return self.mix([(image, boxes, labels), *(self.source.draw(rng) for _ in range(self.others))], rng)
+
+    def lines(self) -> list[str]:
+        """One line for the log; none where the probability is 0."""
+        return [f"{self.name}: {self.probability:.0%} of the images"] if self.probability else []
 
 
 class Mixer:
@@ -35,7 +60,10 @@ class Mixer:
 
     def __init__(self, data: CocoData, config: AugmentConfig, weights: np.ndarray | None = None):
         source = RandomImages(data, weights)
-        self.mixings: list[Mixing] = [Mosaic(config.mosaic, source), Mixup(config.mixup, source)]
+        self.mixings: list[Mixing] = [
+            Sometimes("mosaic", mosaic, 3, config.mosaic, source),
+            Sometimes("mixup", mixup, 1, config.mixup, source),
+        ]
         if config.paste is not None:  # last, so that pasted objects are neither cropped nor averaged away
             self.mixings.append(Paster(data, **config.paste.model_dump()))
 

@@ -6,28 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.data.mixing.source import RandomImages, cover
+from detector.data.mixing.source import cover
 from detector.data.sample import Sample
 
 CENTRE = (0.25, 0.75)  # range of the point where the four images meet, as a fraction of the sides
-
-
-class Mosaic:
-    """With `probability`, joins an image and three random others of `source` to a mosaic."""
-
-    def __init__(self, probability: float, source: RandomImages):
-        self.probability = probability
-        self.source = source
-
-    def apply(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
-        """See `Mixer.apply`."""
-        if rng.random() >= self.probability:
-            return image, boxes, labels
-        return mosaic([(image, boxes, labels), *(self.source.draw(rng) for _ in range(3))], rng)
-
-    def lines(self) -> list[str]:
-        """One line for the log; none where the probability is 0."""
-        return [f"mosaic: {self.probability:.0%} of the images"] if self.probability else []
 
 
 def mosaic(samples: Sequence[Sample], rng: np.random.Generator) -> Sample:

@@ -22,7 +22,7 @@ from detector.evaluation.metrics.coco import figures_of
 from detector.evaluation.metrics.confusion import confusion_matrix
 from detector.evaluation.metrics.errors import error_costs, find_errors
 from detector.evaluation.metrics.matching import Matching
-from detector.evaluation.metrics.thresholds import Threshold
+from detector.evaluation.metrics.score_thresholds import Threshold
 
 
 def analyse(

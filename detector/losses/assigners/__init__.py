@@ -1,4 +1,5 @@
-"""Assigners decide which anchors are positive. To add one: a file here, and a line in ASSIGNERS."""
+"""Assigners decide which anchors are positive. To add one: a file here, a line in ASSIGNERS,
+and its settings in config/schema.py:AssignerConfig."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_mixup_averages_and_keeps_both():
     first, second = sample(200, (60, 80), [[10, 10, 20, 20]], 1), sample(100, (30, 40), [[5, 5, 10, 15]], 2)
     weights = []
     for seed in range(300):
-        image, boxes, labels = mixup(first, second, np.random.default_rng(seed))
+        image, boxes, labels = mixup([first, second], np.random.default_rng(seed))
         assert image.shape == (60, 80, 3) and image.dtype == np.uint8
         assert boxes.tolist() == [[10, 10, 20, 20], [10, 10, 20, 30]] and labels.tolist() == [1, 2]
         assert len(np.unique(image)) == 1
@@ -125,7 +125,7 @@ def test_mixup_to_the_pixel():
     rng = np.random.default_rng(5)
     a, b = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
     weight = np.random.default_rng(3).beta(8, 8)
-    image = mixup((a, *NO_BOXES), (b, *NO_BOXES), np.random.default_rng(3))[0]
+    image = mixup([(a, *NO_BOXES), (b, *NO_BOXES)], np.random.default_rng(3))[0]
     assert abs(image - (weight * a + (1 - weight) * b)).max() <= 0.51
 
 
@@ -177,7 +177,7 @@ def test_mosaic_then_mixup_then_pasting(imbalanced):
         rng.random()
         sample = mosaic([read_sample(data, 1), *(source.draw(rng) for _ in range(3))], rng)
         rng.random()
-        sample = mixup(sample, source.draw(rng), rng)
+        sample = mixup([sample, source.draw(rng)], rng)
         expected = paster.apply(*sample, rng)
         found = mixer.apply(*read_sample(data, 1), np.random.default_rng(seed))
         for array, other in zip(found, expected, strict=True):

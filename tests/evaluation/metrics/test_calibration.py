@@ -7,7 +7,7 @@ from detector.evaluation.metrics.analysis import analyse
 from detector.evaluation.metrics.average_precision import hits_by_class
 from detector.evaluation.metrics.calibration import calibration_bins, d_ece, fit_calibration
 from detector.evaluation.metrics.matching import match
-from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
+from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 
 
 def test_d_ece_by_hand():

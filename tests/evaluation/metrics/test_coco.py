@@ -14,7 +14,7 @@ from detector.evaluation.metrics.analysis import analyse
 from detector.evaluation.metrics.average_precision import SUMMARY, hits_by_class
 from detector.evaluation.metrics.coco import check_measurable, figures_of, pycocotools_metrics, value_of
 from detector.evaluation.metrics.matching import match
-from detector.evaluation.metrics.thresholds import Goal, choose_thresholds
+from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 from detector.evaluation.report.tables import coco_table, per_class_table
 from detector.utils.errors import InputError
 

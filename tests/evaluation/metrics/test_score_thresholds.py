@@ -6,7 +6,7 @@ import pytest
 from detector.evaluation.deployment import Deployment
 from detector.evaluation.metrics.average_precision import hits_by_class
 from detector.evaluation.metrics.matching import match
-from detector.evaluation.metrics.thresholds import Goal, choose_thresholds, thresholds_at
+from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds, thresholds_at
 
 HERE, AWAY = (0, 0, 10, 10), (50, 50, 10, 10)
 
