@@ -1,5 +1,5 @@
-"""Necks: from the backbone's C3..C5 to the pyramid P3..P7. To add one: a file here, a line in NECKS, and its settings in
-config/schema.py:NeckConfig."""
+"""Necks: from the backbone's C3..C5 to the pyramid P3..P7. To add one: a file here, a line in NECKS, and its settings
+in config/schema.py:NeckConfig."""
 
 from __future__ import annotations
 
