@@ -41,6 +41,18 @@ BUDGETS = {
         "augment.transforms=[{name: HorizontalFlip, p: 0.5}, {name: VerticalFlip, p: 0.5}]",
     ],
 }  # fmt: skip
+# Short and long trainings for `imbalance: auto`: shapes from scratch, the others from the detector of `make demo`.
+SMALL = ["configs/quickstart.yaml", "train.precision=bf16"]
+AQUARIUM = [*SMALL, "data.dataset=data/aquarium/aquarium.yaml", "data.image_size=224", "model.weights=runs/quickstart"]
+CELLS = [*BUDGETS["bccd"], "train.precision=bf16", "model.weights=runs/quickstart"]
+BUDGETS |= {
+    "aquarium, 5 epochs": [*AQUARIUM, "train.epochs=5"],
+    "aquarium, 20 epochs": [*AQUARIUM, "train.epochs=20"],
+    "bccd, 6 epochs": CELLS,
+    "bccd, 30 epochs": [*CELLS, "train.epochs=30"],
+    "shapes, 5 epochs": [*SMALL, "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
+    "shapes, 19 epochs": [*SMALL, "data.image_size=160", "model.anchors.base_size=10"],
+}
 START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")
 START = ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=14",
          "train.eval_every=14"]  # fmt: skip
@@ -74,6 +86,22 @@ ARMS = {
         "augment.paste={per_image: 2.0, max_factor: 30.0}",
     ],
 }  # fmt: skip
+ARMS |= {
+    "deferred alpha": ["loss.alpha=effective_number", "loss.defer_alpha=0.5"],
+    "deferred alpha, repeat factor": [
+        "loss.alpha=effective_number",
+        "loss.defer_alpha=0.5",
+        "data.sampling=repeat_factor",
+    ],
+    "repeat factor, paste": ["data.sampling=repeat_factor", "augment.paste={}"],
+    "deferred alpha, repeat factor, paste": [
+        "loss.alpha=effective_number",
+        "loss.defer_alpha=0.5",
+        "data.sampling=repeat_factor",
+        "augment.paste={}",
+    ],
+    "auto": ["imbalance=auto"],
+}
 BASELINE = "focal"
 SHAPES_ONLY = ("alpha, repeat factor, paste two",)  # arms that name classes of shapes
 
@@ -91,7 +119,7 @@ def main() -> int:
     done = {key_of(line) for line in read_json_lines(results)}
     left = [one for one in wanted(args.datasets, args.arms, args.seeds) if key_of(description(*one)) not in done]
     print(f"{len(left)} runs are not yet in {results}", flush=True)
-    start = start_detector(args.output / "start")
+    start = start_detector(args.output / "start") if {"shapes", "bccd"} & set(args.datasets) else None
     pool, failed = ThreadPoolExecutor(args.jobs), 0
     try:
         running = {pool.submit(train, description(*one), start, results): one for one in left}
@@ -107,7 +135,9 @@ def main() -> int:
 def wanted(datasets: list[str], arms: list[str], seeds: int) -> list[tuple[str, str, int]]:
     """(dataset, arm, seed) of every run, in the order in which they are run."""
     every = itertools.product(range(seeds), dict.fromkeys(datasets), dict.fromkeys(arms))
-    return [(dataset, arm, seed) for seed, dataset, arm in every if dataset == "shapes" or arm not in SHAPES_ONLY]
+    return [
+        (dataset, arm, seed) for seed, dataset, arm in every if dataset.startswith("shapes") or arm not in SHAPES_ONLY
+    ]
 
 
 def description(dataset: str, arm: str, seed: int) -> dict:
@@ -147,11 +177,22 @@ def renamed(tree: dict) -> dict:
     return {**tree, "categories": categories, "annotations": annotations}
 
 
-def train(line: dict, start: Path, results: Path) -> dict:
+def train(line: dict, start: Path | None, results: Path) -> dict:
     """Train once. The run's whole line, which is also added to the results."""
     directory = results.parent / line["dataset"] / line["arm"].replace(",", "").replace(" ", "-") / str(line["seed"])
-    settings = [*line["budget"], *line["changes"], f"seed={line['seed']}", f"model.weights={start.resolve()}"]
-    settings += ["data.workers=1", "train.eval_every=1000", f"output_dir={directory.resolve()}", "--overwrite"]
+    settings = [
+        line["budget"][0],
+        *([f"model.weights={start.resolve()}"] if start else []),
+        *line["budget"][1:],
+        *line["changes"],
+    ]
+    settings += [
+        f"seed={line['seed']}",
+        "data.workers=1",
+        "train.eval_every=1000",
+        f"output_dir={directory.resolve()}",
+        "--overwrite",
+    ]
     began = time.time()
     call(["tools/train.py", *settings], OMP_NUM_THREADS="1")
     metrics = json.loads((directory / "eval/val/metrics.json").read_text())
@@ -175,7 +216,9 @@ def call(command: list[str], **environment: str) -> None:
 
 def means_of_groups(dataset: str, per_class: dict[str, float]) -> dict[str, float]:
     """The mean AP of the head, medium and tail classes, grouped by their boxes in the training split."""
-    data = read_coco(load_descriptor(PROJECT / "datasets" / f"{dataset}.yaml").split("train"), bad="drop")
+    name = dataset.split(",")[0]
+    folder = PROJECT / ("data/aquarium" if name == "aquarium" else "datasets")
+    data = read_coco(load_descriptor(folder / f"{name}.yaml").split("train"), bad="drop")
     group_of = dict(zip(data.class_names, class_groups(data.class_counts()), strict=True))
     groups = {group: [] for group in GROUPS}
     for name, ap in per_class.items():

@@ -178,7 +178,10 @@ class LossConfig(Section):
         | None
     ) = 0.25
     """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. Or one weight per
-    class, in the order of the classes, or weights from the class counts, with a mean of 0.25 over all boxes."""
+    class, in the order of the classes, or weights from the boxes of each class in an epoch: 0.25 for the commonest, at
+    most 0.75."""
+    defer_alpha: Fraction = 0.0
+    """Part of the training before weights by class apply; until then all classes weigh 0.25 (deferred re-weighting)."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
     """Focusing parameter, one for all or one per class. A larger gamma gives easy anchors less weight."""
     classification: Choice = "focal"
@@ -194,6 +197,11 @@ class LossConfig(Section):
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
     assigner: AssignerConfig = AssignerConfig()
+
+    @property
+    def deferred_part(self) -> float:
+        """The part of the training in which weights by class do not apply yet."""
+        return self.defer_alpha if isinstance(self.alpha, (list, str)) else 0.0
 
 
 def _one_or_more(parts: Any) -> Any:

@@ -17,7 +17,7 @@ from detector.losses.class_alpha import resolve_alpha
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification import build_classification
 from detector.losses.classification.base import ClassificationLoss
-from detector.losses.classification.focal import Focal
+from detector.losses.classification.focal import ALPHA, Focal
 from detector.ops.boxes import decode, iou
 from detector.utils.errors import InputError
 from detector.utils.nearest import lookup
@@ -94,9 +94,9 @@ def build_criterion(
 ) -> Criterion:
     """The criterion for training data of K classes.
 
-    class_counts: (K,) int, boxes of each class. class_names: K, for error messages. statistics, sample_every: see
-    `Criterion`. Raises InputError for an unknown name, for a list that is not one value per class, and for settings
-    that the classification loss cannot use.
+    class_counts: (K,) int, boxes of each class that an epoch shows. class_names: K, for error messages. statistics,
+    sample_every: see `Criterion`. Raises InputError for an unknown name, for a list that is not one value per class,
+    and for settings that the classification loss cannot use.
     """
     alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
     for name, values in (("alpha", alpha), ("gamma", loss.gamma)):
@@ -115,3 +115,21 @@ def build_criterion(
         statistics=statistics,
         sample_every=sample_every,
     )
+
+
+def set_class_weights(criterion: Criterion, loss: LossConfig, class_counts: np.ndarray, *, done: float) -> None:
+    """Give the classification loss the weights by class for a training of which the part `done`, 0 to 1, is over.
+
+    Before `loss.defer_alpha` all classes weigh the same, then as `loss.alpha` says (deferred re-weighting, LDAM-DRW,
+    arXiv 1906.07413, algorithm 1). The state of the loss is kept. A function of `done` alone, so that a checkpoint need
+    not record which weights apply. class_counts: as for `build_criterion`.
+    """
+    if not loss.deferred_part:
+        return
+    alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
+    assert isinstance(alpha, list)
+    present = criterion.classification
+    weighted = build_classification(loss, alpha if done >= loss.defer_alpha else [ALPHA] * len(alpha), len(alpha))
+    weighted.load_state_dict(present.state_dict())
+    device = next(criterion.buffers()).device
+    criterion.classification = weighted.to(device).train(present.training)

@@ -8,6 +8,7 @@ import numpy as np
 
 from detector.config.schema import Config
 from detector.data.mixing.mixer import Mixer
+from detector.data.resampling import image_weights
 from detector.data.sample import read_sample
 from detector.data.split import read_split
 from detector.evaluation.report.draw import draw_boxes
@@ -24,7 +25,9 @@ def mixed_images(config: Config) -> Iterator[np.ndarray]:
     check_config(config)
     data = read_split(config, "train", check_images=config.data.bad_images == "error")
     chosen = imbalance.choose(config, data)
-    mixer = Mixer(data, imbalance.apply(config, chosen).augment)
+    config = imbalance.apply(config, chosen)
+    weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
+    mixer = Mixer(data, config.augment, weights, config.data.image_size)
     for line in [*(chosen.lines() if chosen else []), *mixer.lines()]:
         console.print(line)
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detector.losses.criterion import set_class_weights
 from detector.models import freeze
 from detector.training.anomalies import StepMonitor
 from detector.training.class_warnings import neglected_classes, remedies
@@ -27,6 +28,7 @@ def train_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
     """
     progress, settings, log, training = run.progress, run.config.train, run.log, run.training
     freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
+    set_class_weights(training.criterion, run.config.loss, run.shown, done=progress.epoch / settings.epochs)
     name = f"epoch {progress.epoch + 1}/{settings.epochs}"
     monitor, last = StepMonitor(run), None
     with progress_bar() as bar:

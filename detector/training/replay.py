@@ -19,6 +19,7 @@ from detector import checkpoint
 from detector.config.file import validate
 from detector.config.schema import Config
 from detector.inference.detect import Batch, split_into_micro_batches
+from detector.losses.criterion import set_class_weights
 from detector.models import freeze
 from detector.models.build import build_model
 from detector.models.limits import check_buildable
@@ -46,7 +47,7 @@ def write(run: Run, bad: BadStep) -> bool:
         "replay": FORMAT,
         "config": run.config.model_dump(),
         "class_names": run.train.class_names,
-        "class_counts": run.train.class_counts().tolist(),
+        "class_counts": run.shown.tolist(),
         "frozen": run.frozen,
         "epoch": run.progress.epoch,
         "step": run.progress.step,
@@ -166,13 +167,15 @@ def _rebuild(state: dict[str, Any], config: Config, device: torch.device) -> Tra
         model,
         state["frozen"],
         class_names=names,
-        class_counts=np.array(state["class_counts"]),
+        shown=np.array(state["class_counts"]),
         batches=1,
         total_steps=1,
         device=device,
     )
     freeze.set_frozen(model, state["frozen"], config.train.unfreeze, epoch=state["epoch"] + 1)
     training.criterion.load_state_dict(state["criterion"])
+    done = state["epoch"] / config.train.epochs
+    set_class_weights(training.criterion, config.loss, np.array(state["class_counts"]), done=done)
     torch.set_rng_state(state["random"])
     if state["random_cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["random_cuda"], device)

@@ -65,14 +65,14 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         batch_size = choose_batch_size(config, train, device)
         config = config.changed({"train.batch_size": batch_size.size})
         notes.append(batch_size.line())
-    loader, loader_notes = build_loader(config, train)
+    loader, shown, loader_notes = build_loader(config, train)
     total_steps = config.train.epochs * -(-len(loader) // config.train.accumulate)
     training = build_training(
         config,
         model,
         frozen,
         class_names=train.class_names,
-        class_counts=train.class_counts(),
+        shown=shown,
         batches=len(loader),
         total_steps=total_steps,
         device=device,
@@ -81,9 +81,9 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         training.progress.evaluated = -1 if loaded and loaded.kept else 0
     else:
         training.load(last, source=str(config.run_directory))
-    notes += [*loader_notes, *alpha_table(config.loss, train.class_counts(), train.class_names)]
+    notes += [*loader_notes, *alpha_table(config.loss, shown, train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
-    return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, notes)
+    return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, shown, notes)
 
 
 def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
@@ -98,12 +98,13 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
     return train, val
 
 
-def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
-    """The training batches, and lines on what sampling and pasting do to each class. Raises InputError."""
+def build_loader(config: Config, train: CocoData) -> tuple[Loader, np.ndarray, list[str]]:
+    """The training batches; (K,) int64 boxes of each class that an epoch of them shows, on average; and lines on what
+    sampling and pasting do to each class. Raises InputError."""
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
-    mixer = Mixer(train, config.augment, weights)
+    mixer = Mixer(train, config.augment, weights, config.data.image_size)
     assert isinstance(config.train.batch_size, int)
     loader = train_loader(
         train,
@@ -116,7 +117,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, list[str]]:
         mixer=mixer,
         replace_bad=config.data.bad_images == "replace",
     )
-    return loader, [*lines, *mixer.lines()]
+    return loader, np.rint(mixer.shown).astype(np.int64), [*lines, *mixer.lines()]
 
 
 def build_training(
@@ -125,19 +126,19 @@ def build_training(
     frozen: list[str],
     *,
     class_names: list[str],
-    class_counts: np.ndarray,
+    shown: np.ndarray,
     batches: int,
     total_steps: int,
     device: torch.device,
 ) -> Training:
     """Model, criterion, optimizer, schedule and scaler on the device, as of the start of a training.
 
-    class_counts: (K,) training boxes per class. batches: per epoch. Also for measuring a step's memory (step_memory.py)
-    and for replaying a bad step (replay.py).
+    shown: (K,) int64, boxes of each class that an epoch shows. batches: per epoch. Also for measuring a step's memory
+    (step_memory.py) and for replaying a bad step (replay.py).
     """
     settings = config.train
     statistics = ClassStatistics(len(class_names))
-    criterion = build_criterion(config.loss, class_counts, class_names, statistics, sample_every(batches)).to(device)
+    criterion = build_criterion(config.loss, shown, class_names, statistics, sample_every(batches)).to(device)
     to_device(model, device, settings.channels_last)
     # The optimizer gets every parameter that is trained in any epoch. It skips those without a gradient.
     freeze.set_frozen(model, frozen, settings.unfreeze, epoch=math.inf)

@@ -6,13 +6,14 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from detector.config.schema import Config, TrainConfig
+from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.data.loader import Loader
 from detector.losses.class_statistics import ClassStatistics
@@ -50,13 +51,14 @@ class Progress:
     recent_losses: list[float] = field(default_factory=list)
     """Losses of the last good steps, to recognise a jump (anomalies.py)."""
 
-    def is_out_of_patience(self, settings: TrainConfig) -> bool:
-        """Whether `train.metric` has not improved for `train.patience` epochs."""
-        return settings.patience is not None and self.evaluated - self.best_epoch >= settings.patience
+    def is_out_of_patience(self, config: Config) -> bool:
+        """Whether `train.metric` has not improved for `train.patience` epochs, nor since the weights by class apply."""
+        since = max(self.best_epoch, math.ceil(config.loss.deferred_part * config.train.epochs))
+        return config.train.patience is not None and self.evaluated - since >= config.train.patience
 
-    def is_finished(self, settings: TrainConfig) -> bool:
+    def is_finished(self, config: Config) -> bool:
         """Whether the last epoch is evaluated, or patience is over."""
-        return self.evaluated >= settings.epochs or self.is_out_of_patience(settings)
+        return self.evaluated >= config.train.epochs or self.is_out_of_patience(config)
 
 
 STATEFUL = ("criterion", "optimizer", "schedule", "scaler")
@@ -137,6 +139,8 @@ class Prepared:
     training: Training
     total_steps: int
     """Optimizer steps of the whole training."""
+    shown: np.ndarray
+    """(K,) int64, boxes of each class that an epoch shows on average, after sampling and pasting."""
     notes: list[str]
     """What was decided on the way, for the log."""
 

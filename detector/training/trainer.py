@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from detector.config.schema import Config, TrainConfig
+from detector.config.schema import Config
 from detector.training import resume as resuming
 from detector.training.deadline import Deadline
 from detector.training.directory import RunDirectory
@@ -45,7 +45,7 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
         with closing(_open(directory, prepared, is_new=last is None)) as run:
             _write_first_files(run, is_new=last is None)
             introduce(run, [*run.notes, *warnings])
-            for phase in phases_left(run.progress, run.config.train):
+            for phase in phases_left(run.progress, run.config):
                 exit_code = _run_phase(phase, run, deadline)
                 if exit_code is not None:
                     return exit_code
@@ -54,9 +54,10 @@ def fit(config: Config, *, resume: bool = False, overwrite: bool = False) -> int
     return 0
 
 
-def phases_left(progress: Progress, settings: TrainConfig) -> Iterator[Phase]:
+def phases_left(progress: Progress, config: Config) -> Iterator[Phase]:
     """The next phase, until the training is finished. Each phase moves `progress` on, which decides the next one."""
-    while not progress.is_finished(settings):
+    settings = config.train
+    while not progress.is_finished(config):
         due = progress.epoch % settings.eval_every == 0 or progress.epoch >= settings.epochs
         yield evaluate_epoch if due and progress.epoch > progress.evaluated else train_epoch
 
@@ -101,7 +102,7 @@ def _run_phase(phase: Phase, run: Run, deadline: Deadline) -> int | None:
         run.log.say(f"stopped by signal {stop.signum} at step {progress.step}; {saved}, continue with --resume")
         return 128 + stop.signum
     settings = run.config.train
-    if deadline.is_over() and not progress.is_finished(settings):
+    if deadline.is_over() and not progress.is_finished(run.config):
         run.log.say(
             f"train.max_hours: {settings.max_hours:g} h are over at step {progress.step}; {_saved(run)}, "
             "continue with --resume (and another train.max_hours, if you like)"

@@ -59,7 +59,7 @@ def evaluate_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
 def conclude(run: Run) -> None:
     """The tables, metrics.json and report.html of the best evaluation, and where to look at them."""
     settings, directory, log = run.config.train, run.directory, run.log
-    if run.progress.is_out_of_patience(settings):
+    if run.progress.is_out_of_patience(run.config):
         log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
     try:
         epoch, value = read_evaluated(directory)

@@ -17,7 +17,7 @@ from detector.losses.classification.equalized_focal import EqualizedFocal
 from detector.losses.classification.focal import Focal
 from detector.losses.classification.quality_focal import QualityFocal
 from detector.losses.classification.varifocal import Varifocal
-from detector.losses.criterion import Criterion, build_criterion
+from detector.losses.criterion import Criterion, build_criterion, set_class_weights
 from detector.ops.boxes import encode
 from detector.utils.errors import InputError
 
@@ -135,9 +135,22 @@ def test_every_setting_builds_its_loss_and_trains(settings, kind):
         assert outputs["logits"].grad.isfinite().all() and outputs["logits"].grad.any()
 
 
+def test_weights_by_class_may_come_later():
+    loss = LossConfig(classification="equalized_focal", alpha=[0.1, 0.2, 0.6], defer_alpha=0.5)
+    criterion = build_criterion(loss, COUNTS)
+    criterion.classification.negative_gradient += 3
+    for done, expected in ((0, [0.25] * 3), (0.49, [0.25] * 3), (0.5, [0.1, 0.2, 0.6]), (0.2, [0.25] * 3)):
+        set_class_weights(criterion, loss, COUNTS, done=done)
+        assert criterion.classification.positive.tolist() == pytest.approx(expected)
+        assert criterion.classification.negative_gradient.tolist() == [3, 3, 3] and criterion.classification.training
+    at_once = build_criterion(LossConfig(alpha=[0.1, 0.2, 0.6]), COUNTS)
+    set_class_weights(at_once, LossConfig(alpha=[0.1, 0.2, 0.6]), COUNTS, done=0)
+    assert at_once.classification.positive.tolist() == pytest.approx([0.1, 0.2, 0.6])
+
+
 def test_settings_reach_the_loss():
     by_frequency = build_criterion(LossConfig(alpha="inverse_frequency"), COUNTS).classification
-    assert by_frequency.positive.tolist() == pytest.approx([250 / 1800, 250 / 900, 250 / 300])
+    assert by_frequency.positive.tolist() == pytest.approx([0.25, 0.5, 0.75])
     assert by_frequency.negative == 0.75
     cross_entropy = build_criterion(LossConfig(classification="cross_entropy", alpha=None), COUNTS).classification
     assert (cross_entropy.gamma, cross_entropy.positive, cross_entropy.negative) == (0, 1, 1)

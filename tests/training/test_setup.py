@@ -37,7 +37,7 @@ def labels_of_epochs(loader, epochs: int) -> np.ndarray:
 
 def test_the_sampler_draws_by_the_weights(loaded):
     """All images but the one without objects are alike; with a threshold of 1 they are drawn more often than that."""
-    train, loader, _ = loaded("data.sampling=repeat_factor", "data.repeat_threshold=1.0", "data.workers=0")
+    train, loader, _, _ = loaded("data.sampling=repeat_factor", "data.repeat_threshold=1.0", "data.workers=0")
     weights, _ = image_weights(train, "repeat_factor", 1.0)
     assert weights.max() > 1.05 * weights.min()
     expected = weights / weights.sum() * len(train)
@@ -58,9 +58,9 @@ def test_pasted_objects_are_in_the_batches(loaded, tiny_dataset):
     dark = next(one for one in coco["annotations"] if one["category_id"] == 3)
     coco["annotations"] = [one for one in coco["annotations"] if one["category_id"] == 7 or one is dark]
     file.write_text(json.dumps(coco))
-    _, plain, _ = loaded("data.workers=0")
+    _, plain, _, _ = loaded("data.workers=0")
     assert labels_of_epochs(plain, 20).tolist() == [20, 100]
-    _, loader, lines = loaded("data.workers=0", "augment.paste={classes: [dark], occlusion: 1.0}")
+    _, loader, _, lines = loaded("data.workers=0", "augment.paste={classes: [dark], occlusion: 1.0}")
     assert any("pasting: 0.33 objects an image" in line for line in lines)
     seen = labels_of_epochs(loader, 20)
     assert abs(seen[DARK] - 60) < 20 and seen[LIGHT] == 100  # three standard deviations of a Poisson variable
@@ -69,9 +69,9 @@ def test_pasted_objects_are_in_the_batches(loaded, tiny_dataset):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_are_those_of_no_worker(loaded, workers):
     mixed = ("augment.mosaic=0.5", "augment.mixup=0.5", "data.sampling=class_aware", "augment.paste={classes: [dark]}")
-    _, alone, _ = loaded(*mixed, "data.workers=0")
-    _, shared, _ = loaded(*mixed, f"data.workers={workers}")
-    _, plain, _ = loaded("data.workers=0")
+    _, alone, _, _ = loaded(*mixed, "data.workers=0")
+    _, shared, _, _ = loaded(*mixed, f"data.workers={workers}")
+    _, plain, _, _ = loaded("data.workers=0")
     for loader in (alone, shared, plain):
         loader.set_position(1, 0)
     changed = False

@@ -89,7 +89,13 @@ def last(run: Path) -> dict:
         ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2, backbone.stem: 3}", "train.optimizer=sgd"],
         ["train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2}", "train.ema=0.99", "train.accumulate=2"],
         ["train.patience=1", "train.lr=1e-12", "train.epochs=6"],
-        ["loss.classification=equalized_focal", "data.sampling=class_aware", "augment.paste={classes: [dark]}"],
+        [
+            "loss.classification=equalized_focal",
+            "data.sampling=class_aware",
+            "augment.paste={classes: [dark]}",
+            "loss.alpha=[0.1, 0.6]",
+            "loss.defer_alpha=0.3",
+        ],
         ["loss.classification=adaptive_focal", "augment.mosaic=0.5", "augment.mixup=0.5"],
     ],
     ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive"],
@@ -317,6 +323,15 @@ def test_patience_stops_and_a_greater_one_goes_on(train):
     assert len(records(run, "eval")) == 3
     train("run", *options, "train.patience=5", resume=True)
     assert [r["epoch"] for r in records(run, "eval")] == [2, 4, 6, 8]
+
+
+def test_patience_waits_for_the_weights_by_class(train):
+    """They apply from epoch 5 on, counted from 1: after 4 epochs."""
+    options = ["train.lr=1e-12", "train.epochs=8", "train.patience=2", "loss.defer_alpha=0.5"]
+    weighted = train("weighted", *options, "loss.alpha=[0.2, 0.6]")
+    assert [r["epoch"] for r in records(weighted, "eval")] == [1, 2, 3, 4, 5, 6]
+    alike = train("alike", *options)
+    assert [r["epoch"] for r in records(alike, "eval")] == [1, 2, 3]
 
 
 def test_the_average_is_what_is_evaluated_and_saved(train):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+KEPT = 0.7  # least part of an object's contrast that a clone must keep: below, it is a smudge with a label
 MIN_CLONE = 8  # pixels a side: OpenCV's seamless clone keeps 2 at each edge of the image, so little of less is cloned
 
 
@@ -24,15 +25,20 @@ def feather(image: np.ndarray, patch: np.ndarray, box: np.ndarray, place: np.nda
 def clone(image: np.ndarray, patch: np.ndarray, box: np.ndarray, place: np.ndarray) -> None:
     """Put the patch into the image, in place, with its gradients but the image's colours at its edges.
 
-    Poisson Image Editing, Pérez et al. 2003. Overlaps of fewer than MIN_CLONE pixels a side are feathered.
+    Poisson Image Editing, Pérez et al. 2003. Overlaps of fewer than MIN_CLONE pixels a side are feathered, and so are
+    objects of which the clone keeps less than KEPT of the contrast: bright or dark surroundings saturate its colours.
     """
-    under, over, _ = _overlap(image, patch, place)
+    under, over, corner = _overlap(image, patch, place)
     h, w = over.shape[:2]
     if min(h, w) < MIN_CLONE:
         return feather(image, patch, box, place)
     mask = np.zeros((h, w), np.uint8)
     mask[1:-1, 1:-1] = 255  # with a rim of 1 on all sides, what OpenCV centres is the whole patch
-    under[:] = cv2.seamlessClone(np.ascontiguousarray(over), under.copy(), mask, (w // 2, h // 2), cv2.NORMAL_CLONE)
+    cloned = cv2.seamlessClone(np.ascontiguousarray(over), under.copy(), mask, (w // 2, h // 2), cv2.NORMAL_CLONE)
+    x1, y1, x2, y2 = np.rint(box[0] - np.tile(corner, 2)).astype(int).clip(0).tolist()
+    if _contrast_kept(over[y1:y2, x1:x2], cloned[y1:y2, x1:x2]) < KEPT:
+        return feather(image, patch, box, place)
+    under[:] = cloned
 
 
 def feathered_region(patch: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -44,6 +50,14 @@ def cloned_region(patch: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(1,4) xyxy in the patch: all of it, since `clone` keeps no detail of the image under it."""
     h, w = patch.shape[:2]
     return np.array([[0, 0, w, h]])
+
+
+def _contrast_kept(before: np.ndarray, after: np.ndarray) -> float:
+    """The slope of the least-squares line from the pixels (h,w,3) before to those after: 1 = all contrast is kept, 0 =
+    none. 1 where there was none."""
+    x = before.astype(np.float64) - before.mean((0, 1))
+    y = after.astype(np.float64) - after.mean((0, 1))
+    return float((x * y).sum() / (x * x).sum()) if x.any() else 1.0
 
 
 def _overlap(image: np.ndarray, patch: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

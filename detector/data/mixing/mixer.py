@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from detector.config.schema import AugmentConfig
+from detector.config.schema import AugmentConfig, ShortLong
 from detector.data.coco import CocoData
+from detector.data.exposure import exposure
 from detector.data.mixing.mixup import mixup
 from detector.data.mixing.mosaic import mosaic
 from detector.data.mixing.paste import Paster
@@ -55,17 +56,28 @@ class Mixer:
     the process.
 
     weights: (I,) float64 >= 0, how often each image is mixed in, relative to the others: those of the batch sampler.
+    image_size: to which images are resized afterwards; None: they are not.
     Raises InputError when a class to paste is not in the data.
     """
 
-    def __init__(self, data: CocoData, config: AugmentConfig, weights: np.ndarray | None = None):
+    def __init__(
+        self,
+        data: CocoData,
+        config: AugmentConfig,
+        weights: np.ndarray | None = None,
+        image_size: int | ShortLong | None = None,
+    ):
         source = RandomImages(data, weights)
+        drawn = data.class_counts() if weights is None else exposure(data, weights).expected_boxes
+        self.shown = drawn.astype(np.float64)  # (K,) boxes of each class in an epoch, on average
         self.mixings: list[Mixing] = [
             Sometimes("mosaic", mosaic, 3, config.mosaic, source),
             Sometimes("mixup", mixup, 1, config.mixup, source),
         ]
         if config.paste is not None:  # last, so that pasted objects are neither cropped nor averaged away
-            self.mixings.append(Paster(data, **config.paste.model_dump()))
+            paster = Paster(data, drawn=drawn, image_size=image_size, **config.paste.model_dump())
+            self.mixings.append(paster)
+            self.shown += paster.expected
 
     def apply(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
         """image (H,W,3) uint8 RGB, boxes (M,4) float32 xyxy in its pixels, labels (M,) int64 → the same three.

@@ -1,7 +1,9 @@
 """Pasting objects of rare classes into training images, with boxes only.
 
 After Cut, Paste and Learn (arXiv 1708.01642: edges fade, so that the detector does not learn the seam) and Simple
-Copy-Paste (arXiv 2012.07177: objects are placed at random). Both cut along masks, this along boxes.
+Copy-Paste (arXiv 2012.07177: objects are placed at random). Both cut along masks, this along boxes, so a crop brings
+some of its surroundings. It goes where they fit: to about the height in the image that it has in its own, and of random
+places there to one that looks like the crop's edge.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 
 import numpy as np
 
+from detector.config.schema import ShortLong
 from detector.data.coco import CocoData
 from detector.data.mixing.blend import clone, cloned_region, feather, feathered_region
 from detector.data.mixing.paste_bank import crop_windows, pasted_per_epoch, rare_bank, rare_classes
@@ -18,7 +21,9 @@ from detector.data.transforms import resize
 from detector.ops.box_arrays import coverage
 
 MAX_SIDE = 0.5  # greatest side of a pasted object, as a fraction of the image's
-TRIES = 20  # random places for an object; the one that hides the fewest other objects is taken
+TRIES = 20  # random places for an object; see `_place` for the one that is taken
+HEIGHT = 0.1  # how much higher or lower an object may stand than in its own image, as a fraction of the height
+EDGE_PIXELS = 64  # of a crop's edge that are compared with the image
 
 
 class Paster:
@@ -29,6 +34,8 @@ class Paster:
 
     Args:
         data: the training split; crops come from nowhere else.
+        drawn: (K,) boxes of each class that an epoch shows without pasting (see `exposure`); None: each once.
+        image_size: to which images are resized, see `rare_bank`; None: they are not.
         The rest: see PasteConfig.
 
     Raises InputError when one of `classes` is not in the data.
@@ -38,6 +45,8 @@ class Paster:
         self,
         data: CocoData,
         *,
+        drawn: np.ndarray | None = None,
+        image_size: int | ShortLong | None = None,
         classes: str | list[str],
         per_image: float,
         max_factor: float,
@@ -51,11 +60,12 @@ class Paster:
         self.occlusion = occlusion
         self.blend, self.opaque = (clone, cloned_region) if blend == "clone" else (feather, feathered_region)
         self.counts = data.class_counts()
+        self.drawn = self.counts if drawn is None else drawn
         self.chosen, level = rare_classes(self.counts, classes, data.class_names)
-        self.bank = rare_bank(data, self.chosen, context)
+        self.bank = rare_bank(data, self.chosen, context, image_size)
         self.crops = np.bincount(self.bank.labels, minlength=len(self.counts))  # (K,)
         most = self.crops * max_factor
-        self.expected = pasted_per_epoch(self.counts, most, level, per_image * len(data))  # (K,) mean per epoch
+        self.expected = pasted_per_epoch(self.drawn, most, level, per_image * len(data))  # (K,) mean per epoch
         self.rate = self.expected.sum() / len(data)
         self.cumulative = np.cumsum((self.expected / self.crops.clip(1))[self.bank.labels])  # (E,) of each crop
 
@@ -70,7 +80,7 @@ class Paster:
         for _ in range(number):
             entry = int(np.searchsorted(self.cumulative, rng.uniform(0, self.cumulative[-1]), side="right"))
             patch, box = self._patch(entry, image.shape[:2], rng)
-            place = self._place(patch, box, image.shape[:2], (boxes, labels, covered), rng)
+            place = self._place(patch, box, self.bank.heights[entry], image, (boxes, labels, covered), rng)
             if place is None:
                 continue
             self.blend(image, patch, box, place)
@@ -93,11 +103,11 @@ class Paster:
         width = max(len("class"), *(len(names[k]) for k in shown))
         return [
             *lines,
-            f"pasting: {self.rate:.2f} objects an image on average; in an epoch of {len(self.data)} images, each once:",
-            f" {'class':<{width}}  own boxes  good crops  pasted  together",
+            f"pasting: {self.rate:.2f} objects an image on average; in an epoch of {len(self.data)} images:",
+            f" {'class':<{width}}  own boxes  good crops  drawn  pasted  together",
             *(
-                f" {names[k]:<{width}}  {self.counts[k]:>9d}  {self.crops[k]:>10d}  {self.expected[k]:>6.0f}"
-                f"  {self.counts[k] + self.expected[k]:>8.0f}"
+                f" {names[k]:<{width}}  {self.counts[k]:>9d}  {self.crops[k]:>10d}  {self.drawn[k]:>5.0f}"
+                f"  {self.expected[k]:>6.0f}  {self.drawn[k] + self.expected[k]:>8.0f}"
                 for k in shown
             ),
         ]
@@ -127,24 +137,45 @@ class Paster:
         self,
         patch: np.ndarray,
         box: np.ndarray,
-        size: tuple[int, int],
+        height: float,
+        image: np.ndarray,
         objects: tuple[np.ndarray, np.ndarray, np.ndarray],
         rng: np.random.Generator,
     ) -> np.ndarray | None:
-        """Where to put the patch's corner in an image of `size` (h, w): (2,) int64 x, y, with the whole box inside.
+        """Where to put the patch's corner in the image (h,w,3): (2,) int64 x, y, with the whole box inside.
 
-        objects: boxes (M,4), labels (M,) and covered fractions (M,) of the objects in the image.
-        Of TRIES random places, the first that hides the fewest objects. None when every place would hide an object of
-        a pasted class, or the box does not fit.
+        height: of the object's centre in its own image, as a fraction. objects: boxes (M,4), labels (M,) and covered
+        fractions (M,) of the objects in the image.
+        Of TRIES random places at about that height, those that hide the fewest objects, and of these the one at which
+        the image looks most like the patch's edge. None when every place would hide an object of a pasted class, or the
+        box does not fit.
         """
-        low, high = np.ceil(-box[0, :2]), np.floor(np.subtract(size[::-1], box[0, 2:]))
+        h, w = image.shape[:2]
+        low, high = np.ceil(-box[0, :2]).astype(int), np.floor(np.subtract((w, h), box[0, 2:])).astype(int)
         if (high < low).any():
             return None
-        places = rng.integers(low.astype(int), high.astype(int) + 1, (TRIES, 2))
+        centre = (height + rng.uniform(-HEIGHT, HEIGHT, TRIES)) * h
+        y = np.rint(centre - box[0, [1, 3]].mean()).astype(int).clip(low[1], high[1])
+        places = np.stack([rng.integers(low[0], high[0] + 1, TRIES), y], axis=1)
         boxes, labels, covered = objects
         after = covered + coverage(self.opaque(patch, box) + np.tile(places, 2), boxes)
         hides = (after > self.occlusion) & (covered <= self.occlusion)  # (TRIES,M)
         allowed = ~hides[:, self.expected[labels] > 0].any(axis=1)
         cost = np.where(allowed, hides.sum(axis=1), np.inf)
-        best = int(cost.argmin())
+        best = int(np.lexsort([_differences(patch, image, places), cost])[0])
         return places[best] if allowed[best] else None
+
+
+def _differences(patch: np.ndarray, image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(T,) mean absolute difference of the patch's edge and the image under it, for the places (T,2) of its corner.
+
+    EDGE_PIXELS of the edge are compared. Outside the image, its nearest pixel stands for it.
+    """
+    h, w = patch.shape[:2]
+    along = np.linspace(0, 1, EDGE_PIXELS // 4)
+    sides = [np.stack([along, np.full_like(along, end)], axis=1) for end in (0.0, 1.0)]
+    edge = np.concatenate([*sides, *(side[:, ::-1] for side in sides)])  # (P,2) x, y: fractions of the sides
+    edge = np.rint(edge * [w - 1, h - 1]).astype(int)
+    under = (places[:, None] + edge).clip(0, np.subtract(image.shape[1::-1], 1))  # (T,P,2)
+    pixels = image[under[..., 1], under[..., 0]].astype(np.int16) - patch[edge[:, 1], edge[:, 0]]
+    return np.abs(pixels).mean(axis=(1, 2))

@@ -22,6 +22,7 @@ FEW = 10  # boxes: a class with fewer is neither learnt nor measured
 # Reasons of settings that only belong to the first setting of a decision on imbalance.
 COMPANIONS = {
     "loss.effective_beta": "tells counts apart up to a third of the commonest class's, or up to 1000",
+    "loss.defer_alpha": "until this part of the training is over, all classes weigh the same",
     "data.repeat_threshold": "classes in a smaller share of the images than this are repeated",
 }
 
@@ -101,7 +102,7 @@ def _imbalance(config: Config, train: CocoData) -> tuple[list[Setting], list[str
             settings.append(Setting(path, plain, COMPANIONS.get(path, decision.reason)))
         if not decision.settings:
             notes.append(decision.reason)
-    return settings, notes
+    return settings, notes + ([chosen.head_pays] if chosen.head_pays else [])
 
 
 def _too_few_boxes(train: CocoData, val: CocoData | None, classes: ClassReport) -> list[str]:

@@ -25,7 +25,7 @@ from detector.losses.classification.one_pass import (
     softplus,
 )
 
-ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); weights by class have this mean over boxes
+ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); of weights by class, the least
 
 
 def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = ALPHA, gamma: float = 2.0) -> Tensor:

@@ -3,14 +3,15 @@
 A class of the tail (data/class_groups.py) has less than a tenth of the boxes of the commonest class. If no class is in
 the tail, nothing changes. Otherwise:
 
-1. Positives of rare classes weigh more: `loss.alpha: effective_number`. 1 / (1 - beta) is a third of the
-   greatest class count, or 1000 if that is more; classes with more boxes than this weigh nearly the same.
-2. Images of rare classes are drawn more often: `data.sampling: repeat_factor`, if that shows the rare classes at least
+1. Images of rare classes are drawn more often: `data.sampling: repeat_factor`, if that shows the rare classes at least
    WORTHWHILE times as often relative to the commonest. It cannot where every image has the commonest class too.
-3. Classes with fewer than FEW boxes are pasted too, if there are crops of them: only those, because pasting costs the
+2. Classes with fewer than FEW boxes are pasted too, if there are crops of them: only those, because pasting costs the
    common classes.
+3. Positives of classes that are still rare weigh more: `loss.alpha: effective_number`, from the boxes that an epoch
+   shows after 1 and 2, and only in the last part of the training (DEFER). 1 / (1 - beta) is a third of the greatest
+   number of boxes, or 1000 if that is more; classes with more boxes than this weigh nearly the same.
 
-docs/imbalance.md has the measurements: each of the three raised the AP of the tail further.
+docs/imbalance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from detector.config.schema import Config, ImbalanceConfig, PasteConfig
 from detector.data.class_groups import TAIL
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
+from detector.data.mixing.mixer import Mixer
 from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
 from detector.losses.class_alpha import resolve_alpha
@@ -33,12 +35,13 @@ from detector.utils.text import shortened
 
 WORTHWHILE = 1.5
 FEW = 100  # boxes
+DEFER = 0.5  # of the training: features are learnt with all classes alike (LDAM-DRW, arXiv 1906.07413)
 
 # If the configuration gives one of these settings, the choice is not made.
 SETTINGS = {
-    "loss": ("loss.classification", "loss.alpha", "loss.effective_beta"),
     "sampling": ("data.sampling", "data.repeat_threshold"),
     "paste": ("augment.paste",),
+    "loss": ("loss.classification", "loss.alpha", "loss.effective_beta", "loss.defer_alpha"),
 }
 
 
@@ -68,12 +71,16 @@ class ImbalanceChoice:
     tail: list[str]
     """The classes of the tail, rarest first."""
     decisions: list[Decision]
-    """On loss, sampling and pasting; none where the tail is empty."""
+    """On sampling, pasting and loss; none where the tail is empty."""
+    shown: np.ndarray
+    """(K,) float64, boxes of each class in an epoch on average, as chosen."""
+    head_pays: str | None
+    """What the choices cost the commonest class, a sentence; None where there are none."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """Dotted path → value of everything that was chosen."""
-        return {path: value for decision in self.decisions for path, value in decision.settings.items()}
+        return _settings(self.decisions)
 
     def lines(self) -> list[str]:
         """For the log."""
@@ -88,6 +95,7 @@ class ImbalanceChoice:
             f"imbalance auto: {len(self.tail)} of {self.num_classes} classes have less than {TAIL:.0%} of the boxes of "
             f"{common} ({most}): {shortened(self.tail)}",
             *(f"  {decision.line()}" for decision in self.decisions),
+            *([f"  {self.head_pays}"] if self.head_pays else []),
         ]
 
 
@@ -106,19 +114,23 @@ def choose(config: Config, data: CocoData) -> ImbalanceChoice | None:
     tail = np.flatnonzero((counts > 0) & (counts < TAIL * counts[commonest]))
     tail = tail[np.argsort(counts[tail])]
     few = [names[k] for k in sorted(tail.tolist()) if counts[k] < FEW]
-    decisions = []
+    decisions, head_pays, shown = [], None, counts
     if len(tail):
         decisions = [
-            _choose_loss(config, counts, may["loss"]),
             _choose_sampling(config, data, tail, commonest, may["sampling"]),
             _choose_pasting(config, data, few, may["paste"]),
         ]
+        shown = _boxes_per_epoch(config.changed(_settings(decisions)), data)
+        decisions.append(_choose_loss(config, shown, may["loss"]))
+        head_pays = _head_pays(names[commonest], shown[commonest] / counts[commonest])
     return ImbalanceChoice(
         commonest=(names[commonest], int(counts[commonest])),
         rarest=(names[rarest], int(counts[rarest])),
         num_classes=int((counts > 0).sum()),
         tail=[names[k] for k in tail],
         decisions=decisions,
+        shown=shown,
+        head_pays=head_pays,
     )
 
 
@@ -154,17 +166,6 @@ def _get(config: Config, path: str) -> Any:
     return getattr(getattr(config, section), field_name)
 
 
-def _choose_loss(config: Config, counts: np.ndarray, may: bool) -> Decision:
-    if not may:
-        return Decision("loss stays as configured")
-    beta = max(config.loss.effective_beta, float(f"{1 - 3 / counts.max():.6g}"))
-    alphas = np.array(resolve_alpha("effective_number", beta, counts))[counts > 0]
-    return Decision(
-        f"positives weigh {alphas.min():.2f} to {alphas.max():.2f}, the rarer the more, on average {ALPHA} as before",
-        {"loss.alpha": "effective_number", "loss.effective_beta": beta},
-    )
-
-
 def _choose_sampling(config: Config, data: CocoData, tail: np.ndarray, commonest: int, may: bool) -> Decision:
     if not may:
         return Decision(f"data.sampling stays {config.data.sampling}, as configured")
@@ -187,9 +188,37 @@ def _choose_pasting(config: Config, data: CocoData, few: list[str], may: bool) -
     if not few:
         return Decision(f"no pasting: every class has {FEW} boxes or more")
     paste = PasteConfig(classes=few, blend="clone")
-    if not Paster(data, **paste.model_dump()).crops.any():
+    if not Paster(data, image_size=config.data.image_size, **paste.model_dump()).crops.any():
         return Decision(f"no pasting: there is no good crop of {shortened(few)}")
     return Decision(f"fewer than {FEW} boxes: pasting shows them in other surroundings too", {"augment.paste": paste})
+
+
+def _choose_loss(config: Config, shown: np.ndarray, may: bool) -> Decision:
+    """shown: (K,) boxes of each class in an epoch."""
+    if not may:
+        return Decision("loss stays as configured")
+    beta = max(config.loss.effective_beta, float(f"{1 - 3 / shown.max():.6g}"))
+    alphas = np.array(resolve_alpha("effective_number", beta, shown))[shown > 0]
+    return Decision(
+        f"positives weigh {alphas.min():.2f} to {alphas.max():.2f}, the rarer in an epoch the more; all {ALPHA} "
+        f"until {DEFER:.0%} of the training are over",
+        {"loss.alpha": "effective_number", "loss.effective_beta": beta, "loss.defer_alpha": DEFER},
+    )
+
+
+def _head_pays(name: str, times: float) -> str:
+    """times: how often an epoch shows the commonest class, relative to the data. Its weight stays (class_alpha.py)."""
+    return f"what {name} pays: " + (f"an epoch shows it {times:.2f} times as often" if times < 0.995 else "nothing")
+
+
+def _settings(decisions: list[Decision]) -> dict[str, Any]:
+    return {path: value for decision in decisions for path, value in decision.settings.items()}
+
+
+def _boxes_per_epoch(config: Config, data: CocoData) -> np.ndarray:
+    """(K,) float64: boxes of each class that an epoch shows on average."""
+    weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
+    return Mixer(data, config.augment, weights, config.data.image_size).shown
 
 
 def _shown(value: Any) -> str:

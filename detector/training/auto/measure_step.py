@@ -72,7 +72,7 @@ def _peaks(
         model,
         freeze.resolve(model, settings.freeze, settings.unfreeze),
         class_names=[str(label) for label in range(num_classes)],
-        class_counts=np.ones(num_classes, int),
+        shown=np.ones(num_classes, int),
         batches=1,
         total_steps=1000,
         device=device,

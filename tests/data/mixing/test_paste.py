@@ -10,7 +10,7 @@ from PIL import Image
 from detector.config.schema import PasteConfig
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split
-from detector.data.mixing.blend import cloned_region, feathered_region
+from detector.data.mixing.blend import cloned_region, feather, feathered_region
 from detector.data.mixing.paste import Paster
 from detector.data.mixing.paste_bank import crop_windows, pasted_per_epoch, rare_bank
 from detector.data.sample import read_image_of, read_sample
@@ -154,6 +154,51 @@ def test_cloning_keeps_the_place_and_takes_the_colours(dataset):
     assert (image == 100).all()
 
 
+def test_a_clone_that_lost_its_contrast_is_feathered(dataset):
+    """Light on dark, cloned into white: all of it is white, and nobody could tell what it is."""
+    rng = np.random.default_rng(0)
+    patch = (100 + rng.integers(-60, 60, (24, 40, 1))).repeat(3, 2).astype(np.uint8)
+    box, place = np.array([[5.0, 5, 35, 19]]), np.array([15, 20])
+    white, feathered = np.full((60, 70, 3), 255, np.uint8), np.full((60, 70, 3), 255, np.uint8)
+    paster(dataset(ONE_RARE), blend="clone").blend(white, patch, box, place)
+    feather(feathered, patch, box, place)
+    np.testing.assert_array_equal(white, feathered)
+    np.testing.assert_array_equal(white[25:39, 20:50], patch[5:19, 5:35])
+
+
+def test_objects_keep_their_height_in_the_image(dataset):
+    """Its centre is at 0.25 of its image's height; here at 0.25 +- 0.1 of another, but never cut off."""
+    data = dataset([((100, 100), [(0, 30, 20, 20, 10)]), ((100, 100), COMMON)])
+    centres = [(box[1] + box[3]) / 2 for _, box, _ in pasted_ones(paster(data, scale=[1.0, 1.0]), (200, 100), 60)]
+    assert 29.5 <= min(centres) < 36 and 64 < max(centres) <= 70.5
+
+
+def test_objects_go_where_it_looks_like_their_surroundings(dataset):
+    """The crop's edge is grey: it goes to the grey third of the image."""
+    mixer = paster(dataset(ONE_RARE), scale=[1.0, 1.0])
+    image = np.full((100, 300, 3), 250, np.uint8)
+    image[:, 100:200] = GREY
+    for seed in range(60):
+        boxes = mixer.apply(image, *NONE, np.random.default_rng(seed))[1]
+        first = boxes[:1]  # others must not hide it
+        assert ((first[:, 0] >= 96) & (first[:, 2] <= 204)).all()  # a quarter of the places: none of 20 once in 300
+
+
+def test_objects_too_small_as_fed_are_no_crops(dataset):
+    data = dataset([((100, 200), [(0, 30, 40, 20, 12), (0, 80, 40, 20, 20)])])
+    assert len(rare_bank(data, np.array([0]), 0.0).images) == 2
+    assert len(rare_bank(data, np.array([0]), 0.0, image_size=133).images) == 1  # 12 px become 7.98
+    assert len(rare_bank(data, np.array([0]), 0.0, image_size=800).images) == 2
+
+
+def test_what_sampling_shows_need_not_be_pasted(dataset):
+    data = dataset([((120, 120), [(1, 12 * k, 2, 10, 10) for k in range(9)] + [(0, 50, 60, 20, 20)])])
+    assert paster(data, per_image=9.0).expected.tolist() == [4, 0]  # to an equal share, 5
+    drawn = np.array([3.5, 9.0])
+    mixer = Paster(data, drawn=drawn, **PasteConfig(per_image=9.0, classes=["rare"]).model_dump())
+    assert mixer.expected.tolist() == [1.5, 0]
+
+
 def test_what_is_no_good_to_crop(dataset):
     good = (0, 30, 30, 20, 20)
     images = [
@@ -209,9 +254,9 @@ def test_the_table_is_what_is_pasted(dataset):
     # an equal share is 17 / 3 = 5.67: 2.67 more of `rare`, and at most twice the one crop of `third`
     np.testing.assert_allclose(mixer.expected, [8 / 3, 0, 2])
     assert [line.split() for line in mixer.lines()[1:]] == [
-        ["class", "own", "boxes", "good", "crops", "pasted", "together"],
-        ["rare", "3", "2", "3", "6"],
-        ["third", "1", "1", "2", "3"],
+        ["class", "own", "boxes", "good", "crops", "drawn", "pasted", "together"],
+        ["rare", "3", "2", "3", "3", "6"],
+        ["third", "1", "1", "1", "2", "3"],
     ]
     assert "1.17 objects an image on average; in an epoch of 4 images" in mixer.lines()[0]
     samples = [read_sample(data, i) for i in range(4)]

@@ -72,7 +72,7 @@ def test_balanced_data_is_left_alone_with_a_reason():
     assert "plain focal loss" in line and "the rarest class, b (5 boxes)" in line and "the commonest, a (50)" in line
 
 
-WEIGHTED = {"loss.alpha": "effective_number"}
+WEIGHTED = {"loss.alpha": "effective_number", "loss.defer_alpha": 0.5}
 
 
 def test_rare_classes_in_images_of_their_own_are_sampled_and_pasted_too():
@@ -89,12 +89,30 @@ def test_the_choice_is_data_with_a_reason_for_each_setting():
     chosen = choose(_config(), _data(*APART))
     assert (chosen.commonest, chosen.rarest, chosen.tail) == (("common", 200), ("rare", 1), ["rare"])
     assert [list(decision.settings) for decision in chosen.decisions] == [
-        ["loss.alpha", "loss.effective_beta"],
         ["data.sampling", "data.repeat_threshold"],
         ["augment.paste"],
+        ["loss.alpha", "loss.effective_beta", "loss.defer_alpha"],
     ]
     assert all(decision.reason for decision in chosen.decisions)
     assert chosen.settings["data.repeat_threshold"] == 0.5
+
+
+def test_weights_come_from_what_an_epoch_shows():
+    """20 images of 5 common boxes, one of 9 rare ones: drawn 3.24 times as often, and one pasted an image."""
+    data = _data(*[{"common": 5}] * 20, {"rare": 9})
+    draws = 21 / (20 + 10.5**0.5)  # of an image without a repeat factor
+    chosen = choose(_config(), data)
+    np.testing.assert_allclose(chosen.shown, [100 * draws, 9 * 10.5**0.5 * draws + 21], rtol=1e-4)
+    alpha = effective_number(chosen.shown, 0.999)[1]
+    assert 0.4 < alpha < 0.6 and f"positives weigh 0.25 to {alpha:.2f}" in chosen.decisions[-1].reason
+    alone = choose(_config("imbalance: {sampling: false, paste: false}"), data)
+    assert alone.shown.tolist() == [100, 9] and "positives weigh 0.25 to 0.75" in alone.decisions[-1].reason
+
+
+def test_the_commonest_class_is_told_what_it_pays():
+    chosen = choose(_config(), _data(*APART))
+    assert chosen.lines()[-1] == "  what common pays: an epoch shows it 0.90 times as often"
+    assert choose(_config("imbalance: {loss: false}"), _data(*TOGETHER)).lines()[-1] == "  what common pays: nothing"
 
 
 def test_a_choice_may_be_left_out():
@@ -136,7 +154,8 @@ def test_weights_tell_counts_apart_in_large_data_too():
     config, lines = _resolved("imbalance: {sampling: false, paste: false}", data)
     assert config.loss.effective_beta == 0.9999
     expected = effective_number(np.array([30000, 2000]), 0.9999)  # common, rare
-    assert f"positives weigh {expected[0]:.2f} to {expected[1]:.2f}" in lines and expected[1] > 3 * expected[0]
+    assert f"positives weigh {expected[0]:.2f} to {expected[1]:.2f}" in lines and expected[1] == 0.75
+    assert effective_number(np.array([30000, 2000]), 0.999)[1] < 0.3
 
 
 def test_none_chooses_nothing():
