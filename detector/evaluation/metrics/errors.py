@@ -27,16 +27,16 @@ from detector.evaluation.metrics.matching import IOU_THRESHOLDS, Matching
 
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND = range(5)
 KINDS = {  # kind → in words; the first five are errors of detections, in the order of the numbers above
-    "classification": "taken for another class",
-    "localisation": "in the wrong place",
-    "both": "wrong class and place",
-    "duplicate": "found twice",
-    "background": "detections where nothing is",
-    "missed": "not found",
+    "classification": "right place, wrong class",
+    "localisation": "right class, wrong place",
+    "both": "wrong class and wrong place",
+    "duplicate": "a second box",
+    "background": "nothing is there",
+    "missed": "nothing came near",
 }
 SUMS = {  # two more repairs: all detections that find no object removed; all objects that are not found removed
     "false_positive": "all detections that find no object",
-    "false_negative": "all objects that are not found",
+    "false_negative": "all objects that no detection finds",
 }
 DETECTION_KINDS = list(KINDS)[:5]
 
