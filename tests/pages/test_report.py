@@ -105,6 +105,7 @@ def test_report_opens_and_says_everything(few, visit):
     assert page.locator("#pr .small svg").count() == 3
     assert page.locator("#confusion td").count() == 16
     assert NASTY in page.text_content("#class-table") and NASTY in page.text_content("#verdict")
+    assert page.text_content("#provenance li") == f"train: 3 boxes of {NASTY}"
 
 
 def test_pictures_of_the_report_show_and_say_what_they_are(few, visit):

@@ -63,12 +63,27 @@ def confusion_matrix(matching: Matching, thresholds: np.ndarray) -> np.ndarray:
 
     The last row and column are the background: detections of no object, and objects without a detection.
 
+    thresholds: (K,), see `pair_all`.
+    """
+    detections, data, background = matching.detections, matching.data, len(matching.data.class_names)
+    used, partner = pair_all(matching, thresholds)
+    left = ~data.iscrowd
+    left[partner[partner >= 0]] = False
+    class_of_object = np.append(data.labels, background)[partner[used]]  # -1: the last one
+    counts = np.zeros((background + 1, background + 1), np.int64)
+    np.add.at(counts, (class_of_object, detections.labels[used]), 1)
+    np.add.at(counts, (data.labels[left], background), 1)
+    return counts
+
+
+def pair_all(matching: Matching, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) bool: the detections that are used; (n,) int64: the object that each of them is paired with, or -1.
+
     thresholds: (K,); detections below the threshold of their class are left out, and so are those that find crowds.
     An object is paired first with the detection that finds it (same class, IoU 0.5 or more). The other objects and
     detections are paired by falling IoU, down to 0.5, whatever their classes.
     """
     detections, data, pairs = matching.detections, matching.data, matching.pairs
-    background = len(data.class_names)
     used = (detections.scores >= thresholds[detections.labels]) & ~matching.ignored
     partner = np.where(used, matching.object_of, -1)
     taken = data.iscrowd.copy()
@@ -78,8 +93,4 @@ def confusion_matrix(matching: Matching, thresholds: np.ndarray) -> np.ndarray:
     for detection, box in zip(pairs.detections[order].tolist(), pairs.objects[order].tolist(), strict=True):
         if partner[detection] < 0 and not taken[box]:
             partner[detection], taken[box] = box, True
-    class_of_object = np.append(data.labels, background)[partner[used]]  # -1: the last one
-    counts = np.zeros((background + 1, background + 1), np.int64)
-    np.add.at(counts, (class_of_object, detections.labels[used]), 1)
-    np.add.at(counts, (data.labels[~taken], background), 1)
-    return counts
+    return used, partner

@@ -12,8 +12,8 @@ from detector.evaluation.metrics.average_precision import ClassHits
 from detector.evaluation.metrics.bootstrap import FEW
 
 UNCHOSEN = 0.3  # the threshold where the data do not suggest another
-# F1 from which on a class works at its threshold. With less, nobody should rely on it: precision or recall is below 0.2.
-# Wherever one of them is below 1/9, F1 is below 0.2, so neither reporting everything nor reporting only the one surest
+# F1 from which on a class works at its threshold. With less, precision or recall is below 0.2: it is of no use.
+# And wherever one of them is below 1/9, F1 is below 0.2: neither reporting everything nor reporting only the surest
 # object reaches it.
 WORKS = 0.2
 

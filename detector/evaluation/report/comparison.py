@@ -51,7 +51,7 @@ def _verdict(comparison: Comparison, entry: Entry) -> tuple[str, str]:
     if row.difference == 0:
         text = f"{entry.name} and {baseline} have the same AP, {row.value:.3f}."
     elif row.interval is None:
-        text = f"These images are too few to tell {entry.name} from {baseline}: {sizes}."
+        text = f"{entry.name} has {sizes} of {baseline}; these images cannot tell whether that is chance."
     else:
         ends = f"the difference is {row.interval[0]:+.3f} to {row.interval[1]:+.3f}, 95 % sure"
         text = f"{entry.name} and {baseline} do not differ by more than chance: {sizes}; {ends}."

@@ -49,7 +49,8 @@ def still_rises(lines: Sequence[dict]) -> str:
 
 
 def _in_words(spent: timedelta) -> str:
-    minutes = round(spent.total_seconds() / 60)
+    seconds = spent.total_seconds()
+    minutes = round(seconds / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{spent.total_seconds():.0f} s"
+    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -15,7 +15,7 @@ from detector.utils.text import shortened
 
 GOOD = 0.5  # F1 from which on a class is found well; below WORKS it does not work
 MOST_CLASSES = 12  # with a sentence of their own, the worst first
-MOST_OTHERS = 3  # classes that one class is confused with, in its sentence
+MOST_OTHERS = 3  # parts of a sentence on the classes that a class is confused with
 
 
 def verdict(metrics: dict, curves: Sequence[dict] = ()) -> list[tuple[str, str]]:
@@ -94,10 +94,11 @@ def costs_most(counts: ClassCounts) -> str:
 
 
 def _with_others(others: dict[str, int], words: str) -> list[str]:
-    """["3 on star", "1 on cross"], the first MOST_OTHERS, and the number of the rest."""
-    named, rest = list(others.items())[:MOST_OTHERS], list(others.values())[MOST_OTHERS:]
-    parts = [f"{count} {words} {name}" for name, count in named]
-    return [*parts, f"{sum(rest)} {words} {len(rest)} more"] if rest else parts
+    """["3 on star", "1 on cross"]: all of them, or MOST_OTHERS parts, the last of which is the sum of the rest."""
+    named = len(others) if len(others) <= MOST_OTHERS else MOST_OTHERS - 1
+    parts = [f"{count} {words} {name}" for name, count in others.items()]
+    rest = sum(list(others.values())[named:])
+    return [*parts[:named], f"{rest} {words} {len(others) - named} other classes"] if rest else parts
 
 
 def _overall(metrics: dict) -> str:

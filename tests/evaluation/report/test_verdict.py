@@ -66,7 +66,7 @@ def test_a_class_taken_for_many_others():
     matrix[6] = [1, 5, 2, 4, 0, 1, 9, 0]  # row 6 is the class
     counts = counts_by_class([*others, "cat", "background"], matrix)["cat"]
     assert class_sentence("cat", counts) == (
-        "cat: 9 of 22 found, 5 taken for c1, 4 taken for c3, 2 taken for c2, 2 taken for 2 more. 9 detections: 9 right."
+        "cat: 9 of 22 found, 5 taken for c1, 4 taken for c3, 4 taken for 3 other classes. 9 detections: 9 right."
     )
 
 
