@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,21 +56,29 @@ def _verdict(comparison: Comparison, entry: Entry) -> tuple[str, str]:
     else:
         ends = f"the difference is {row.interval[0]:+.3f} to {row.interval[1]:+.3f}, 95 % sure"
         text = f"{entry.name} and {baseline} do not differ by more than chance: {sizes}; {ends}."
-        if row.significant:
+        if _counts(row):
             tone, word = ("good", "better") if row.difference > 0 else ("bad", "worse")
             size = f"{abs(row.difference):.3f}"
             text = f"{entry.name} is {word} than {baseline} by {size} AP ({sizes}), more than chance: {ends}."
     groups = [comparison.difference(entry, figure) for figure in map(FigureName, GROUPS) if figure in entry.figures]
-    changed = [f"{group.figure.name} {group.difference:+.3f}" for group in groups if group.significant]
+    changed = [f"{group.figure.name} {group.difference:+.3f}" for group in groups if _counts(group)]
     return tone, f"{text} Groups that differ by more than chance: {', '.join(changed)}." if changed else text
+
+
+def _counts(row: Difference) -> bool:
+    """Whether it is more than chance, and not printed as 0.000."""
+    return row.significant and abs(row.difference) >= 0.0005
 
 
 def setting_rows(comparison: Comparison, entry: Entry) -> list[tuple[str, str, str]]:
     """(dotted path, the baseline's value, the entry's) of the settings that differ, as text."""
-    return [
-        (path, printable(str(before), LONGEST_VALUE), printable(str(now), LONGEST_VALUE))
-        for path, before, now in entry.changes_from(comparison.baseline)
-    ]
+    changes = entry.changes_from(comparison.baseline)
+    return [(path, _as_written(before), _as_written(now)) for path, before, now in changes]
+
+
+def _as_written(value: object) -> str:
+    """A setting's value as one writes it in a config."""
+    return printable(value if isinstance(value, str) else json.dumps(value), LONGEST_VALUE)
 
 
 def alarm_text(alarm: Alarm) -> str:

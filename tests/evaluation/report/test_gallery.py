@@ -71,6 +71,11 @@ def test_why_an_object_was_missed(found, why):
     assert card.boxes[-1][0] == (0, 0, 20, 20)  # on top, whatever else is drawn
 
 
+def test_an_object_where_the_detection_is_of_another():
+    gallery, _ = scene([(HERE, CAT, False), (HERE, DOG, False)], [((0, 0, 20, 20), DOG, 0.8)])
+    assert texts(gallery.misses(CAT, 6)) == ["nothing found here: dog (0.80) is another object's"]
+
+
 @pytest.mark.parametrize(
     ("found", "why"),
     [
