@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -41,6 +42,16 @@ def validate(tree: dict, source: str, overrides: Sequence[str] = ()) -> Config:
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load_config` reads back to the same Config."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, value before, value now) of every setting that differs between two dumped configurations."""
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from differences(old, new, f"{path}{key}.")
+        elif old != new:
+            yield f"{path}{key}", old, new
 
 
 def is_override(argument: str) -> bool:

@@ -11,11 +11,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from detector.config.file import load_config
+from detector.config.file import differences, load_config
 from detector.config.schema import Config
 from detector.data.class_groups import GROUPS, class_groups
 from detector.data.coco import CocoData
@@ -63,6 +63,11 @@ class Entry:
     name: str
     seeds: int
     figures: dict[FigureName, Figure]  # those that have objects, the same for all entries of a comparison
+    settings: dict  # its configuration as nested dicts, without NOT_COMPARED
+
+    def changes_from(self, other: Entry) -> list[tuple[str, Any, Any]]:
+        """(dotted path, the other's value, its own) of the settings that differ."""
+        return list(differences(other.settings, self.settings))
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Alarm:
 class Comparison:
     """Entries, the baseline first; the differences of the others from it; alarms."""
 
+    evaluated_on: str  # split, dataset, images and objects
     entries: list[Entry]
     differences: list[Difference]
     alarms: list[Alarm]
@@ -106,34 +112,44 @@ class Comparison:
     def baseline(self) -> Entry:
         return self.entries[0]
 
+    def difference(self, entry: Entry, figure: FigureName) -> Difference:
+        """Of an entry that is not the baseline."""
+        return next(row for row in self.differences if (row.run, row.figure) == (entry.name, figure))
+
 
 def compare(sources: Sequence[str], split: str, dataset: str | None) -> Comparison:
     """Compare the runs (run directories), the first of which is the baseline.
 
     Reads eval/<split>/detections.json of each. dataset: the descriptor, if not that of the first run's training.
-    Raises InputError if a run has no such file or was evaluated on other images, or if all are seeds of one entry.
+    Raises InputError if a run has no such file or was evaluated on other images or objects, or if all are seeds of one
+    entry.
     """
     configs = {source: _read_config(Path(source)) for source in sources}
     data = read_split(configs[sources[0]], split, dataset=dataset, check_images=False)
+    if dataset is None:
+        _check_same_split(configs, split, data)
     folder = split if dataset is None else f"{split}-{Path(dataset).stem}"
-    groups = _read_groups(Path(sources[0]) / "eval" / folder, data)
+    metrics = {source: _read_metrics(Path(source) / "eval" / folder, data) for source in sources}
+    groups = _groups(metrics[sources[0]], data)
     counts = draw_images(len(data))
     runs_of: dict[str, list[Entry]] = {}  # by configuration
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=len(sources), note="")
         for source, config in configs.items():
             hits = hits_by_class(match(_read_detections(Path(source) / "eval" / folder, data), data))
-            figures = _figures(hits, data.class_names, groups, counts)
-            runs_of.setdefault(_key(config), []).append(Entry(source, 1, figures))
+            entry = Entry(source, 1, _figures(hits, data.class_names, groups, counts), _compared(config))
+            runs_of.setdefault(json.dumps(entry.settings, sort_keys=True), []).append(entry)
             bar.advance(task)
     rng = np.random.default_rng(0)
     entries = [_pool_seeds(runs, rng) for runs in runs_of.values()]
     if len(entries) == 1:
         raise InputError("all runs have one configuration and differ only in their seeds: there is nothing to compare")
     head = {name for name, group in zip(data.class_names, groups, strict=True) if group == "head"}
-    differences = [row for entry in entries[1:] for row in _differences(entry, entries[0])]
-    alarms = [alarm for entry in entries[1:] if (alarm := _alarm(entry.name, differences, head))]
-    return Comparison(entries, differences, alarms)
+    rows = [row for entry in entries[1:] for row in _differences(entry, entries[0])]
+    alarms = [alarm for entry in entries[1:] if (alarm := _alarm(entry.name, rows, head))]
+    where = f"{split} of {dataset or configs[sources[0]].data.dataset}"
+    evaluated_on = f"{where}: {len(data)} images with {data.class_counts().sum()} objects"
+    return Comparison(evaluated_on, entries, rows, alarms)
 
 
 def _read_config(run: Path) -> Config:
@@ -142,11 +158,26 @@ def _read_config(run: Path) -> Config:
     return load_config(run / "config.yaml")
 
 
-def _key(config: Config) -> str:
-    """Equal for runs that differ only in their seed."""
+def _compared(config: Config) -> dict:
+    """The settings that are equal in runs that differ only in their seed."""
     settings = {key: value for key, value in config.model_dump().items() if key not in NOT_COMPARED}
     settings["data"].pop("workers")
-    return json.dumps(settings, sort_keys=True)
+    return settings
+
+
+def _check_same_split(configs: dict[str, Config], split: str, data: CocoData) -> None:
+    """Raises InputError if the split of a run's own dataset is not `data`, which is that of the first run."""
+    first, *others = configs
+    for source in others:
+        dataset = configs[source].data.dataset
+        if dataset == configs[first].data.dataset:
+            continue
+        own = read_split(configs[source], split, check_images=False)
+        if own.to_coco_api() != data.to_coco_api():
+            raise InputError(
+                f"{source}: was evaluated on {split} of {dataset}, and {first} on other images or boxes, {split} of "
+                f"{configs[first].data.dataset}; evaluate both with one tools/eval.py --dataset, and name it here, too"
+            )
 
 
 def _read_detections(folder: Path, data: CocoData) -> Detections:
@@ -161,10 +192,23 @@ def _read_detections(folder: Path, data: CocoData) -> Detections:
         ) from None
 
 
-def _read_groups(folder: Path, data: CocoData) -> list[str]:
-    """Head, medium or tail for each class: as the evaluation in `folder` grouped them, else by the objects here."""
+def _read_metrics(folder: Path, data: CocoData) -> dict[str, dict]:
+    """`per_class` of metrics.json. Raises InputError if the data had other objects when it was written."""
     path = folder / "metrics.json"
     rows = json.loads(path.read_text())["per_class"] if path.exists() else {}
+    for name, count in zip(data.class_names, data.class_counts().tolist(), strict=True):
+        then = rows.get(name, {}).get("num_gt", count)
+        if then != count:
+            raise InputError(
+                f"{path}: there were {then} objects of {name} when it was evaluated, and now there are {count}; "
+                "evaluate the run again (tools/eval.py)"
+            )
+    return rows
+
+
+def _groups(rows: dict[str, dict], data: CocoData) -> list[str]:
+    """Head, medium or tail for each class: as an evaluation grouped them (rows: its `per_class`), else by the objects
+    here."""
     if all("group" in rows.get(name, ()) for name in data.class_names):
         return [rows[name]["group"] for name in data.class_names]
     return class_groups(data.class_counts())
@@ -216,7 +260,7 @@ def _pool_seeds(runs: list[Entry], rng: np.random.Generator) -> Entry:
         mean, drawn = resampled.mean(axis=0), np.take_along_axis(resampled, chosen, axis=0).mean(axis=0)
         widened = mean + np.sqrt(count / (count - 1)) * (drawn - mean)
         figures[key] = Figure(float(np.mean([run.figures[key].value for run in runs])), widened, figure.images)
-    return Entry(f"{first.name} and {count - 1} more of its seeds", count, figures)
+    return Entry(f"{first.name} and {count - 1} more of its seeds", count, figures, first.settings)
 
 
 def _differences(entry: Entry, baseline: Entry) -> list[Difference]:

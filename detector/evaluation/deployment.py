@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, FiniteFloat
 from detector.evaluation.metrics.bootstrap import FEW
 from detector.evaluation.metrics.calibration import Calibration, fit_calibration
 from detector.evaluation.metrics.matching import Matching
-from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal, Threshold
+from detector.evaluation.metrics.score_thresholds import UNCHOSEN, WORKS, Goal, Threshold
 from detector.utils.text import shortened
 
 
@@ -23,6 +23,7 @@ class Deployment:
     thresholds: np.ndarray  # (K,) float64; a detection with a lower score is not reported
     borrowed: list[str]  # classes with too few objects on val; their threshold suits all classes together
     unreached: list[str]  # classes whose threshold does not reach the goal on val; it is as near as possible
+    failing: list[str]  # classes that do not work on val (`Threshold.works`): not to be deployed
     goal: Goal
     calibration: Calibration
 
@@ -34,6 +35,7 @@ class Deployment:
             thresholds=np.array([t.score for t in thresholds]),
             borrowed=[name for name, t in named if not t.own],
             unreached=[name for name, t in named if not t.reached],
+            failing=[name for name, t in named if not t.works],
             goal=goal,
             calibration=fit_calibration(matching),
         )
@@ -41,12 +43,15 @@ class Deployment:
     def lines(self) -> list[str]:
         """Sentences about the classes whose thresholds are doubtful; none if all are sound."""
         lines = []
+        if self.failing:
+            nothing_works = len(self.failing) == len(self.thresholds)
+            lines.append(f"warning: on val, {not_to_deploy(self.failing, nothing_works)}")
         if self.borrowed:
             lines.append(
                 f"thresholds: val has fewer than {FEW} objects of {shortened(self.borrowed)}, too few to choose from; "
                 "they take the threshold that is best for all classes together"
             )
-        if self.unreached:
+        if self.unreached and self.goal.figure != "f_score":  # of the greatest F-score, `failing` says enough
             lines.append(
                 f"thresholds: no threshold gives {self.goal} for {shortened(self.unreached)} on val; they take the "
                 f"nearest one, or {UNCHOSEN} where no detection was right"
@@ -59,6 +64,7 @@ class Deployment:
             "thresholds": self.thresholds.tolist(),
             "borrowed": self.borrowed,
             "unreached": self.unreached,
+            "failing": self.failing,
             "goal": asdict(self.goal),
             "calibration": self.calibration.state(),
         }
@@ -76,9 +82,19 @@ class Deployment:
             np.array(sound.thresholds),
             sound.borrowed,
             sound.unreached,
+            sound.failing,
             sound.goal,
             Calibration([np.array(m.scores) for m in maps], [np.array(m.precision) for m in maps]),
         )
+
+
+def not_to_deploy(failing: Sequence[str], nothing_works: bool) -> str:
+    """The sentence about classes that do not work, without its full stop; nothing_works: these are all classes."""
+    of_what = "no class works" if nothing_works else f"these classes do not work: {shortened(failing)}"
+    return (
+        f"{of_what}; do not deploy {'the detector' if nothing_works else 'them'}. F1 at the threshold is below "
+        f"{WORKS:g}: most of what is reported is wrong, or most objects are missed"
+    )
 
 
 class _Map(BaseModel):
@@ -94,5 +110,6 @@ class _State(BaseModel):
     thresholds: list[FiniteFloat]
     borrowed: list[str]
     unreached: list[str]
+    failing: list[str] = []  # checkpoints of earlier versions do not say
     goal: Goal
     calibration: list[_Map]

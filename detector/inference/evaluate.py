@@ -60,12 +60,13 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     directory = run / "eval" / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     write_evaluation(directory, assessment.detections, data, metrics, draw_samples(assessment.detections, data))
     described = split if dataset is None else f"{split} of {dataset}"
+    curves = read_json_lines(run / "metrics.jsonl")
     write_report(
         directory / "report.html",
         metrics=metrics,
         matching=assessment.matching,
-        provenance=provenance(config, source, detector.class_counts, data, described),
-        curves=read_json_lines(run / "metrics.jsonl") or None,
+        provenance=provenance(config, source, detector.class_counts, data, described, curves),
+        curves=curves,
     )
     console.print(f"{tables(metrics)}\nwritten to {directory}; open {directory / 'report.html'}")
     return metrics

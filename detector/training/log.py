@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,14 @@ class RunLog:
             self._text.write(text)
 
     def numbers(self, kind: str, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Write one line of metrics.jsonl, and the numbers among `values` to TensorBoard as `kind/name`.
+        """Write one line of metrics.jsonl, with the time, and the numbers among `values` to TensorBoard as `kind/name`.
 
         Numbers that are not finite become null in metrics.jsonl and are left out of TensorBoard.
         """
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         with self._unless_full("metrics.jsonl"):
-            self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}))
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, "time": now, **values}))
         self._scalars(kind, values, step)
 
     def per_class(self, step: int, epoch: int, summary: dict[str, Any]) -> None:

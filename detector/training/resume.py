@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from detector import checkpoint
-from detector.config.file import validate
+from detector.config.file import differences, validate
 from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.training.auto import imbalance
@@ -52,7 +51,7 @@ def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory
     if config.train.batch_size == "auto":
         config = config.changed({"train.batch_size": begun.train.batch_size})
     config = imbalance.as_chosen(config, begun)
-    for name, before, now in _differences(begun.model_dump(), config.model_dump()):
+    for name, before, now in differences(begun.model_dump(), config.model_dump()):
         if not name.startswith(CHANGEABLE):
             raise InputError(
                 f"{directory.path}: --resume continues the same training, but {name} was {before} and is {now}; "
@@ -100,12 +99,3 @@ def read_evaluated(directory: RunDirectory) -> tuple[int, float]:
         case {"epoch": int(epoch), "value": float(value)}:
             return epoch, value
     raise InputError(f"{directory.best}: does not say which epoch it is of")
-
-
-def _differences(before: dict, now: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """(dotted path, value before, value now) of every setting that differs."""
-    for key in now:
-        if isinstance(now[key], dict) and isinstance(before.get(key), dict):
-            yield from _differences(before[key], now[key], f"{path}{key}.")
-        elif before.get(key) != now[key]:
-            yield f"{path}{key}", before.get(key), now[key]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from detector.config.schema import TrainConfig
 from detector.training.optim import scaled_lr
 from detector.training.state import Run
-from detector.utils.device import resolve_precision
+from detector.utils.device import device_name, resolve_precision
 
 MOST_ON_CONSOLE = 20  # classes; log.txt has all
 
@@ -21,9 +21,10 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     )
     for name, count in sorted(zip(train.class_names, counts.tolist(), strict=True), key=lambda row: -row[1]):
         log.say(f"  {count:8d} {name}", to_console=len(counts) <= MOST_ON_CONSOLE)
-    for split, data in (("train", train), ("val", run.val)):
-        for reason, count in data.dropped.items():
-            log.say(f"  {split}: {count} annotations left out: {reason}")
+    findings = _data_findings(run)
+    for finding in findings:
+        log.say(f"  {finding}")
+    log.numbers("start", progress.step, progress.epoch, {"device": device_name(run.device), "findings": findings})
     for note in notes:
         log.say(note)
     groups = run.training.optimizer.param_groups
@@ -39,6 +40,15 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     )
     if progress.step:
         log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
+
+
+def _data_findings(run: Run) -> list[str]:
+    """What is wrong with the annotations, a sentence each, for the log and for the report."""
+    return [
+        f"{split}: {count} annotations left out: {reason}"
+        for split, data in (("train", run.train), ("val", run.val))
+        for reason, count in data.dropped.items()
+    ]
 
 
 def _frozen(parts: list[str], settings: TrainConfig) -> str:

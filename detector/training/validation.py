@@ -11,6 +11,7 @@ from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.coco import value_of
 from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 from detector.evaluation.report.curves import plot_classes, plot_curves
+from detector.evaluation.report.history import still_rises
 from detector.evaluation.report.page import write_report
 from detector.evaluation.report.provenance import provenance
 from detector.evaluation.report.samples import draw_samples
@@ -74,15 +75,16 @@ def conclude(run: Run) -> None:
     counts = run.train.class_counts()
     assessment = assess(Detections.from_results(results, run.val), run.val, counts, run.config.eval.backend)
     metrics = assessment.analysis(choose_thresholds(assessment.hits, _goal(run)))
-    log.say(tables(metrics))
+    curves = read_json_lines(directory.metrics)
+    log.say("\n".join(filter(None, [tables(metrics), still_rises(curves)])))
     with warn_if_unwritable("the report", log.say):
         write_metrics(directory.evaluation, metrics)
         write_report(
             directory.report,
             metrics=metrics,
             matching=assessment.matching,
-            provenance=provenance(run.config, str(directory.path), counts.tolist(), run.val, "val"),
-            curves=read_json_lines(directory.metrics),
+            provenance=provenance(run.config, str(directory.path), counts.tolist(), run.val, "val", curves),
+            curves=curves,
         )
     log.say(f"done; these figures are of the best checkpoint, epoch {epoch}, on val: {settings.metric} {value:.3f}")
     log.say(f"report: {directory.report}; figures and pictures: {directory.evaluation}")

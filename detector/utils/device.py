@@ -24,6 +24,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """For people: cpu, mps, or cuda with the name of the GPU."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
 def resolve_precision(precision: str, device: torch.device) -> tuple[str, torch.dtype | None]:
     """The name and the autocast dtype (None: fp32, no autocast) of a `train.precision`.
 

@@ -10,7 +10,7 @@ from detector.data.coco import read_coco
 from detector.data.descriptor import load_descriptor
 from detector.evaluation.compare import Comparison, Difference, FigureName, compare
 from detector.evaluation.detections import Detections, coco_results
-from detector.evaluation.report.comparison import alarm_text, comparison_lines
+from detector.evaluation.report.comparison import alarm_text, comparison_lines, verdicts
 from detector.utils.errors import InputError
 
 
@@ -57,6 +57,10 @@ def of_class(comparison: Comparison, name: str) -> Difference:
     return row
 
 
+def lines_after(text: str, line: str) -> list[str]:
+    return text[text.index(line) :].splitlines()[1:]
+
+
 def light(image: int, name: str) -> bool:
     return name == "light"
 
@@ -78,7 +82,51 @@ def test_differences_with_their_intervals(run):
     assert of_figure(comparison, "AP").difference == pytest.approx(91 / 202)
     assert comparison.alarms == [] and comparison.baseline.name == first
     text = "\n".join(comparison_lines(comparison))
-    assert "dark   0.000 -> 0.901  +0.901 [+0." in text and "a run with one seed" in text
+    assert "dark   0.000 -> 0.901  +0.901 [+0." in text
+    assert text.startswith("evaluated on val of tiny.yaml: 20 images with 40 objects\n")
+    settings = lines_after(text, f"{second}: settings that differ from {first}")
+    assert settings[0] == "  loss.gamma: 2.0 -> 1.0" and not settings[1].startswith("  ")
+    verdict, caveat = [line for line in text.splitlines() if line.startswith("verdict: ")]
+    assert f"{second} is better than {first} by 0.450 AP (AP 0.950 against 0.500), more than chance: the" in verdict
+    assert "Groups that differ by more than chance: head +0.450." in verdict and "Only one seed of" in caveat
+
+
+@pytest.mark.parametrize(
+    ("keep", "verdict"),
+    [
+        (light, "have the same AP, 0.500."),
+        (lambda image, name: name == "light" and image >= 1, "do not differ by more than chance: AP 0.4"),
+        (lambda image, name: name == "light" and image >= 8, "is worse than"),
+        (lambda image, name: False, "these images cannot tell whether that is chance"),  # the same in every resample
+    ],
+)
+def test_verdict(run, keep, verdict):
+    first, second = run("first", light), run("second", keep, "loss: {gamma: 1}")
+    (tone, text), _ = verdicts(compare([first, second], "val", None))
+    assert verdict in text and tone == ("bad" if "worse" in verdict else "")
+
+
+def test_runs_that_were_evaluated_on_other_objects(run, tmp_path):
+    first, second = run("first", light), run("second", most, "loss: {gamma: 1}")
+    settings = Path(second) / "config.yaml"
+    settings.write_text(settings.read_text().replace("tiny.yaml", "other.yaml"))
+    descriptor = (tmp_path / "tiny.yaml").read_text()
+    (tmp_path / "other.yaml").write_text(descriptor)  # the same images and boxes by another name
+    entries = compare([first, second], "val", None).entries
+    assert ("data.dataset", "tiny.yaml", "other.yaml") in entries[1].changes_from(entries[0])
+    coco = json.loads((tmp_path / "val.json").read_text())
+    coco["annotations"][0]["bbox"][0] += 1
+    (tmp_path / "other.json").write_text(json.dumps(coco))
+    (tmp_path / "other.yaml").write_text(descriptor.replace("val.json", "other.json"))
+    with pytest.raises(InputError, match="second: was evaluated on val of other.yaml, and .*first on other images or"):
+        compare([first, second], "val", None)
+
+
+def test_a_run_that_was_evaluated_before_the_data_changed(run):
+    first, second = run("first", light), run("second", most, "loss: {gamma: 1}")
+    (Path(second) / "eval/val/metrics.json").write_text(json.dumps({"per_class": {"dark": {"num_gt": 19}}}))
+    with pytest.raises(InputError, match="19 objects of dark when it was evaluated, and now there are 20; evaluate"):
+        compare([first, second], "val", None)
 
 
 def test_seeds_are_one_entry_in_any_order(run):

@@ -55,7 +55,7 @@ def checkpoint() -> dict:
         "category_ids": [3, 5],
         "class_counts": [40, 2],
         "deployment": {
-            "thresholds": [0.5, 0.1], "borrowed": ["dog"], "unreached": [],
+            "thresholds": [0.5, 0.1], "borrowed": ["dog"], "unreached": [], "failing": ["dog"],
             "goal": {"figure": "f_score", "beta": 1.0, "target": 0.9},
             "calibration": [{"scores": [0.1, 0.9], "precision": [0.0, 1.0]}] * 2,
         },

@@ -20,7 +20,7 @@ def comparison() -> Comparison:
     def entry(name: str, ap: float) -> Entry:
         figures = {FigureName("AP"): Figure(ap, np.linspace(ap - 0.02, ap + 0.03, 99), 50),
                    FigureName("head"): Figure(0.6, np.full(99, 0.6), 50)}  # fmt: skip
-        return Entry(name, 3, figures)
+        return Entry(name, 3, figures, {"loss": {"alpha": name}, "model": {"neck": "fpn"}})
 
     worse = difference(FigureName("head"), -0.02)
     differences = [
@@ -29,7 +29,9 @@ def comparison() -> Comparison:
         difference(FigureName(SCRIPT, of_class=True), 0.1, sure=False),
         Difference(BOLD, FigureName("yak", of_class=True), 0.4, 0.4, None),
     ]
-    return Comparison([entry("plain", 0.4), entry(BOLD, 0.43)], differences, [Alarm(BOLD, 0.03, [worse])])
+    return Comparison(
+        "val of a.yaml", [entry("plain", 0.4), entry(BOLD, 0.43)], differences, [Alarm(BOLD, 0.03, [worse])]
+    )
 
 
 def test_comparison_shows_alarms_figures_and_classes(comparison, tmp_path, visit):
@@ -38,6 +40,10 @@ def test_comparison_shows_alarms_figures_and_classes(comparison, tmp_path, visit
     assert page.title() == "<b>weighted</b> beside plain"
     alarm = "<b>weighted</b>: AP rose by 0.030, but classes of the head fell: head by 0.020"
     assert page.text_content("[role=alert]") == alarm
+    assert "<b>weighted</b> is better than plain by 0.030 AP" in page.text_content("#verdict li.good")
+    assert "Evaluated on val of a.yaml." in page.text_content("#runs")
+    cells = page.locator("#settings tbody tr > *").all_inner_texts()
+    assert cells == ["loss.alpha", BOLD, "plain", BOLD]
     assert [s.strip() for s in page.locator("#runs tbody td:nth-child(5)").all_inner_texts()] == ["0.600", "0.600"]
     assert "+0.030" in page.text_content("#figures tbody tr:nth-child(1)")
     says = page.eval_on_selector_all("tbody tr > :nth-child(6)", "all => all.map(c => c.textContent)")
@@ -60,5 +66,5 @@ def test_forest_plot_has_zero_in_the_middle_and_bars_where_they_belong(compariso
 
 
 def test_comparison_of_a_run_with_itself(comparison, tmp_path, visit):
-    write_comparison(tmp_path / "compare.html", Comparison(comparison.entries[:1], [], []))
+    write_comparison(tmp_path / "compare.html", Comparison("val", comparison.entries[:1], [], []))
     assert "Nothing to compare" in visit(tmp_path / "compare.html").text_content("#figures")

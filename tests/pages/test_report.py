@@ -18,7 +18,11 @@ from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 from detector.evaluation.report.page import write_report
 
 NASTY = "<script>window.broken = 1</script></svg><img src=x onerror='window.broken = 1'> $x$ {{ 7 * 7 }}"
-PROVENANCE = {"title": f"Evaluation of {NASTY}", "rows": [("trained on", NASTY), ("image size", "64")]}
+PROVENANCE = {
+    "title": f"Evaluation of {NASTY}",
+    "rows": [("trained on", NASTY), ("image size", "64")],
+    "findings": [f"train: 3 boxes of {NASTY}"],
+}
 CURVES = [
     *({"kind": "train", "step": s, "loss": 3 / s, "loss_cls": 2 / s, "loss_box": 1 / s, "lr": 0.1} for s in (1, 2, 3)),
     {"kind": "eval", "step": 3, "epoch": 1, "AP": 0.2, "AP50": 0.4},
@@ -80,7 +84,7 @@ def many(tmp_path_factory) -> Path:
     analysis = evaluated(folder, [f"a class of some name {k}" for k in range(89)] + ["x" * 200], images=50)
     write_report(
         folder / "report.html", metrics=analysis.metrics, matching=analysis.matching,
-        provenance={"title": "many", "rows": []}, curves=None,
+        provenance={"title": "many", "rows": [], "findings": []}, curves=[],
     )  # fmt: skip
     return folder / "report.html"
 
@@ -101,6 +105,7 @@ def test_report_opens_and_says_everything(few, visit):
     assert page.locator("#pr .small svg").count() == 3
     assert page.locator("#confusion td").count() == 16
     assert NASTY in page.text_content("#class-table") and NASTY in page.text_content("#verdict")
+    assert page.text_content("#provenance li") == f"train: 3 boxes of {NASTY}"
 
 
 def test_pictures_of_the_report_show_and_say_what_they_are(few, visit):
@@ -140,13 +145,17 @@ def test_rare_classes_stand_first_in_the_gallery_and_last_in_the_table(few, visi
     assert [int(n) for n in column(page, "#class-table", 3)] == [10, 5, 0]
 
 
-def test_report_of_nothing_found_and_nothing_labelled(tmp_path, visit):
+@pytest.mark.parametrize("found", [0, 1])
+def test_report_where_nothing_is_labelled(tmp_path, visit, found):
     (tmp_path / "val.json").write_text(json.dumps({
         "images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "annotations": [],
         "categories": [{"id": 1, "name": "cat"}],
     }))  # fmt: skip
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
     data = read_coco(Split(tmp_path, tmp_path / "val.json"))
-    analysis = analysed(match(Detections.concatenate([]), data), None)
+    one = np.zeros(1, int)
+    detections = Detections(one, np.array([[0, 0, 5, 5]], np.float32), np.full(1, 0.9, np.float32), one)
+    analysis = analysed(match(detections.select(np.arange(1) < found), data), None)
     path = tmp_path / "new" / "report.html"
     write_report(path, metrics=analysis.metrics, matching=analysis.matching, provenance=PROVENANCE, curves=[])
     page = visit(path)
@@ -156,7 +165,7 @@ def test_report_of_nothing_found_and_nothing_labelled(tmp_path, visit):
 def test_report_of_numbers_read_back_from_the_file(tmp_path, visit):
     analysis = evaluated(tmp_path, ["cat", "dog"], images=4)
     metrics = json.loads(json.dumps(analysis.metrics))
-    write_report(tmp_path / "a.html", metrics=metrics, matching=analysis.matching, provenance=PROVENANCE, curves=None)
-    write_report(tmp_path / "b.html", metrics=metrics, matching=analysis.matching, provenance=PROVENANCE, curves=None)
+    write_report(tmp_path / "a.html", metrics=metrics, matching=analysis.matching, provenance=PROVENANCE, curves=[])
+    write_report(tmp_path / "b.html", metrics=metrics, matching=analysis.matching, provenance=PROVENANCE, curves=[])
     assert (tmp_path / "a.html").read_text() == (tmp_path / "b.html").read_text()
     visit(tmp_path / "a.html", width=380)

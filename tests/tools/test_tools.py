@@ -25,6 +25,10 @@ def lines(run: Path, kind: str) -> list[dict]:
     return [d for d in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if d["kind"] == kind]
 
 
+def report(run: Path) -> str:
+    return (run / "report.html").read_text()
+
+
 def test_from_training_to_pictures(succeeds, tiny_config, tiny_dataset, tmp_path):
     run = tmp_path / "run"
     out = succeeds("train", tiny_config)
@@ -36,6 +40,7 @@ def test_from_training_to_pictures(succeeds, tiny_config, tiny_dataset, tmp_path
     assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "loss_cls", "loss_box", "lr", "grad_norm", "images_per_second", "epoch"} <= train[0].keys()
     assert [line["epoch"] for line in lines(run, "eval")] == [1, 2]
+    assert [line["device"] for line in lines(run, "start")] == ["cpu"] and " on cpu, seed 0" in report(run)
 
     # evaluation needs no training data; the other backend gives the same figures
     (tmp_path / "train.json").unlink()
@@ -98,7 +103,7 @@ def test_stopped_by_a_signal_and_resumed_is_the_uninterrupted_run(succeeds, tiny
     assert whole["progress"] == parts["progress"]
     for name, tensor in whole["model"].items():
         assert torch.equal(tensor, parts["model"][name]), name
-    forget = {"images_per_second"}
+    forget = {"images_per_second", "time"}
     for kind in ("train", "eval"):
         a, b = ([{k: v for k, v in line.items() if k not in forget} for line in lines(tmp_path / d, kind)]
                 for d in ("whole", "parts"))  # fmt: skip
@@ -326,6 +331,7 @@ def test_thresholds_are_chosen_on_val_and_used(succeeds, run, tmp_path):
     assert (
         "each class is reported from its own threshold" in out and "val has fewer than 10 objects of dark, light" in out
     )
+    assert "warning: on val, no class works; do not deploy the detector" in out
     found = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {row["category_name"] for row in found} == {"dark"}
 

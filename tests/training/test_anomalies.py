@@ -53,7 +53,7 @@ def bad_box(monkeypatch):
 
 
 def records(run: Path, kind: str) -> list[dict]:
-    forget = {"images_per_second"}
+    forget = {"images_per_second", "time"}
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [{k: v for k, v in line.items() if k not in forget} for line in lines if line["kind"] == kind]
 

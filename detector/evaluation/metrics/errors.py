@@ -27,16 +27,16 @@ from detector.evaluation.metrics.matching import IOU_THRESHOLDS, Matching
 
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND = range(5)
 KINDS = {  # kind → in words; the first five are errors of detections, in the order of the numbers above
-    "classification": "taken for another class",
-    "localisation": "in the wrong place",
-    "both": "wrong class and place",
-    "duplicate": "found twice",
-    "background": "detections where nothing is",
-    "missed": "not found",
+    "classification": "right place, wrong class",
+    "localisation": "right class, wrong place",
+    "both": "wrong class and wrong place",
+    "duplicate": "a second box",
+    "background": "nothing is there",
+    "missed": "nothing came near",
 }
 SUMS = {  # two more repairs: all detections that find no object removed; all objects that are not found removed
     "false_positive": "all detections that find no object",
-    "false_negative": "all objects that are not found",
+    "false_negative": "all objects that no detection finds",
 }
 DETECTION_KINDS = list(KINDS)[:5]
 
@@ -114,17 +114,18 @@ def error_costs(matching: Matching, errors: Errors) -> dict[str, np.ndarray]:
     A class whose objects are all missed rises to 1.
     """
     data, counted = matching.data, ~matching.ignored
+    labels_of, found_by = np.append(data.labels, -1), np.append(matching.found_by, -1)  # the last: of target -1
     now = _Scored(
         matching.detections.labels[counted], matching.detections.scores[counted], matching.object_of[counted] >= 0
     )
     counts = data.class_counts()
     before = now.ap(counts)
     kind, target = errors.kind[counted], errors.target[counted]
-    repairable = _first_to_aim(target, now.scores, matching.found_by)
+    repairable = _first_to_aim(target, now.scores, found_by)
     costs = {}
     for k, name in enumerate(DETECTION_KINDS):
         repaired = repairable & (kind == k)
-        labels = np.where(repaired, data.labels[target], now.labels)
+        labels = np.where(repaired, labels_of[target], now.labels)
         after = _Scored(labels, now.scores, now.true | repaired).select((kind != k) | repairable)
         costs[name] = after.ap(counts) - before
     missed = np.bincount(data.labels[errors.missed], minlength=len(before))

@@ -12,6 +12,16 @@ from detector.evaluation.metrics.average_precision import ClassHits
 from detector.evaluation.metrics.bootstrap import FEW
 
 UNCHOSEN = 0.3  # the threshold where the data do not suggest another
+# F1 from which on a class works at its threshold. With less, precision or recall is below 0.2: it is of no use.
+# And wherever one of them is below 1/9, F1 is below 0.2: neither reporting everything nor reporting only the surest
+# object reaches it.
+WORKS = 0.2
+
+
+def f1(right: int, detections: int, objects: int) -> float:
+    """2 x right / (detections + objects), the F-score with beta 1; 0 without any. A wrong detection costs as much as a
+    missed object."""
+    return 2 * right / max(1, detections + objects)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Threshold:
     f_score: float
     own: bool  # chosen on the class's own objects, not on those of all classes together
     reached: bool  # the goal, on the data that the score was chosen on
+    works: bool  # F1 is WORKS or more here; of all classes together, if the class has fewer than FEW objects here
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,11 @@ class _Scored:
             sum(c.num_objects for c in classes),
         )
 
+    def counts(self, score: float) -> tuple[int, int, int]:
+        """Detections with this score or more that are right, all with this score or more, and objects."""
+        used = self.scores >= score
+        return int((self.right & used).sum()), int(used.sum()), self.num_objects
+
 
 def choose_thresholds(hits: Sequence[ClassHits], goal: Goal) -> list[Threshold]:
     """The threshold of each class that is best for `goal` on these detections.
@@ -90,22 +106,17 @@ def choose_thresholds(hits: Sequence[ClassHits], goal: Goal) -> list[Threshold]:
     classes = [_Scored.of_class(h) for h in hits]
     together = _Scored.of_all(classes)
     pooled = _choose(together, goal) if together.num_objects >= FEW else (UNCHOSEN, False)
-    thresholds = []
-    for scored in classes:
-        own = scored.num_objects >= FEW
-        score, reached = _choose(scored, goal) if own else pooled
-        thresholds.append(_at(score, scored, goal, own, reached))
-    return thresholds
+    own = [scored.num_objects >= FEW for scored in classes]
+    chosen = [_choose(scored, goal) if is_own else pooled for scored, is_own in zip(classes, own, strict=True)]
+    return _measured(classes, goal, [score for score, _ in chosen], own, [reached for _, reached in chosen])
 
 
 def thresholds_at(
     hits: Sequence[ClassHits], goal: Goal, scores: Sequence[float] | np.ndarray, own: Sequence[bool] | np.ndarray
 ) -> list[Threshold]:
     """Given thresholds, and what they give on other data than they were chosen on. scores, own: (K,), see Threshold."""
-    return [
-        _at(float(score), _Scored.of_class(h), goal, bool(is_own), reached=True)
-        for h, score, is_own in zip(hits, scores, own, strict=True)
-    ]
+    classes = [_Scored.of_class(h) for h in hits]
+    return _measured(classes, goal, list(map(float, scores)), list(map(bool, own)), [True] * len(classes))
 
 
 def _choose(scored: _Scored, goal: Goal) -> tuple[float, bool]:
@@ -121,9 +132,16 @@ def _choose(scored: _Scored, goal: Goal) -> tuple[float, bool]:
     return float((scores[best] + next_lower) / 2), goal.figure == "f_score" or bool(value[best] >= 1)
 
 
-def _at(score: float, scored: _Scored, goal: Goal, own: bool, reached: bool) -> Threshold:
-    used = scored.scores >= score
-    found = int((scored.right & used).sum())
-    precision, recall = found / max(1, int(used.sum())), found / max(1, scored.num_objects)
-    f_score = float(goal.f_score(np.float64(precision), np.float64(recall)))
-    return Threshold(score, precision, recall, f_score, own, reached)
+def _measured(
+    classes: Sequence[_Scored], goal: Goal, scores: Sequence[float], own: Sequence[bool], reached: Sequence[bool]
+) -> list[Threshold]:
+    """What these scores give; one of each for each class."""
+    counts = [scored.counts(score) for scored, score in zip(classes, scores, strict=True)]
+    together = f1(*(sum(column) for column in zip(*counts, strict=True)))
+    thresholds = []
+    for (right, detections, objects), score, is_own, is_reached in zip(counts, scores, own, reached, strict=True):
+        precision, recall = right / max(1, detections), right / max(1, objects)
+        f_score = float(goal.f_score(np.float64(precision), np.float64(recall)))
+        works = (f1(right, detections, objects) if objects >= FEW else together) >= WORKS
+        thresholds.append(Threshold(score, precision, recall, f_score, is_own, is_reached, works))
+    return thresholds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detector.data.image import read_image
+from detector.evaluation.metrics.confusion import pair_all
 from detector.evaluation.metrics.matching import Matching
 from detector.ops.box_arrays import iou_xyxy
 from detector.pages.pictures import Box, Card, take_pictures
@@ -28,7 +29,9 @@ class Gallery:
         self.objects = self.data.boxes.astype(np.float64, copy=True)  # (B, 4) xyxy
         self.objects[:, 2:] += self.objects[:, :2]
         self.box_images = self.data.box_images
-        self.used = self.detections.scores >= thresholds[self.detections.labels]  # (n,)
+        self.used, partner = pair_all(matching, thresholds)  # (n,)
+        self.taken_by = np.full(len(self.objects), -1)  # (B,) the detection that the confusion matrix pairs with it
+        self.taken_by[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
         self.wrong = (matching.object_of < 0) & ~matching.ignored  # (n,)
 
     def misses(self, label: int, limit: int) -> list[Card[int]]:
@@ -107,7 +110,9 @@ class Gallery:
 
     def _why_missed(self, b: int) -> str:
         detections, pairs, label = self.detections, self.matching.pairs, self.data.labels[b]
-        finder = self.matching.found_by[b]
+        finder, taker = self.matching.found_by[b], self.taken_by[b]
+        if taker >= 0 and taker != finder:
+            return f"taken for {self._class_and_score(taker)}"
         if finder >= 0:
             score, threshold = detections.scores[finder], self.thresholds[label]
             return f"found with a score of {score:.2f}, below the threshold {threshold:.2f}"
@@ -117,11 +122,15 @@ class Gallery:
         others = near[~same_class & (iou >= 0.5)]
         if len(others):
             best = others[np.argmax(detections.scores[others])]
-            return f"taken for {self.data.class_names[detections.labels[best]]} ({detections.scores[best]:.2f})"
+            why = "is another object's" if self.used[best] else "is below its threshold"
+            return f"nothing found here: {self._class_and_score(best)} {why}"
         if same_class.any():
             best = np.argmax(np.where(same_class, detections.scores[near], -1))
             return f"found in the wrong place: IoU {iou[best]:.2f}, score {detections.scores[near[best]]:.2f}"
         return "nothing found here"
+
+    def _class_and_score(self, d: int) -> str:
+        return f"{self.data.class_names[self.detections.labels[d]]} ({self.detections.scores[d]:.2f})"
 
     def _why_wrong(self, d: int) -> str:
         data, pairs = self.data, self.matching.pairs

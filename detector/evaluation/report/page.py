@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from detector.data.class_groups import GROUPS
+from detector.evaluation.metrics.confusion import counts_by_class
 from detector.evaluation.metrics.errors import KINDS, SUMS
 from detector.evaluation.metrics.matching import Matching
+from detector.evaluation.metrics.score_thresholds import WORKS
 from detector.evaluation.report.gallery import DETECTION, OBJECT, OTHER, galleries
 from detector.evaluation.report.plots import precision_recall, reliability, training_plots
 from detector.evaluation.report.provenance import Provenance
 from detector.evaluation.report.tables import ROWS
-from detector.evaluation.report.verdict import verdict, worst_error
+from detector.evaluation.report.verdict import costs_most, verdict
 from detector.pages.render import is_known, render, write
 
 MATRIX_CLASSES = 30  # with more classes, the page shows the most confused pairs instead of a matrix
@@ -19,28 +22,31 @@ CONFUSED_PAIRS = 40
 
 
 def write_report(
-    path: Path, *, metrics: dict, matching: Matching, provenance: Provenance, curves: list[dict] | None
+    path: Path, *, metrics: dict, matching: Matching, provenance: Provenance, curves: Sequence[dict]
 ) -> None:
     """Write the page: one file that needs no other.
 
-    metrics: what `analyse` says of the matching. curves: the lines of a run's metrics.jsonl; None = of no run.
+    metrics: what `analyse` says of the matching. curves: the lines of a run's metrics.jsonl; none: of no run.
     """
     per_class, calibration = metrics["per_class"], metrics["calibration"]
     rare_first = rarest_first(per_class)
     measured = [name for name in rare_first if is_known(per_class[name]["AP50"])]
     pr_curves = {name: metrics["pr_curves"][name] for name in measured}
-    training = training_plots(curves or [])
+    training = training_plots(curves)
+    counts = counts_by_class(metrics["confusion"]["names"], metrics["confusion"]["counts"])
     html = render(
         "report.html",
         title=provenance["title"],
         provenance=provenance["rows"],
+        findings=provenance["findings"],
         sections=_sections(bool(training)),
         metrics=metrics,
         groups=_groups(metrics),
-        verdict=verdict(metrics),
+        verdict=verdict(metrics, curves),
         training=training,
         coco_rows=ROWS,
-        classes=[{"name": name, "worst": worst_error(per_class[name]), **per_class[name]} for name in rare_first[::-1]],
+        works=WORKS,
+        classes=[{"name": name, "worst": costs_most(counts[name]), **per_class[name]} for name in rare_first[::-1]],
         pr_plot=precision_recall(pr_curves, rare_first) if pr_curves else None,
         pr_small=[_small_curve(name, pr_curves[name], per_class[name]) for name in measured],
         confusion=_matrix(metrics["confusion"]) if len(per_class) <= MATRIX_CLASSES else None,

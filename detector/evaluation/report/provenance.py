@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypedDict
 
 from detector.config.schema import Config
 from detector.data.coco import CocoData
+from detector.evaluation.report.history import data_findings, training_time
 
 
 class Provenance(TypedDict):
-    """The title of a report and its first rows (label, text)."""
+    """The title of a report, its first rows (label, text), and what was found in the data, a sentence each."""
 
     title: str
     rows: list[tuple[str, str]]
+    findings: list[str]
 
 
-def provenance(config: Config, source: str, class_counts: list[int] | None, data: CocoData, split: str) -> Provenance:
+def provenance(
+    config: Config, source: str, class_counts: list[int] | None, data: CocoData, split: str, curves: Sequence[dict] = ()
+) -> Provenance:
     """What was trained on what, in words.
 
     source: what the detector was loaded from. class_counts: K training boxes of each class; None = unknown.
-    data: the split that the evaluation is of. split: its name.
+    data: the split that the evaluation is of. split: its name. curves: the lines of the run's metrics.jsonl.
     """
     model, train, loss, transforms = config.model, config.train, config.loss, config.augment.transforms
     boxes = f": {sum(class_counts)} boxes of {len(class_counts)} classes" if class_counts else ""
@@ -28,18 +34,20 @@ def provenance(config: Config, source: str, class_counts: list[int] | None, data
     size = config.data.image_size
     pixels = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
     neck = f"{model.neck.name.upper()} {model.neck.channels}"
+    today, trained = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", training_time(curves)
     rows = {
         "Detector": source,
         "Trained on": f"{config.data.dataset}{boxes}",
-        "Evaluated on": f"{split}: {len(data)} images with {data.class_counts().sum()} objects",
+        "Evaluated on": f"{split}: {len(data)} images with {data.class_counts().sum()} objects, {today}",
         "Network": f"{model.backbone.name}, {neck}, head {model.head.depth} x {model.head.width}",
         "Started from": model.weights or f"backbone {model.backbone.weights or 'from scratch'}",
         "Images": f"{pixels}, augmentation {transforms if isinstance(transforms, str) else 'custom'}",
         "Training": f"{train.epochs} epochs, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",
+        "Trained": f"{f'{trained}, ' if trained else ''}seed {config.seed}",
         "Loss": f"{loss.classification}, gamma {loss.gamma}, box {loss.box}",
         "For the rare classes": ", ".join(_for_rare_classes(config)),
     }
-    return {"title": Path(source).name or source, "rows": list(rows.items())}
+    return {"title": Path(source).name or source, "rows": list(rows.items()), "findings": data_findings(curves)}
 
 
 def _for_rare_classes(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detector.evaluation.metrics.bootstrap import FEW
+from detector.evaluation.report.verdict import deployment_sentences
 from detector.utils.text import shortened
 
 ROWS = [  # key, figure, IoU, size of the objects, detections an image: as pycocotools prints them
@@ -31,7 +32,8 @@ def coco_table(metrics: dict) -> str:
 
 def tables(metrics: dict) -> str:
     """All that is printed of an evaluation. metrics: see `analyse`."""
-    return "\n".join([coco_table(metrics), interval_line(metrics), group_table(metrics), per_class_table(metrics)])
+    parts = [coco_table(metrics), interval_line(metrics), group_table(metrics), per_class_table(metrics)]
+    return "\n".join([*parts, *(f" {text}" for _, text in deployment_sentences(metrics))])
 
 
 def interval_line(metrics: dict) -> str:
@@ -65,15 +67,19 @@ def per_class_table(metrics: dict) -> str:
         lines.append(
             f" {name:<{width}}  {row['num_gt']:>7d}  {_number(row['AP'])}  {_number(row['AP50'])}"
             f"  {_interval(row['interval'])}  {row['threshold']:>6.3f}{' ' if row['own'] else '*'}"
-            f"    {row['precision']:>6.3f}  {row['recall']:>6.3f}{'' if row['conclusive'] else '  few'}"
+            f"    {row['precision']:>6.3f}  {row['recall']:>6.3f}{_mark(row)}"
         )
     if not all(row["conclusive"] for _, row in classes):
         lines.append(f" few: fewer than {FEW} objects here, so nothing is to be concluded from this class")
     if not all(row["own"] for _, row in classes):
-        lines.append(
-            f" *: val has fewer than {FEW} objects to choose a score from; this one is best for all classes together"
-        )
+        lines.append(" *: not chosen on objects of this class, for want of them, but for all classes together")
     return "\n".join(lines)
+
+
+def _mark(row: dict) -> str:
+    if not row["conclusive"]:
+        return "  few"
+    return "" if row["works"] else "  fails"
 
 
 def _interval(interval: list[float] | None) -> str:

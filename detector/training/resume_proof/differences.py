@@ -14,7 +14,7 @@ from detector import checkpoint
 from detector.utils.errors import InputError
 from detector.utils.json_lines import read_json_lines
 
-CLOCK_FIGURES = ("images_per_second",)  # measured with a clock: they differ between any two trainings
+CLOCK_FIGURES = ("images_per_second", "time")  # measured with a clock: they differ between any two trainings
 FREE_SETTINGS = ("output_dir", "train.save_every", "train.keep")  # two trainings may differ in them
 
 
@@ -22,8 +22,8 @@ def differences(first: Path, second: Path) -> list[str]:
     """What differs between two run directories, a sentence each; none if they are the same.
 
     Compared are last.pt (weights, moving average, optimizer, schedule, scaler, loss, random generators, progress) and
-    best.pt, the lines of metrics.jsonl and TensorBoard's figures except CLOCK_FIGURES, and the files of the best
-    evaluation. The checkpoints' settings may differ in FREE_SETTINGS.
+    best.pt, the lines of metrics.jsonl and TensorBoard's figures except CLOCK_FIGURES and the lines of each start, and
+    the files of the best evaluation. The checkpoints' settings may differ in FREE_SETTINGS.
     """
     found = []
     for name in ("last.pt", "best.pt"):
@@ -77,7 +77,7 @@ def _comparable(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
-    lines = read_json_lines(run / "metrics.jsonl")
+    lines = [line for line in read_json_lines(run / "metrics.jsonl") if line["kind"] != "start"]
     return [{key: value for key, value in line.items() if key not in CLOCK_FIGURES} for line in lines]
 
 

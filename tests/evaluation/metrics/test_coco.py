@@ -175,7 +175,7 @@ def test_which_metric_can_be_measured(imbalanced):
 
 def test_tables_show_the_rare_class_last_and_a_dash_where_there_is_nothing():
     metrics = dict.fromkeys(SUMMARY, 0.5) | {"APl": -1.0}
-    used = {"threshold": 0.3, "precision": 0.5, "recall": 0.25}
+    used = {"threshold": 0.3, "precision": 0.5, "recall": 0.25, "works": True}
     metrics["per_class"] = {
         "rare": {"AP": 0.1, "AP50": 0.2, "num_gt": 2, "interval": None, "conclusive": False, "own": False, **used},
         "common": {
@@ -196,3 +196,6 @@ def test_tables_show_the_rare_class_last_and_a_dash_where_there_is_nothing():
     assert common.split() == ["common", "90", "0.800", "0.900", "[0.700,", "0.900]", "0.300", "0.500", "0.250"]
     assert rare.split() == ["rare", "2", "0.100", "0.200", "-", "0.300*", "0.500", "0.250", "few"]
     assert [note.split(":")[0] for note in notes] == [" few", " *"]
+    metrics["per_class"]["common"]["works"] = metrics["per_class"]["rare"]["works"] = False
+    _, common, rare, *_ = per_class_table(metrics).splitlines()
+    assert (common.split()[-1], rare.split()[-1]) == ("fails", "few")  # of few objects nothing is concluded

@@ -93,6 +93,14 @@ def test_crowds_are_neither_missed_nor_errors(scene):
     assert errors.kind.tolist() == [-1] and errors.missed.tolist() == [False, True]
 
 
+def test_detections_where_there_is_no_object_at_all(scene):
+    matching = match(*reversed(scene(["a"], [], [(0, "a", 0.9, *ON_A), (0, "a", 0.2, *AWAY)])))
+    errors = find_errors(matching)
+    assert [DETECTION_KINDS[k] for k in errors.kind] == ["background", "background"]
+    assert all(np.isnan(cost).all() for cost in error_costs(matching, errors).values())
+    assert confusion_matrix(matching, np.array([0.5])).tolist() == [[0, 0], [1, 0]]
+
+
 def test_confusion_by_hand(scene):
     data, found = scene(
         ["a", "b"],

@@ -80,6 +80,50 @@ def test_nothing_right_found(scene, found):
     assert (chosen.score, chosen.recall, chosen.reached) == (0.3, 0, False)
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "missed", "works"),
+    [
+        (2, 8, 0, False),  # two of ten: F1 is 0.2, but a class of two objects is judged with all others
+        (10, 80, 0, True),  # F1 0.2: precision 1/9
+        (10, 81, 0, False),
+        (1, 0, 8, False),  # F1 0.2 of nine objects, too few to be judged alone
+        (1, 0, 9, False),  # the one surest object of ten: F1 2/11
+        (2, 0, 9, True),
+        (0, 5, 20, False),
+    ],
+)
+def test_what_works(scene, right, wrong, missed, works):
+    objects, found = images_of("a", [0.9] * right, [0.8] * wrong, missed)
+    data, detections = scene(["a", "b"], [*objects, *((0, "b", 10 * i, 500, 9, 9) for i in range(30))], found)
+    threshold, other = thresholds_at(hits_by_class(match(detections, data)), Goal(), [0.5, 0.5], [True, True])
+    assert (threshold.works, other.works) == (works, False)
+
+
+def test_a_class_of_few_objects_works_where_all_together_do(scene):
+    objects, found = images_of("a", [0.9] * 12, [])
+    data, detections = scene(["a", "rare"], [*objects, (0, "rare", *AWAY)], found)
+    hits = hits_by_class(match(detections, data))
+    assert [t.works for t in choose_thresholds(hits, Goal())] == [True, True]
+    assert [t.works for t in thresholds_at(hits, Goal(), [0.95, 0.95], [True, False])] == [False, False]
+
+
+def test_what_does_not_work_is_not_to_be_deployed(scene):
+    objects, found = images_of("a", [0.9] * 12, [])
+    more = [(i, "b", *AWAY) for i in range(12)]
+    matching = match(*reversed(scene(["a", "b"], [*objects, *more], [*found, (0, "b", 0.4, *AWAY)])))
+    deployment = Deployment.of(matching, choose_thresholds(hits_by_class(matching), Goal()), Goal())
+    assert deployment.failing == ["b"]
+    (line,) = deployment.lines()
+    assert line.startswith("warning: on val, these classes do not work: b; do not deploy them. F1 at the threshold is")
+    assert Deployment.from_state(deployment.state(), 2).lines() == [line]
+    old = {key: value for key, value in deployment.state().items() if key != "failing"}
+    assert Deployment.from_state(old, 2).failing == []
+    alone = match(*reversed(scene(["a"], images_of("a", [0.9], [], missed=20)[0], [])))
+    nothing = Deployment.of(alone, choose_thresholds(hits_by_class(alone), Goal()), Goal())
+    (line,) = nothing.lines()
+    assert "no class works; do not deploy the detector" in line
+
+
 def test_a_deployment_survives_its_checkpoint(ten):
     goal = Goal("recall", target=0.95)
     deployment = Deployment.of(ten, choose_thresholds(hits_by_class(ten), goal), goal)

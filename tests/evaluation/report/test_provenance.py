@@ -10,11 +10,13 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
         tiny_config, ["train.accumulate=3", "loss.alpha=effective_number", "data.sampling=repeat_factor"]
     )
     data = read_split(config, "val")
-    said = provenance(config, "runs/my", [7, 3], data, "val")
+    start = {"kind": "start", "time": "2025-01-31T12:00:00+00:00", "device": "cpu", "findings": ["val: a doubt"]}
+    said = provenance(config, "runs/my", [7, 3], data, "val", [start])
     rows = dict(said["rows"])
     assert said["title"] == "my"
     assert rows["Trained on"] == f"{tiny_dataset.name}: 10 boxes of 2 classes"
-    assert rows["Evaluated on"] == "val: 4 images with 6 objects"
+    assert rows["Evaluated on"].startswith("val: 4 images with 6 objects, 20") and rows["Evaluated on"].endswith(" UTC")
+    assert rows["Trained"] == "2025-01-31 12:00 UTC, 0 s on cpu, seed 0" and said["findings"] == ["val: a doubt"]
     assert rows["Network"] == "timm/test_resnet, FPN 16, head 1 x 16"
     assert rows["Started from"] == "backbone from scratch"
     assert rows["Images"] == "64 px, augmentation none"
@@ -22,3 +24,4 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     assert rows["For the rare classes"] == "sampling repeat_factor, alpha effective_number"
     unknown = provenance(config, "a.pt", None, data, "test")
     assert dict(unknown["rows"])["Trained on"] == tiny_dataset.name
+    assert dict(unknown["rows"])["Trained"] == "seed 0" and unknown["findings"] == []
