@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ class Descriptor:
     def named(self, name: str) -> Split:
         """The split called `name`, whether its files exist or not. Raises InputError where there is no such split."""
         if name not in self.splits:
-            raise InputError(f"{self.path}: no split `{name}`; there is: {', '.join(self.splits)}")
+            make = f"; `{split_command(self.path)}` makes one" if name == "val" else ""
+            raise InputError(f"{self.path}: no split `{name}`; there is: {', '.join(self.splits)}{make}")
         return self.splits[name]
 
     def split(self, name: str) -> Split:
@@ -49,6 +51,27 @@ class Descriptor:
             near = _nearest_in(split.annotations, "*.json")
             raise InputError(f"{self.path}: {name}: no such annotation file {split.annotations}; {near}")
         return split
+
+
+def descriptor_of(path: str | Path) -> Descriptor:
+    """The descriptor at `path`; or, for an annotation file (*.json), one with it as `train`, its images beside it.
+
+    Raises InputError as `load_descriptor` does.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".json" and path.is_file():
+        return Descriptor(path, None, {"train": Split(path.parent, path)})
+    return load_descriptor(path)
+
+
+def is_annotation_file(descriptor: Descriptor) -> bool:
+    """Whether `descriptor_of` made it for an annotation file, without a descriptor of the user's."""
+    return descriptor.path in [split.annotations for split in descriptor.splits.values()]
+
+
+def split_command(path: str | Path) -> str:
+    """The command that makes the splits which a dataset lacks, or keeps its pictures apart. path: as `descriptor_of`."""
+    return f"python datasets/split.py {shlex.quote(str(path))}"
 
 
 def load_descriptor(path: str | Path) -> Descriptor:

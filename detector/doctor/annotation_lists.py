@@ -14,6 +14,7 @@ from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
 KINDS = ("images", "annotations", "categories")
+UTF8_ADVICE = "convert it to UTF-8, for example with iconv -f latin1 -t utf-8"
 
 
 class _Lists(msgspec.Struct):
@@ -88,7 +89,7 @@ def _not_json(path: Path, split: str, content: bytes, problem: Exception) -> lis
     if isinstance(problem, UnicodeDecodeError):
         line = content.count(b"\n", 0, problem.start) + 1
         message = f"{path} is not UTF-8, line {line}, byte {problem.start}: {problem.reason}"
-        return _file_error("not-utf8", split, message, "convert it to UTF-8, for example with iconv -f latin1 -t utf-8")
+        return _file_error("not-utf8", split, message, UTF8_ADVICE)
     return _file_error("broken-json", split, f"{path} is not JSON: {problem}", "export it again")
 
 

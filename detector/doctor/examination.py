@@ -9,13 +9,14 @@ import torch
 
 from detector.config.schema import Config
 from detector.data.coco import CocoData, read_coco
-from detector.data.descriptor import Descriptor
+from detector.data.descriptor import Descriptor, descriptor_of, is_annotation_file, split_command
 from detector.doctor.advice.advice import advise
 from detector.doctor.advice.config_text import write_config
+from detector.doctor.advice.enlarge import enlarge
 from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config
 from detector.doctor.checks.boxes import BAD_BOXES
-from detector.doctor.checks.check_dataset import check_dataset, descriptor_of, is_annotation_file
+from detector.doctor.checks.check_dataset import TOO_FEW, check_dataset
 from detector.doctor.class_balance import describe_classes
 from detector.doctor.finding import Finding
 from detector.doctor.reach.reach import measure_reach
@@ -24,6 +25,7 @@ from detector.doctor.report import Report
 from detector.inference.config_check import check_config
 from detector.training.setup import read_training_data
 from detector.utils.errors import InputError
+from detector.utils.text import shortened
 
 EXAMPLES_SHOWN = 3  # of a finding, on the console
 
@@ -57,12 +59,15 @@ class Examination:
         errors = [finding for finding in self.findings if finding.severity == "error"]
         warnings = sum(finding.severity == "warning" for finding in self.findings)
         usable = not isinstance(self.report, str)
+        small = [finding.message for finding in self.findings if finding.check == TOO_FEW]
+        if not errors and usable and small:
+            return f"verdict: no error, but too small to train on: {' and '.join(small)}"
         if not errors and usable:
             return f"verdict: sound, with {_kinds(warnings, 'warning')}" if warnings else "verdict: sound"
         kinds = _kinds(len(errors), "error") + (f" and {warnings} of warnings" if warnings else "")
         if usable and all(finding.check in BAD_BOXES for finding in errors):
             return f"verdict: {kinds}; only bad boxes, which training leaves out with data.bad_annotations=drop"
-        return f"verdict: not sound, {kinds}: before training, repair what --fix can, and the rest by hand"
+        return f"verdict: not sound, {kinds}: before training, {_how_to_repair(errors)}"
 
 
 def examine_dataset(path: str, config: Config | None = None) -> Examination:
@@ -80,9 +85,14 @@ def examine_dataset(path: str, config: Config | None = None) -> Examination:
         train, val = _read(descriptor)
     except InputError as problem:
         return Examination(descriptor, findings, str(problem))
-    settings = recipe(path, train, gpu=torch.cuda.is_available())
+    gpu = torch.cuda.is_available()
+    settings = recipe(path, train, gpu)
     draft = to_config(settings)
     reach = measure_reach(train, draft)
+    if larger := enlarge(train, draft, reach, gpu):
+        settings = recipe(path, train, gpu, larger)
+        draft = to_config(settings)
+        reach = measure_reach(train, draft)
     if reach.proposal:
         draft = draft.changed({"model.anchors": reach.proposal.anchors})
     classes = describe_classes(train, draft)
@@ -103,7 +113,8 @@ def write_advice(examination: Examination, path: Path) -> None:
     """
     if is_annotation_file(examination.descriptor):
         raise InputError(
-            f"{path}: not written: training needs a descriptor (YAML) with `train:` and `val:`, not an annotation file"
+            f"{path}: not written: training needs a descriptor (YAML) with `train:` and `val:`, not an annotation file; "
+            f"`{split_command(examination.descriptor.path)}` makes one"
         )
     try:
         if isinstance(examination.report, str):
@@ -136,7 +147,9 @@ def write_fixed(descriptor: Descriptor, split: str | None, path: Path) -> list[s
     exists.
     """
     check_new(path)
-    return fix(descriptor.named(split or described_split(descriptor)), path)
+    name = split or described_split(descriptor)
+    train = descriptor.splits.get("train") if name != "train" else None
+    return fix(descriptor.named(name), path, categories_of=train.annotations if train else None)
 
 
 def check_new(path: Path) -> None:
@@ -159,6 +172,14 @@ def _read(descriptor: Descriptor) -> tuple[CocoData, CocoData | None]:
     if name == "val" or "val" not in descriptor.splits:
         return train, None
     return train, read_coco(descriptor.named("val"), train.class_names, "drop")
+
+
+def _how_to_repair(errors: list[Finding]) -> str:
+    """Which checks' findings --fix repairs, and which only a person can."""
+    by_fix = [finding.check for finding in errors if finding.repairable]
+    by_hand = [finding.check for finding in errors if not finding.repairable]
+    ways = (("with --fix", by_fix), ("by hand", by_hand))
+    return ", and ".join(f"repair {shortened(list(dict.fromkeys(checks)))} {way}" for way, checks in ways if checks)
 
 
 def _kinds(count: int, what: str) -> str:

@@ -24,6 +24,7 @@ class Example:
     text: str  # which case: `annotation 17 (image a.jpg): [x, y, w, h] = ...`
     file_name: str | None = None  # of the image to look at, relative to the folder of the (first) split
     boxes: tuple[tuple[float, float, float, float], ...] = ()  # xywh in pixels, to draw on that image
+    beside: tuple[str, str] | None = None  # split and file name of another image to look at: the second of a pair
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Finding:
     message: str  # what is wrong
     advice: str  # what to do about it
     examples: list[Example] = field(default_factory=list)
+
+    @property
+    def repairable(self) -> bool:
+        """Whether --fix repairs it, or drops what is wrong: then the advice says so."""
+        return "--fix" in self.advice
 
 
 def found(

@@ -41,9 +41,8 @@ def write_page(
     """
     cards = _finding_cards(findings)
     lost = [_lost_card(o, described) for o in report.reach.worst] if report else []
-    take_pictures(
-        [card for of_finding in cards for card in of_finding] + lost, lambda image: _read(str(image), folders)
-    )
+    shown = [card for rows in cards for row in rows for card in row]
+    take_pictures(shown + lost, lambda image: _read(str(image), folders))
     html = render(
         "doctor.html",
         title=title,
@@ -88,20 +87,30 @@ def _report_context(report: Report | None) -> dict[str, Any]:
     }
 
 
-def _finding_cards(findings: list[Finding]) -> list[list[Card]]:
-    """For each finding the cards of its examples that have a picture, MAX_PICTURES in all."""
+def _finding_cards(findings: list[Finding]) -> list[list[list[Card]]]:
+    """For each finding the cards of its examples that have a picture, in rows; MAX_PICTURES in all, or one more.
+
+    An example of two images is a row of its own, so that they stand side by side.
+    """
     cards, left = [], MAX_PICTURES
     for finding in findings:
-        own = [_example_card(e, e.file_name, finding.split) for e in finding.examples if e.file_name][:left]
-        left -= len(own)
-        cards.append(own)
+        rows: list[list[Card]] = [[]]
+        for example in finding.examples:
+            if left > 0 and example.file_name:
+                card = _example_card(example, example.file_name, finding.split)
+                if example.beside:
+                    rows.append([card, _card_beside(*example.beside)])
+                else:
+                    rows[0].append(card)
+                left -= 2 if example.beside else 1
+        cards.append(rows)
     return cards
 
 
-def _with_texts(finding: Finding, cards: list[Card]) -> tuple[Finding, list[str], list[Card]]:
-    """The finding, the texts of its examples without a picture, and the cards of the others."""
-    taken = [card for card in cards if card.picture]
-    texts = {card.text for card in taken}
+def _with_texts(finding: Finding, rows: list[list[Card]]) -> tuple[Finding, list[str], list[list[Card]]]:
+    """The finding, the texts of its examples without a picture, and the rows of the cards of the others."""
+    taken = [own for row in rows if (own := [card for card in row if card.picture])]
+    texts = {card.text for row in taken for card in row}
     return finding, [example.text for example in finding.examples if example.text not in texts], taken
 
 
@@ -110,6 +119,11 @@ def _example_card(example: Example, file_name: str, split: str) -> Card:
     around = boxes[0][0] if len(boxes) == 1 and np.isfinite(boxes[0][0]).all() else None
     title = printable(PurePath(file_name).name, LONGEST_NAME)
     return Card(title, example.text, f"{split}:{file_name}", boxes, around)
+
+
+def _card_beside(split: str, file_name: str) -> Card:
+    """The second image of an example, whose text is below the first."""
+    return Card(printable(PurePath(file_name).name, LONGEST_NAME), f"of {split}", f"{split}:{file_name}", [])
 
 
 def _lost_card(lost: LostObject, split: str) -> Card:

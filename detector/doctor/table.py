@@ -21,7 +21,7 @@ from detector.data.coco_file import (
     name_at,
     sentence,
 )
-from detector.doctor.annotation_lists import read_lists
+from detector.doctor.annotation_lists import UTF8_ADVICE, read_lists
 from detector.doctor.finding import Example, Finding, found
 from detector.utils.text import LONGEST_NAME, printable
 
@@ -184,10 +184,14 @@ def _record_findings(split: str, kind: str, bad: list[_BadRecord], total: int) -
         "not-4-numbers": f"{{n}} of {total} boxes are not four numbers",
         f"{kind}-record": f"{{n}} of {total} {kind} records are not as COCO has them",
     }
+    numbers = "--fix reads numbers written as text or as 7.0"
+    category = "give each a whole number as `id` and text as `name`"
     advice = {
-        "image": "correct them; --fix reads a missing size from the image file, and drops what it cannot repair",
-        "annotation": "correct them; --fix drops those that it cannot read as numbers",
-        "category": "give each a whole number as `id` and text as `name`",
+        "image": f"correct them; {numbers}, takes a missing size from the image file, and drops the others",
+        "annotation": f"correct them; {numbers}, and drops the others",
+        "category": f"{category}; {numbers}"
+        if all(_is_whole(r.id) and r.problem.startswith("id:") for r in bad)
+        else category,
     }[kind]
     cases: dict[str, list[_BadRecord]] = {check: [] for check in messages}
     for record in bad:
@@ -200,7 +204,9 @@ def _record_findings(split: str, kind: str, bad: list[_BadRecord], total: int) -
     return [
         finding
         for check, message in messages.items()
-        for finding in found("error", check, split, cases[check], message, advice, text)
+        for finding in found(
+            "error", check, split, cases[check], message, UTF8_ADVICE if check == "not-utf8" else advice, text
+        )
     ]
 
 
@@ -210,9 +216,11 @@ def record_name(id_: object, position: int) -> str:
 
 
 def _whole_ids(bad: list[_BadRecord]) -> set[int]:
-    """The ids of bad records, also those written as text."""
-    return {
-        int(r.id)
-        for r in bad
-        if isinstance(r.id, int) or (isinstance(r.id, str) and len(r.id) < 20 and r.id.isdecimal())
-    }
+    """The ids of bad records, also those written as text or as 7.0."""
+    return {int(r.id) for r in bad if _is_whole(r.id)}
+
+
+def _is_whole(id_: Any) -> bool:
+    if isinstance(id_, float):
+        return id_.is_integer()
+    return isinstance(id_, int) or (isinstance(id_, str) and len(id_) < 20 and id_.isdecimal())

@@ -23,7 +23,7 @@ from detector.data.descriptor import load_descriptor
 from detector.data.image import read_image
 from detector.doctor.checks.check_dataset import check_dataset
 from detector.doctor.examination import examine_dataset
-from detector.doctor.image_files import inspect
+from detector.data.image_files import inspect
 from detector.doctor.repair.repair import fix
 from detector.inference import predict as predictor
 from detector.inference.detector import load

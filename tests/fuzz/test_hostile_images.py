@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detector.data.image import MAX_SIDE, read_image
-from detector.doctor.image_files import inspect
+from detector.data.image_files import inspect
 
 
 def png(width: int, height: int, pixels: bytes) -> bytes:

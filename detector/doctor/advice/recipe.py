@@ -21,26 +21,28 @@ CPU_PIXELS = 1.1e9  # in a whole training: 70 epochs of BCCD's 205 images of 240
 CPU_SPEED = 1.2e6  # pixels a second, trained on 2 cores
 
 
-def recipe(dataset: str, train: CocoData, gpu: bool) -> list[Setting]:
+def recipe(dataset: str, train: CocoData, gpu: bool, enlarged: Setting | None = None) -> list[Setting]:
     """Settings to train on `train`, except those of anchors and imbalance.
 
-    dataset: path of the descriptor, as the user wrote it. Raises InputError if the split has no image.
+    dataset: path of the descriptor, as the user wrote it. enlarged: another image size than `choose_image_size` gives; an
+    enlarged image takes longer, and is seen as often. Raises InputError if the split has no image.
     """
     size, why = choose_image_size(train, gpu)
+    image_size = enlarged or Setting("data.image_size", size, why)
     return [
         Setting("data.dataset", dataset, "the dataset examined; relative to the folder that training is started in"),
-        Setting("data.image_size", size, why),
+        image_size,
         *choose_augmentation(train),
-        *(_gpu(train) if gpu else _cpu(train, size)),
+        *(_gpu(train) if gpu else _cpu(train, size, image_size.value)),
     ]
 
 
-def _cpu(train: CocoData, size: dict[str, int]) -> list[Setting]:
-    pixels = _pixels_an_epoch(train, size)
-    epochs = int(np.clip(round(CPU_PIXELS / pixels), 10, 150))
+def _cpu(train: CocoData, size: dict[str, int], fed: dict[str, int]) -> list[Setting]:
+    """size: which sets the number of epochs. fed: which sets the time they take."""
+    epochs = int(np.clip(round(CPU_PIXELS / _pixels_an_epoch(train, size)), 10, 150))
     batch = 4 if len(train) < 500 else 8
     every = max(1, epochs // 7)
-    steps, minutes = epochs * -(-len(train) // batch), epochs * pixels / CPU_SPEED / 60
+    steps, minutes = epochs * -(-len(train) // batch), epochs * _pixels_an_epoch(train, fed) / CPU_SPEED / 60
     return [
         Setting("model.backbone", {"name": "resnet18", "weights": None, "norm": "batch"},
                 "no GPU here: the smallest ResNet, from scratch; weights: DEFAULT starts from ImageNet (a download)"),

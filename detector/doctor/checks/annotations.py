@@ -37,7 +37,8 @@ def _repeated_ids(table: Table) -> list[Finding]:
     return [
         *found("error", "duplicate-image-id", table.split, repeats(columns.image_ids),
                f"{{n}} of {num_images} images have the id of another image",
-               "give each image its own id; which image a box belongs to is unknown until then", table.image_example),
+               "give each image its own id; which image a box belongs to is unknown until then, so --fix drops them",
+               table.image_example),
         *found("warning", "duplicate-file-name", table.split, repeats(names),
                f"{{n}} of {num_images} images have the file of another image",
                "join them with --fix; until then the objects of each are background in the other",

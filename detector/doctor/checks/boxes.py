@@ -103,12 +103,14 @@ def _format(table: Table) -> list[Finding]:
             "COCO's the top left corner",
             table.box_example,
         )  # fmt: skip
-    if xyxy_evidence(table)[0]:
+    evident, unanimous = xyxy_evidence(table)
+    if evident:
         return found(
             "error", "xyxy-as-xywh", table.split, np.flatnonzero(overhang(table) > 1),
             f"{{n}} of {total} boxes leave their image when read as [x, y, w, h], and none when read as "
             "[x1, y1, x2, y2]: the file has corners where COCO has width and height",
-            "write [x1, y1, x2 - x1, y2 - y1]; --fix does so if every box agrees",
+            "write [x1, y1, x2 - x1, y2 - y1]"
+            + ("; --fix does so" if unanimous else " where they are corners: some boxes cannot be, so look at them"),
             table.box_example,
         )  # fmt: skip
     return []

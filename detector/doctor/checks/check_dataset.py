@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from detector.data.descriptor import Descriptor, Split, load_descriptor
+from detector.data.descriptor import Descriptor, Split, is_annotation_file, split_command
+from detector.data.image_files import ImageFile, files_exist
 from detector.doctor.checks.annotations import check_annotations
 from detector.doctor.checks.duplicate_images import check_duplicate_images
 from detector.doctor.checks.images import check_images
 from detector.doctor.checks.splits import compare_categories, compare_file_names
 from detector.doctor.finding import SEVERITIES, Finding, found
-from detector.doctor.image_files import ImageFile, files_exist
 from detector.doctor.table import Table, read_table
 
-
-def descriptor_of(path: str | Path) -> Descriptor:
-    """The descriptor at `path`; or, for an annotation file (*.json), one with it as `train`, its images beside it.
-
-    Raises InputError as `load_descriptor` does.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".json" and path.is_file():
-        return Descriptor(path, None, {"train": Split(path.parent, path)})
-    return load_descriptor(path)
-
-
-def is_annotation_file(descriptor: Descriptor) -> bool:
-    """Whether `descriptor_of` made it for an annotation file, without a descriptor of the user's."""
-    return descriptor.path in [split.annotations for split in descriptor.splits.values()]
+FEW_IMAGES = 10  # in a split: fewer neither teach nor measure anything
+TOO_FEW = "few-images"
 
 
 def check_dataset(descriptor: Descriptor, *, images: bool = True) -> list[Finding]:
@@ -53,19 +38,40 @@ def check_dataset(descriptor: Descriptor, *, images: bool = True) -> list[Findin
                 findings += more
     findings += _missing_splits(descriptor)
     findings += compare_categories(tables, descriptor.classes)
-    findings += compare_file_names({name: tables[name] for name in tables if name not in files}, descriptor.splits)
-    findings += check_duplicate_images(tables, files)
+    dataset, unseen = str(descriptor.path), {name: tables[name] for name in tables if name not in files}
+    findings += compare_file_names(unseen, descriptor.splits, dataset)
+    findings += check_duplicate_images(tables, files, dataset)
+    findings += _few_images(tables)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def _missing_splits(descriptor: Descriptor) -> list[Finding]:
-    """A descriptor must name train and val; an annotation file alone need not have them."""
+    """A descriptor must name train and val; an annotation file alone cannot."""
+    make = f"`{split_command(descriptor.path)}` makes val from images of train"
     if is_annotation_file(descriptor):
-        return []
+        message = "an annotation file alone has no val, which training needs to choose the best weights on"
+        return found("note", "no-split", "val", ["val"], message, f"{make}, and a descriptor of both", None)
     missing = [name for name in ("train", "val") if name not in descriptor.splits]
     message = f"{descriptor.path} does not name {' and '.join(missing)}"
     advice = "name both: training needs images to learn from, and others to choose the best weights on"
+    if missing == ["val"]:
+        advice = f"{advice}; {make}"
     return found("error", "no-split", " and ".join(missing), missing, message, advice, None)
+
+
+def _few_images(tables: dict[str, Table]) -> list[Finding]:
+    """Splits with which training starts, and of which nothing can be concluded."""
+    return [
+        finding
+        for name, table in tables.items()
+        if 0 < (count := len(table.columns.image_ids)) < FEW_IMAGES
+        for finding in found(
+            "warning", TOO_FEW, name, [name], f"{name} has {count} image{'s' * (count != 1)}, fewer than {FEW_IMAGES}",
+            "annotate more: a detector knows these few by heart" if name == "train"
+            else "annotate more, or move some from train: figures on so few images are chance",
+            None,
+        )
+    ]  # fmt: skip
 
 
 def _no_images(descriptor: Descriptor, table: Table, split: Split) -> list[Finding]:

@@ -1,111 +1,116 @@
-"""Checks for pictures that occur twice: with equal bytes, or nearly the same (resized, saved again, the next frame)."""
+"""Checks for pictures that occur twice, counted in groups of alike pictures: within a split, and in two splits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations_with_replacement
+from collections.abc import Iterable
+from itertools import combinations_with_replacement, groupby
 
 import numpy as np
 
-from detector.doctor.checks.splits import LEAK
+from detector.data.descriptor import split_command
+from detector.data.image_files import ImageFile
+from detector.data.similar_images import equal_groups, nearly_all_alike, similar_groups
+from detector.doctor.checks.splits import leak_advice
 from detector.doctor.finding import Example, Finding, found
-from detector.doctor.image_files import HASH_SIDE, ImageFile
 from detector.doctor.table import Table
 
-# Greatest number of the 256 bits that may differ. Measured: resized or saved again, a picture differs in at most 6; the
-# same view in another focus in 24, cropped by 4 % in 24 to 42; different pictures in 90 and more (blood cells, all
-# alike) or 96 (COCO).
-NEAR = 32
-# Limits of the search, so that a folder of a million equal hashes ends.
-MAX_NEIGHBOURS = 64  # with the same row or column that a hash is compared with
-MAX_PAIRS = 1_000_000  # no further neighbours are compared beyond these
-BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)  # set bits of each byte
-
 Place = tuple[str, int]  # split, image of its table
+NEARLY = "nearly the same picture (resized, saved again, next frame)"
 
 
-def check_duplicate_images(tables: dict[str, Table], files: dict[str, dict[int, ImageFile]]) -> list[Finding]:
+def check_duplicate_images(
+    tables: dict[str, Table], files: dict[str, dict[int, ImageFile]], dataset: str
+) -> list[Finding]:
     """Findings on pictures that occur twice, within a split and in two splits.
 
-    files: split → image of its table → its file.
+    files: split → image of its table → its file. dataset: what the user calls it by, for the command to run.
     """
     places = [(split, i) for split in files for i, file in files[split].items() if file.stored]
     readable = [files[split][i] for split, i in places]
-    kinds = {"same-image": _equal_pairs(readable), "near-identical": _near_pairs(readable)}
+    equal, similar = equal_groups(readable), similar_groups(readable)
+    content = dict(zip(places, equal.tolist(), strict=True))
+    kinds = {"same-image": _members(places, equal), "near-identical": _members(places, similar)}
+    one_camera = nearly_all_alike(similar)
     findings: list[Finding] = []
     for first, second in combinations_with_replacement(files, 2):
-        for check, pairs in kinds.items():
-            own = [(places[a], places[b]) for a, b in pairs if (places[a][0], places[b][0]) == (first, second)]
-            findings += _findings(tables, own, check, first, second)
+        for check, groups in kinds.items():
+            near = check == "near-identical"
+            own = [[place for place in group if place[0] in (first, second)] for group in groups]
+            own = [group for group in own if not near or len({content[place] for place in group}) > 1]
+            if first == second:
+                findings += _within(tables[first], own, check, one_camera and near, dataset)
+            else:
+                findings += _between(tables[first], tables[second], own, check, one_camera and near, dataset)
     return findings
 
 
-def _findings(
-    tables: dict[str, Table], pairs: list[tuple[Place, Place]], check: str, first: str, second: str
-) -> list[Finding]:
-    """The finding on pairs of a picture of split `first` and one of `second`, which may be the same split."""
+def _members(places: list[Place], groups: np.ndarray) -> list[list[Place]]:
+    """The groups of more than one image. groups: (len(places),) int64."""
+    order = np.argsort(groups, kind="stable").tolist()
+    parts = ([places[k] for k in own] for _, own in groupby(order, key=lambda k: groups[k]))
+    return sorted(part for part in parts if len(part) > 1)
 
-    def example(pair: tuple[Place, Place]) -> Example:
-        (split, i), (other, j) = pair
-        text = f"{split} {tables[split].image_text(i)} and {other} {tables[other].image_text(j)}"
-        return Example(text, tables[split].file_name(i))
 
-    same = check == "same-image"
-    what = "the same picture" if same else "nearly the same picture (resized, saved again, next frame)"
-    if first != second:
-        message = f"{what} in {first} and in {second}: {{n}}"
-        return found("warning", f"{check}-in-both", f"{first} and {second}", pairs, message, LEAK, example)
-    name = tables[first].file_name
-    pairs = [(a, b) for a, b in pairs if name(a[1]) != name(b[1])]  # one file listed twice is duplicate-file-name
-    message = f"{what} twice: {{n}}"
+def _within(table: Table, groups: list[list[Place]], check: str, one_camera: bool, dataset: str) -> list[Finding]:
+    """The finding on groups of images of one split."""
+    # one file listed twice is duplicate-file-name
+    groups = [group for group in groups if len({table.file_name(i) for _, i in group}) > 1]
+    near = check == "near-identical"
     advice = "keep one of them, with the boxes of both: an object annotated in only one is background in the other"
-    return found("warning" if same else "note", check, first, pairs, message, advice, example)
+    if one_camera:
+        advice = _one_camera_advice(dataset)
+    elif near:
+        advice = f"keep each group in one split, as `{split_command(dataset)}` does; of copies {advice}"
+    message = (
+        f"{NEARLY if near else 'the same picture'} twice or more: {_count(groups)} of {_images(groups)} images, of "
+        f"{len(table.columns.image_ids)}"
+    )
+    return found(
+        "note" if near else "warning", check, table.split, groups, message, advice,
+        lambda group: _example(table, table, group),
+    )  # fmt: skip
 
 
-def _equal_pairs(files: list[ImageFile]) -> list[tuple[int, int]]:
-    """(first file with the same content, file) for every file that repeats an earlier one."""
-    first: dict[bytes, int] = {}
-    return [(k, i) for i, file in enumerate(files) if (k := first.setdefault(file.digest, i)) != i]
+def _between(
+    first: Table, second: Table, groups: list[list[Place]], check: str, one_camera: bool, dataset: str
+) -> list[Finding]:
+    """The finding on groups that have images of two splits."""
+    names = (first.split, second.split)
+    groups = [group for group in groups if {split for split, _ in group} == set(names)]
+    shares = " and ".join(
+        f"{_images(groups, table.split)} of {len(table.columns.image_ids)} images of {table.split}"
+        for table in (first, second)
+    )
+    what = NEARLY if check == "near-identical" else "the same picture"
+    message = f"{what} in {first.split} and in {second.split}: {_count(groups)}, {shares}"
+    advice = _one_camera_advice(dataset) if one_camera else leak_advice(dataset)
+    return found(
+        "warning", f"{check}-in-both", " and ".join(names), groups, message, advice,
+        lambda group: _example(first, second, group),
+    )  # fmt: skip
 
 
-def _near_pairs(files: list[ImageFile]) -> list[tuple[int, int]]:
-    """Pairs of files whose hashes differ in at most NEAR bits, and whose contents differ."""
-    hashed = np.array([i for i, file in enumerate(files) if file.perceptual_hash], np.int64)
-    if len(hashed) < 2:
-        return []
-    hashes = np.array([np.frombuffer(files[i].perceptual_hash, np.uint8) for i in hashed])
-    pairs = hashed[near_hashes(hashes)].tolist()
-    return [(a, b) for a, b in pairs if files[a].digest != files[b].digest]
+def _one_camera_advice(dataset: str) -> str:
+    return (
+        "nearly all images look alike, as those of one fixed camera do, so keep whole scenes or times in one split: "
+        f"`{split_command(dataset)} --anew --blocks 20` divides the images, in the order of their names, in 20 blocks of "
+        "time; --group-by COLUMN instead goes by a column of `images` that names the scene"
+    )
 
 
-def near_hashes(hashes: np.ndarray) -> np.ndarray:
-    """(P,2) int64: pairs of hashes (n, HASH_SIDE² / 8) uint8 that differ in at most NEAR bits and share a line.
-
-    A line is a row or column of the HASH_SIDE x HASH_SIDE bits. Only hashes that share one are compared, instead of all
-    with all: with at most 15 bits that differ there always is one, with 24 in 95 of 100 cases.
-    """
-    pairs = [np.zeros((0, 2), np.int64)]
-    for candidates in _sharing_a_line(hashes):
-        apart = BITS[hashes[candidates[:, 0]] ^ hashes[candidates[:, 1]]].sum(axis=1)
-        pairs.append(candidates[apart <= NEAR])
-        if sum(map(len, pairs)) > MAX_PAIRS:
-            break
-    return np.unique(np.concatenate(pairs), axis=0)
+def _example(first: Table, second: Table, group: list[Place]) -> Example:
+    """An image of split `first` and another one of split `second`, and how many more the group has."""
+    one = next(i for split, i in group if split == first.split)
+    other = next(i for split, i in group if split == second.split and (split, i) != (first.split, one))
+    more = f", and {len(group) - 2} more like them" if len(group) > 2 else ""
+    text = f"{first.split} {first.image_text(one)} and {second.split} {second.image_text(other)}{more}"
+    return Example(text, first.file_name(one), beside=(second.split, second.file_name(other)))
 
 
-def _sharing_a_line(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    """Arrays (P,2) of pairs, the lesser index first, of hashes that are equal in some row or column."""
-    bits = np.unpackbits(hashes, axis=1).reshape(-1, HASH_SIDE, HASH_SIDE)
-    lines = np.concatenate((bits, bits.transpose(0, 2, 1)), axis=1)
-    packed = np.packbits(lines, axis=2).astype(np.uint16)  # (n, 2 * HASH_SIDE, 2)
-    keys = packed[..., 0] * 256 + packed[..., 1]
-    for line in range(keys.shape[1]):
-        order = np.argsort(keys[:, line], kind="stable")
-        key = keys[order, line]
-        here = np.arange(len(order))
-        for step in range(1, MAX_NEIGHBOURS + 1):
-            here = here[here + step < len(order)]
-            here = here[key[here + step] == key[here]]
-            if len(here) == 0:
-                break
-            yield np.sort(np.stack((order[here], order[here + step]), axis=1), axis=1)
+def _count(groups: list[list[Place]]) -> str:
+    return f"{len(groups)} group{'s' * (len(groups) != 1)}"
+
+
+def _images(groups: Iterable[list[Place]], split: str | None = None) -> int:
+    """The images in the groups, or only those of a split."""
+    return sum(split in (None, own) for group in groups for own, _ in group)

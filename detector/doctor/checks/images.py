@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detector.data.coco import nearest_image
 from detector.doctor.finding import Example, Finding, Severity, found
-from detector.doctor.image_files import ImageFile, files_exist, inspect_all, list_folders
+from detector.data.image_files import ImageFile, files_exist, inspect_all, list_folders
 from detector.doctor.table import Table
 from detector.utils.untrusted.file_names import stays_inside
 
@@ -19,6 +19,7 @@ def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, I
     outside = [i for i in range(total) if not stays_inside(names[i])]
     existing = [i for i, exists in enumerate(files_exist(folder, names)) if exists]
     missing = sorted(set(range(total)) - set(outside) - set(existing))
+    look = f"they were looked for below {folder}: correct `images:` of the descriptor or the file names"
     files = dict(zip(existing, inspect_all([folder / names[i] for i in existing], table.split), strict=True))
 
     def nearest(i: int) -> str:
@@ -28,10 +29,10 @@ def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, I
     return [
         *found("error", "leaves-folder", table.split, outside,
                f"{{n}} of {total} file names are empty, absolute, or leave their folder by `..`",
-               f"write names relative to {folder}", table.image_text),
+               f"write names relative to {folder}; --fix does so where it finds the file, and drops the other images",
+               table.image_text),
         *found("error", "missing-file", table.split, missing, f"{{n}} of {total} image files do not exist",
-               f"they were looked for below {folder}: correct `images:` of the descriptor or the file names, or drop "
-               "these images with --fix", nearest),
+               f"{look}, or drop these images with --fix" if existing else look, nearest),
         *_unreadable(table, files),
         *_other_sizes(table, files),
         *_turned_by_exif(table, files),

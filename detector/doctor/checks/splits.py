@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from detector.data.descriptor import Split
+from detector.data.descriptor import Split, split_command
 from detector.doctor.checks.annotations import classes_without_objects
 from detector.doctor.finding import Finding, found
 from detector.doctor.table import Table
 from detector.utils.nearest import did_you_mean
 from detector.utils.text import shortened
 
-LEAK = (
-    "keep each picture, and all pictures of the same scene, in one split only: figures on images that were trained on "
-    "say nothing about new ones"
-)
+
+def leak_advice(dataset: str) -> str:
+    """What to do about pictures that two splits have. dataset: what the user calls it by."""
+    return (
+        "keep each picture, and all pictures of the same scene, in one split only: figures on images that were trained "
+        f"on say nothing about new ones; `{split_command(dataset)}` repairs it by moving as few images as possible"
+    )
 
 
 def compare_categories(tables: dict[str, Table], kept: list[str] | None) -> list[Finding]:
@@ -41,7 +44,8 @@ def _compare(train: Table, other: Table, kept: list[str] | None) -> list[Finding
     return [
         *found("error", "category-missing", both, [name for name in trained if name not in other_ids],
                f"{{n}} of {len(trained)} classes of {train.split} are not in the categories of {other.split}",
-               "give all splits the same list of categories, also those without objects",
+               f"if {other.split} has no object of them, `--fix OUT.json --split {other.split}` adds them as "
+               f"{train.split} has them; if it names them otherwise, rename them first",
                lambda name: f"{name}: {did_you_mean(name, other_ids)}"),
         *found("warning", "category-extra", both, extra,
                f"{{n}} of {len(other_ids)} classes of {other.split} are not in the categories of {train.split}",
@@ -49,7 +53,8 @@ def _compare(train: Table, other: Table, kept: list[str] | None) -> list[Finding
                "are left out"),
         *found("note", "category-ids-differ", both, moved,
                f"{{n}} of {len(trained)} classes have another id in {other.split} than in {train.split}",
-               "nothing: classes go by name here; other tools may mix them up",
+               f"nothing: classes go by name here; for other tools `--fix OUT.json --split {other.split}` gives them "
+               f"the ids of {train.split}",
                lambda name: f"{name}: {ids[name]} in {train.split}, {other_ids[name]} in {other.split}"),
         *found("warning", "class-not-trained", both, only_in_other,
                f"{{n}} of {len(ids)} classes have objects in {other.split}, and none in {train.split}",
@@ -57,8 +62,11 @@ def _compare(train: Table, other: Table, kept: list[str] | None) -> list[Finding
     ]  # fmt: skip
 
 
-def compare_file_names(tables: dict[str, Table], splits: dict[str, Split]) -> list[Finding]:
-    """Findings on file names that two splits read from one folder: for splits whose files were not inspected."""
+def compare_file_names(tables: dict[str, Table], splits: dict[str, Split], dataset: str) -> list[Finding]:
+    """Findings on file names that two splits read from one folder: for splits whose files were not inspected.
+
+    dataset: what the user calls it by, for the command to run.
+    """
     findings: list[Finding] = []
     for first, second in combinations(tables, 2):
         if splits[first].images.resolve() != splits[second].images.resolve():
@@ -68,6 +76,7 @@ def compare_file_names(tables: dict[str, Table], splits: dict[str, Split]) -> li
         shared = [i for i in range(total) if tables[first].file_name(i) in names]
         findings += found(
             "warning", "file-in-both", f"{first} and {second}", shared,
-            f"{{n}} of {total} image files of {first} are in {second} too", LEAK, tables[first].image_example,
+            f"{{n}} of {total} image files of {first} are in {second} too", leak_advice(dataset),
+            tables[first].image_example,
         )  # fmt: skip
     return findings

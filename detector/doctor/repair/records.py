@@ -6,7 +6,7 @@ import msgspec
 
 from detector.data.coco_file import AnnotationRecord, CategoryRecord, ImageRecord, id_of, sentence
 from detector.data.descriptor import Split
-from detector.doctor.image_files import inspect
+from detector.data.image_files import inspect
 from detector.doctor.table import record_name
 from detector.utils.text import quoted
 from detector.utils.untrusted.file_names import stays_inside
@@ -49,14 +49,14 @@ def _fix(record: object, struct: type, split: Split, name: str, changes: list[st
 
 
 def _read_numbers(record: dict, struct: type, name: str, changes: list[str]) -> bool:
-    """Turn text that is a number into the number. Returns whether the record is usable then."""
+    """Turn text that is a number into the number, and 7.0 into 7. Returns whether the record is usable then."""
     try:
         row = msgspec.to_builtins(msgspec.convert(record, struct, strict=False))
     except (msgspec.ValidationError, UnicodeError):
         return False
     for key, value in row.items():
         value = list(value) if isinstance(value, tuple) else value
-        if key in record and record[key] != value:
+        if key in record and (record[key] != value or (isinstance(value, int) and isinstance(record[key], float))):
             changes.append(f"{name}: {key} {record[key]!r} read as {value!r}")
             record[key] = value
     return True

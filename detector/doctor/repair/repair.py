@@ -14,6 +14,7 @@ from pathlib import Path
 from detector.data.descriptor import Split
 from detector.doctor.annotation_lists import read_lists
 from detector.doctor.repair.boxes import fix_boxes
+from detector.doctor.repair.categories import match_categories
 from detector.doctor.repair.images import fix_images
 from detector.doctor.repair.records import fix_records
 from detector.doctor.repair.repeats import join_categories, join_images, number_annotations
@@ -21,11 +22,13 @@ from detector.utils.errors import InputError
 from detector.utils.text import one_line
 
 
-def fix(split: Split, out: Path) -> list[str]:
+def fix(split: Split, out: Path, categories_of: Path | None = None) -> list[str]:
     """Write a repaired copy of the split's annotation file to `out`. Returns the changes, a line each.
 
     The lines, which also name what is left for a person to decide, are written to `<out>.changes.txt` too. Keys that
     COCO does not have stay in the copy, and so does everything that no line names.
+
+    categories_of: another annotation file, whose categories the copy gets (`match_categories`): for val, that of train.
 
     Raises InputError if the file is not COCO JSON, nothing would be left of it, or it is `out` itself.
     """
@@ -37,6 +40,8 @@ def fix(split: Split, out: Path) -> list[str]:
     fix_images(tree, split, changes)
     join_categories(tree, changes)
     join_images(tree, changes)
+    if categories_of:
+        match_categories(tree, categories_of, changes)
     fix_boxes(tree, split.annotations, changes)
     number_annotations(tree, changes)
     for kind in ("images", "categories"):

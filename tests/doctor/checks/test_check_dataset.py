@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from detector.data.coco import check_images_exist, read_coco
-from detector.data.descriptor import load_descriptor
+from detector.data.descriptor import descriptor_of, load_descriptor
 from detector.data.image import read_image
-from detector.doctor.checks.check_dataset import check_dataset, descriptor_of
+from detector.doctor.checks.check_dataset import check_dataset
 from detector.doctor.repair.repair import fix
 from detector.utils.errors import InputError
 
@@ -224,6 +224,7 @@ CASES = {
         "no-objects", "no object", everything_to("annotations", []), fixable=False, also=("class-not-trained",)
     ),
     "an image id of text": Case("image-record", "image 15: id", put("images", 1, id="15")),
+    "ids that are floats": Case("image-record", "image 15.0: id", put("images", 1, id=15.0)),
     "an image without a size": Case("image-record", "width", without("images", 1, "width")),
     "an image of height 0": Case("image-record", "image 15: height", put("images", 1, height=0)),
     "an image without a name": Case("image-record", "file_name", without("images", 1, "file_name")),
@@ -233,6 +234,10 @@ CASES = {
     "an annotation without an image": Case(
         "annotation-record", "annotation 104", without("annotations", 2, "image_id")
     ),
+    "a category_id that is a float": Case(
+        "annotation-record", "104: category_id", put("annotations", 2, category_id=7.0)
+    ),
+    "a category id that is a float": Case("category-record", "category 7.0", put("categories", 0, id=7.0)),
     "a category_id of text": Case("annotation-record", "annotation 104", put("annotations", 2, category_id="7")),
     "an area of text": Case("annotation-record", "annotation 104: area", put("annotations", 2, area="large")),
     "iscrowd null": Case("annotation-record", "annotation 104: iscrowd", put("annotations", 2, iscrowd=None)),
@@ -375,7 +380,8 @@ def findings_of(dataset: Dataset, **options):
 
 
 def serious(findings) -> list:
-    return [f for f in findings if f.severity != "note"]
+    """Errors and warnings, but that the tiny dataset is tiny."""
+    return [f for f in findings if f.severity != "note" and f.check != "few-images"]
 
 
 def everything_said(finding) -> str:
@@ -401,6 +407,8 @@ def refused(descriptor) -> str | None:
 def test_the_sound_dataset_is_sound(dataset):
     findings = findings_of(dataset)
     assert [(f.severity, f.check, f.split, f.count) for f in findings] == [
+        ("warning", "few-images", "train", 1),
+        ("warning", "few-images", "val", 1),
         ("note", "image-without-objects", "train", 1),
         ("note", "image-without-objects", "val", 1),
     ]
@@ -417,6 +425,9 @@ def test_broken_in_one_way(dataset, name):
     assert case.says in everything_said(finding)
     assert (finding.severity, finding.count) == (case.severity, case.count)
     assert len(finding.examples) <= 5 and finding.advice
+    if case.severity == "error":
+        # of val's file, --fix repairs what train's has more
+        assert finding.repairable == (case.fixable or case.check == "category-missing")
     wanted = {*case.also, *([case.check] if case.severity != "note" else [])}
     assert {f.check for f in serious(findings)} == wanted
     # it is an error exactly where training refuses, but for what training cannot notice
@@ -583,12 +594,18 @@ def test_a_file_in_both_splits_is_known_by_name_where_it_is_not_looked_at(datase
 
 def test_a_bare_annotation_file(dataset):
     findings = check_dataset(descriptor_of(dataset.folder / "train.json"))  # the images are in a folder, not beside it
-    assert [(f.severity, f.check) for f in findings] == [("note", "image-without-objects"), ("note", "no-image-folder")]
+    assert [(f.severity, f.check) for f in findings] == [
+        ("warning", "few-images"),
+        ("note", "image-without-objects"),
+        ("note", "no-image-folder"),
+        ("note", "no-split"),
+    ]
     beside = dataset.folder / "train" / "annotations.json"
     (dataset.folder / "train.json").rename(beside)
-    assert [f.check for f in check_dataset(descriptor_of(beside))] == ["image-without-objects"]
+    always = ["few-images", "image-without-objects", "no-split"]
+    assert [f.check for f in check_dataset(descriptor_of(beside))] == always
     (dataset.folder / "train" / "3.png").unlink()
-    assert [f.check for f in check_dataset(descriptor_of(beside))] == ["missing-file", "image-without-objects"]
+    assert [f.check for f in check_dataset(descriptor_of(beside))] == ["missing-file", *always]
 
 
 def test_other_splits_go_on(dataset):
@@ -692,4 +709,5 @@ def test_taco(real_data):
         "class-without-objects": 1,
         "sticks-out-slightly": 6,
         "no-image-folder": 1,
+        "no-split": 1,
     }
