@@ -65,12 +65,12 @@ def group_images(pool: Pool, column: str | None, blocks: int | None) -> np.ndarr
         return join_groups(one_file, similar, given)
     if alike:
         raise InputError(
-            f"{pool.descriptor.path}: {np.bincount(similar).max()} of {len(files)} images look nearly the same, as those "
-            "of one fixed camera do, so likeness cannot keep scenes apart; name a column of `images` that does with "
-            "--group-by, or take consecutive images by file name with --blocks 20"
+            f"{pool.descriptor.path}: {np.bincount(similar).max()} of {len(files)} images look nearly the same, as "
+            "those of one fixed camera do, so likeness cannot tell scenes apart; name a column of `images` that can "
+            "with --group-by, or keep consecutive images together, by file name, with --blocks 20"
         )
     sizes = np.bincount(similar)
-    print(f"nearly the same pictures: {(sizes > 1).sum()} groups, {sizes[sizes > 1].sum()} of {len(files)} images")
+    print(f"alike pictures stay together: {(sizes > 1).sum()} groups of {sizes[sizes > 1].sum()} images in all")
     return join_groups(one_file, similar)
 
 

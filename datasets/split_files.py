@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from coco_json import read_json, write_json
 
-from detector.data.coco import read_coco
+from detector.data.coco import check_images_exist, read_coco
 from detector.data.descriptor import SPLITS, Descriptor
 from detector.utils.atomic import write_atomically
 from detector.utils.errors import InputError
@@ -36,12 +36,15 @@ class Pool:
 
 
 def read_pool(descriptor: Descriptor) -> Pool:
-    """Read all splits, train first. Bad boxes are not counted. Raises InputError where a file is not a COCO file."""
+    """Read all splits, train first. Bad boxes are not counted. Raises InputError where a file is not a COCO file, or an
+    image is missing."""
     data = {
         name: read_coco(descriptor.split(name), descriptor.classes if name == "train" else None, "drop")
         for name in SPLITS
         if name in descriptor.splits
     }
+    for own in data.values():
+        check_images_exist(own)
     trees = {name: read_json(descriptor.splits[name].annotations) for name in data}
     names = descriptor.classes or list(dict.fromkeys(name for own in data.values() for name in own.class_names))
     counts = []

@@ -50,8 +50,8 @@ def plan_splits(pool: Pool, groups: np.ndarray, sizes: dict[str, float], anew: b
         if images == 0:
             largest = np.bincount(groups).max()
             raise InputError(
-                f"{pool.descriptor.path}: no image is left for {name}, since groups stay whole, the largest of {largest} "
-                f"of {len(groups)} images; {'group them in smaller ones' if anew else 'try --anew'}"
+                f"{pool.descriptor.path}: no image is left for {name}, since groups stay whole, the largest of "
+                f"{largest} of {len(groups)} images; {'make smaller groups' if name in sizes else 'try --anew'}"
             )
     return Plan(names, before, before if anew else repaired, parts, wanted)
 

@@ -70,7 +70,7 @@ def is_annotation_file(descriptor: Descriptor) -> bool:
 
 
 def split_command(path: str | Path) -> str:
-    """The command that makes the splits which a dataset lacks, or keeps its pictures apart. path: as `descriptor_of`."""
+    """The command that makes the splits which a dataset lacks, or repairs them. path: as for `descriptor_of`."""
     return f"python datasets/split.py {shlex.quote(str(path))}"
 
 

@@ -32,42 +32,44 @@ def divide(groups: np.ndarray, boxes: np.ndarray, sizes: np.ndarray, seed: int) 
     """(I,) int64: the part of each image, 0..P-1. No group is in two parts, and each class is shared as `sizes` are.
 
     This is iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data",
-    ECML PKDD 2011, algorithm 1) of groups instead of examples. The class that the fewest images left have is dealt
-    first, its largest groups first, each to the part that lacks most of this class. Two rules are added, since here a
-    part has a size to keep, and a class without an object in a part can be neither learnt nor measured there:
+    ECML PKDD 2011, algorithm 1), of groups instead of examples: the class that the fewest images left have is dealt
+    first, and each of its groups goes to the part that lacks most of it; of equal ones, to that with the most room.
+    Four things differ, because groups are not of one size, and a class missing from a part cannot be learnt or measured:
 
-    - a part that has no room for half of a group gets it only if no part has;
-    - once a class has only as many groups left as there are parts without it, these parts get them.
+    - Large groups come first, since small ones can make up for them.
+    - What a part lacks counts relative to its size. Else all large groups would go to the largest part, which at first
+      lacks most of everything. The group counts by half, as in Webster's method of apportionment, so that neither large
+      nor small parts are favoured.
+    - A part that has nothing of the class comes before those that have.
+    - A part with too little room for a group does not get it, unless all have.
 
     What a group has of a class is the mean of its images with the class, and of its boxes in units of the mean boxes of
     such an image: so images and boxes are both shared evenly. Groups without objects fill the room that is left.
 
-    groups: (I,) int64 from 0 on. boxes: (I, K) of each class in each image. sizes: (P,) images wanted, sum I.
-    The same arguments give the same parts.
+    groups: (I,) int64 from 0 on. boxes: (I, K) of each class in each image. sizes: (P,) images wanted, each at least 1,
+    sum I. The same arguments give the same parts.
     """
     order = np.random.default_rng(seed).permutation(int(groups.max()) + 1)
     images = np.bincount(groups)
     amounts = _amounts(groups, boxes)
     room = sizes.astype(np.float64)
-    lacking = np.outer(room / room.sum(), amounts.sum(axis=0))  # (P, K)
-    without = np.ones(lacking.shape, bool)  # parts that have nothing of the class yet
+    left = amounts.sum(axis=0)  # (K,) not dealt yet
+    given = np.zeros((len(sizes), len(left)))
     parts = np.full(len(images), -1)
 
     def put(group: int, part: int) -> None:
         parts[group] = part
         room[part] -= images[group]
-        lacking[part] -= amounts[group]
-        without[part] &= amounts[group] == 0
+        given[part] += amounts[group]
+        left[:] -= amounts[group]
 
-    while ((left := lacking.sum(axis=0)) > 0.1).any():  # of a class that is not dealt at least 0.5 is left
+    while (left > 0.1).any():  # of a class that is not dealt yet at least 0.5 is left
         rarest = int(np.where(left > 0.1, left, np.inf).argmin())
         own = order[(parts[order] < 0) & (amounts[order, rarest] > 0)]
-        own = own[np.argsort(-amounts[own, rarest], kind="stable")]
-        for place, group in enumerate(own.tolist()):
-            due = np.flatnonzero(without[:, rarest])
-            fitting = np.flatnonzero(room >= images[group] / 2)
-            allowed = due if len(own) - place <= len(due) else fitting if len(fitting) else np.arange(len(sizes))
-            put(group, max(allowed.tolist(), key=lambda part: (round(lacking[part, rarest], 6), room[part])))
+        for group in own[np.argsort(-amounts[own, rarest], kind="stable")].tolist():
+            has, fits = given[:, rarest], room >= images[group]
+            share = np.round((has + amounts[group, rarest] / 2) / sizes, 9)
+            put(group, int(np.lexsort((-room, share, has > 0, ~fits))[0] if fits.any() else room.argmax()))
     rest = order[parts[order] < 0]
     for group in rest[np.argsort(-images[rest], kind="stable")].tolist():
         put(group, int(room.argmax()))

@@ -113,8 +113,8 @@ def write_advice(examination: Examination, path: Path) -> None:
     """
     if is_annotation_file(examination.descriptor):
         raise InputError(
-            f"{path}: not written: training needs a descriptor (YAML) with `train:` and `val:`, not an annotation file; "
-            f"`{split_command(examination.descriptor.path)}` makes one"
+            f"{path}: not written: training needs a descriptor (YAML) with `train:` and `val:`, not an annotation "
+            f"file; `{split_command(examination.descriptor.path)}` makes one"
         )
     try:
         if isinstance(examination.report, str):

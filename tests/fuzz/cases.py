@@ -21,9 +21,9 @@ from detector.config.file import dump, load_config
 from detector.data.coco import Split, check_images_exist, read_coco
 from detector.data.descriptor import load_descriptor
 from detector.data.image import read_image
+from detector.data.image_files import inspect
 from detector.doctor.checks.check_dataset import check_dataset
 from detector.doctor.examination import examine_dataset
-from detector.data.image_files import inspect
 from detector.doctor.repair.repair import fix
 from detector.inference import predict as predictor
 from detector.inference.detector import load

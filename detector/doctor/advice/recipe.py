@@ -24,8 +24,8 @@ CPU_SPEED = 1.2e6  # pixels a second, trained on 2 cores
 def recipe(dataset: str, train: CocoData, gpu: bool, enlarged: Setting | None = None) -> list[Setting]:
     """Settings to train on `train`, except those of anchors and imbalance.
 
-    dataset: path of the descriptor, as the user wrote it. enlarged: another image size than `choose_image_size` gives; an
-    enlarged image takes longer, and is seen as often. Raises InputError if the split has no image.
+    dataset: path of the descriptor, as the user wrote it. enlarged: another image size than `choose_image_size` gives;
+    an enlarged image takes longer, and is seen as often. Raises InputError if the split has no image.
     """
     size, why = choose_image_size(train, gpu)
     image_size = enlarged or Setting("data.image_size", size, why)

@@ -93,8 +93,8 @@ def _between(
 def _one_camera_advice(dataset: str) -> str:
     return (
         "nearly all images look alike, as those of one fixed camera do, so keep whole scenes or times in one split: "
-        f"`{split_command(dataset)} --anew --blocks 20` divides the images, in the order of their names, in 20 blocks of "
-        "time; --group-by COLUMN instead goes by a column of `images` that names the scene"
+        f"`{split_command(dataset)} --anew --blocks 20` keeps 20 blocks of images whole, in the order of their "
+        "names; --group-by COLUMN instead goes by a column of `images` that names the scene"
     )
 
 
