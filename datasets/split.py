@@ -70,7 +70,8 @@ def group_images(pool: Pool, column: str | None, blocks: int | None) -> np.ndarr
             "with --group-by, or keep consecutive images together, by file name, with --blocks 20"
         )
     sizes = np.bincount(similar)
-    print(f"alike pictures stay together: {(sizes > 1).sum()} groups of {sizes[sizes > 1].sum()} images in all")
+    alike_images, alike_groups = sizes[sizes > 1].sum(), (sizes > 1).sum()
+    print(f"of {len(files)} images, {alike_images} look nearly like others; groups that stay whole: {alike_groups}")
     return join_groups(one_file, similar)
 
 

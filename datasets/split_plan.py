@@ -68,10 +68,10 @@ def kept_images(pool: Pool, plan: Plan) -> np.ndarray:
 
 def print_table(pool: Pool, plan: Plan, kept: np.ndarray) -> None:
     """Images, and boxes of each class, in all and in each split."""
-    rows = {"images": kept[:, None].astype(int)} | {n: pool.boxes[:, [k]] for k, n in by_boxes(pool)}
-    width = max(len(name) for name in rows)
+    rows = [("images", kept.astype(int)), *((name, pool.boxes[:, k]) for k, name in by_boxes(pool))]
+    width = max(len(name) for name, _ in rows)
     print(f"\n{'':{width}} {'all':>9}" + "".join(f" {name:>16}" for name in plan.names))
-    for name, values in rows.items():
+    for name, values in rows:
         shares = [int(values[kept & (plan.parts == part)].sum()) for part in range(len(plan.names))]
         total = sum(shares)
         cells = "".join(f" {value:>8} {value / max(total, 1):>7.1%}" for value in shares)
@@ -95,7 +95,7 @@ def print_shortcomings(pool: Pool, plan: Plan, groups: np.ndarray, anew: bool) -
         elif missing:
             where = "one image or group" if alone == 1 else f"{alone} images or groups"
             hope = "" if anew or alone < len(plan.names) else "; --anew would share them out"
-            print(f"warning: {name}: none in {' and '.join(missing)}: {where} that stay together have all of it{hope}")
+            print(f"warning: {name}: none in {' and '.join(missing)}: all of it is in {where}{hope}")
     for part, name in enumerate(plan.names):
         images = int((plan.parts == part).sum())
         if images != plan.wanted[part]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from detector.config.file import load_config
 from detector.utils.cli import ArgumentParser, run
 
+SHOWN = 20  # changes of --fix that are printed
+
 
 def main() -> None:
     parser = ArgumentParser(__doc__)
@@ -42,7 +44,8 @@ def main() -> None:
         console.print(f"{args.html}: the page")
     if args.fix:
         changes = write_fixed(examination.descriptor, args.split, args.fix)
-        console.print("\n".join([f"{args.fix}: the repaired copy, {len(changes)} changes", *changes]))
+        rest = [f"... and {len(changes) - SHOWN} more, all in {args.fix}.changes.txt"] if len(changes) > SHOWN else []
+        console.print("\n".join([f"{args.fix}: the repaired copy, {len(changes)} changes", *changes[:SHOWN], *rest]))
     if args.write_config:
         write_advice(examination, args.write_config)
         console.print(f"{args.write_config}: the config; python tools/train.py {args.write_config}")

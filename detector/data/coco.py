@@ -22,6 +22,10 @@ from detector.utils.text import printable, quoted, shortened
 MAX_CLASSES = 10_000  # more would need gigabytes for the scores of one image, or for a confusion matrix
 
 
+class UnknownClass(InputError):
+    """A class is not among the categories of an annotation file."""
+
+
 @dataclass
 class CocoData:
     """I images, B boxes (sorted by image, in the file's order within one), K classes."""
@@ -183,7 +187,7 @@ def _select_classes(
     id_of = {name: id_ for id_, name in categories.items()}
     for position, name in enumerate(class_names):
         if name not in id_of:
-            raise InputError(f"{path}: has no category {quoted(name)}; {did_you_mean(name, id_of)}")
+            raise UnknownClass(f"{path}: has no category {quoted(name)}; {did_you_mean(name, id_of)}")
         if first.setdefault(name, position) != position:
             raise InputError(f"classes: {quoted(name)} is listed twice")
     return list(class_names), np.array([id_of[name] for name in class_names], np.int64)

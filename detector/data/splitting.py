@@ -34,7 +34,7 @@ def divide(groups: np.ndarray, boxes: np.ndarray, sizes: np.ndarray, seed: int) 
     This is iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data",
     ECML PKDD 2011, algorithm 1), of groups instead of examples: the class that the fewest images left have is dealt
     first, and each of its groups goes to the part that lacks most of it; of equal ones, to that with the most room.
-    Four things differ, because groups are not of one size, and a class missing from a part cannot be learnt or measured:
+    Four things differ, because groups are not of one size, and a part needs every class to teach or measure it:
 
     - Large groups come first, since small ones can make up for them.
     - What a part lacks counts relative to its size. Else all large groups would go to the largest part, which at first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.amp import GradScaler
 
 from detector import checkpoint
 from detector.config.schema import Config
-from detector.data.coco import CocoData
+from detector.data.coco import CocoData, UnknownClass
 from detector.data.exposure import exposure
 from detector.data.loader import Loader, train_loader
 from detector.data.mixing.mixer import Mixer
@@ -90,12 +91,20 @@ def read_training_data(config: Config) -> tuple[CocoData, CocoData]:
     """The train and val splits, checked; val has the classes of train. Raises InputError."""
     train = read_split(config, "train", check_images=config.data.bad_images == "error")
     check_size(config, len(train.class_names))
-    val = read_split(config, "val", train.class_names)
+    val = _read_val(config, train)
     for name, data, verb in (("train", train, "learnt"), ("val", val, "measured")):
         if data.class_counts().sum() == 0:
             raise InputError(f"{config.data.dataset}: no object in the whole {name} split; nothing can be {verb}")
     check_measurable(config.train.metric, val, train.class_counts())
     return train, val
+
+
+def _read_val(config: Config, train: CocoData) -> CocoData:
+    try:
+        return read_split(config, "val", train.class_names)
+    except UnknownClass as problem:
+        repair = f"python tools/doctor.py {shlex.quote(config.data.dataset)} --fix OUT.json --split val"
+        raise InputError(f"{problem}; if val has no such object, `{repair}` adds the category") from None
 
 
 def build_loader(config: Config, train: CocoData) -> tuple[Loader, np.ndarray, list[str]]:

@@ -132,6 +132,15 @@ def make_one_class_rare(file: Path) -> None:
     file.write_text(json.dumps(coco))
 
 
+def keep_train_only() -> None:
+    """Let datasets/mine.yaml have no val, and its images a column `patient`."""
+    descriptor, file = Path("datasets/mine.yaml"), Path("datasets/mine/train.json")
+    descriptor.write_text(descriptor.read_text().splitlines()[0] + "\n")
+    coco = json.loads(file.read_text())
+    coco["images"] = [image | {"patient": image["id"] // 20} for image in coco["images"]]
+    file.write_text(json.dumps(coco))
+
+
 @pytest.mark.parametrize("command", RUN)
 def test_a_command_does_what_is_written(command, desk, tool, monkeypatch):
     folder, name, arguments = split(command)
@@ -140,7 +149,9 @@ def test_a_command_does_what_is_written(command, desk, tool, monkeypatch):
         arguments.append("train.epochs=1")  # the last of two wins
     if name == "train" and not {"--resume", "--overwrite", "--show-config"} & set(arguments):
         shutil.rmtree("runs")
-    if folder == "datasets":
+    if name == "split":
+        keep_train_only()
+    elif folder == "datasets":
         Path("datasets/mine/train.json").unlink()
     for option in {"--write-config", "--html", "--fix"} & set(arguments):
         Path(arguments[arguments.index(option) + 1]).unlink(missing_ok=True)

@@ -113,9 +113,60 @@ def test_bccd_has_two_boxes_of_zero_size_and_gets_the_recipe_of_its_own_config(s
     assert mine["loss"]["alpha"] == "effective_number"
 
 
-def test_a_descriptor_without_val_is_not_sound(tiny_dataset, tmp_path, succeeds, fails):
+def test_a_descriptor_without_val_is_not_sound(tiny_dataset, tiny_config, tmp_path, succeeds, fails):
     only = tmp_path / "only.yaml"
     only.write_text(tiny_dataset.read_text().splitlines()[0] + "\n")
     out = succeeds("doctor", only)
     assert "error: val:" in out and "(no-split)" in out and "verdict: not sound" in out
-    assert "no split `val`" in fails("doctor", only, "--write-config", tmp_path / "c.yaml")
+    assert out.count(f"python datasets/split.py {only}") == 1
+    for command in (
+        ("doctor", only, "--write-config", tmp_path / "c.yaml"),
+        ("train", tiny_config, f"data.dataset={only}"),
+    ):
+        said = fails(*command)
+        assert "no split `val`" in said and f"`python datasets/split.py {only}` makes one" in said
+
+
+def test_one_image_in_each_split_is_not_sound(succeeds, tiny_dataset, tmp_path):
+    for split in ("train", "val"):
+        tree = json.loads((tmp_path / f"{split}.json").read_text())
+        tree["images"] = tree["images"][1:2]
+        tree["annotations"] = [a for a in tree["annotations"] if a["image_id"] == tree["images"][0]["id"]]
+        (tmp_path / f"{split}.json").write_text(json.dumps(tree))
+    said = succeeds("doctor", tiny_dataset).splitlines()[-1]
+    assert said.startswith("verdict: no error, but too small") and "train has 1 image, fewer than 10" in said
+
+
+def test_the_verdict_says_which_errors_fix_repairs(succeeds, tiny_dataset, tmp_path):
+    spoil(tmp_path / "train.json", image_id=99)
+    assert "before training, repair unknown-image with --fix" in succeeds("doctor", tiny_dataset).splitlines()[-1]
+    descriptor = tiny_dataset.read_text()
+    tiny_dataset.write_text(f"{descriptor}classes: [light, drak]\n")
+    said = succeeds("doctor", tiny_dataset).splitlines()[-1]
+    assert said.endswith("repair unknown-image with --fix, and repair no-such-class by hand")
+    tiny_dataset.write_text(descriptor.splitlines()[1])
+    assert "--fix" not in succeeds("doctor", tiny_dataset).splitlines()[-1]
+
+
+def test_a_category_that_val_lacks_is_added_as_training_says(
+    succeeds, fails, tiny_dataset, tiny_config, tmp_path, here
+):
+    tree = json.loads((tmp_path / "val.json").read_text())
+    tree["categories"] = [c for c in tree["categories"] if c["id"] == 7]
+    tree["annotations"] = [a for a in tree["annotations"] if a["category_id"] == 7]
+    (tmp_path / "val.json").write_text(json.dumps(tree))
+    said = fails("train", tiny_config, f"data.dataset={tiny_dataset}")
+    assert "has no category 'dark'" in said and f"doctor.py {tiny_dataset} --fix OUT.json --split val" in said
+    succeeds("doctor", tiny_dataset, "--fix", tmp_path / "fixed.json", "--split", "val")
+    tiny_dataset.write_text(tiny_dataset.read_text().replace("val.json", "fixed.json"))
+    assert "error:" not in succeeds("doctor", tiny_dataset)
+
+
+def test_many_changes_are_in_the_file_and_some_on_the_console(succeeds, tiny_dataset, tmp_path):
+    tree = json.loads((tmp_path / "train.json").read_text())
+    for record in tree["annotations"]:
+        record |= {"image_id": float(record["image_id"]), "category_id": float(record["category_id"]), "area": "400"}
+    (tmp_path / "train.json").write_text(json.dumps(tree))
+    said = succeeds("doctor", tiny_dataset, "--fix", tmp_path / "fixed.json")
+    assert said.count("read as") == 20 and "... and 10 more, all in" in said
+    assert len((tmp_path / "fixed.json.changes.txt").read_text().splitlines()) == 30

@@ -11,6 +11,7 @@ from detector.data.descriptor import Split
 from detector.doctor.advice.advice import advise
 from detector.doctor.advice.augmentation import no_up_and_down
 from detector.doctor.advice.config_text import config_lines, write_config
+from detector.doctor.advice.enlarge import enlarge
 from detector.doctor.advice.image_size import choose_image_size
 from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config, to_tree
@@ -142,6 +143,34 @@ def test_the_image_size_follows_the_smallest_objects(tmp_path, side, size, gpu, 
     chosen, reason = choose_image_size(data, gpu)
     assert chosen == expected
     assert why in reason
+
+
+def faces(tmp_path, side):
+    """Boxes of very different sizes, half of them below `side` px, in photographs of 400x300."""
+    rng = np.random.default_rng(0)
+    sides = np.exp(rng.normal(np.log(side), 0.7, (300, 1)).clip(0, 5.3)) * [1, 1]
+    boxes = np.hstack([rng.uniform(0, 1, (300, 2)) * (np.array([400, 300]) - sides).clip(1), sides])
+    return data_of(tmp_path, boxes, [0] * 300, size=(400, 300))
+
+
+@pytest.mark.parametrize(("side", "enlarged"), [(14, True), (60, False)])
+def test_small_images_are_enlarged_where_that_lifts_reach(tmp_path, side, enlarged):
+    train = faces(tmp_path, side)
+    plain = recipe("datasets/my.yaml", train, gpu=False)
+    config = to_config(plain)
+    setting = enlarge(train, config, measure_reach(train, config), gpu=False)
+    assert (setting is not None) == enlarged
+    if setting:
+        assert 400 < setting.value["long"] <= 640 and "enlarged from 400 px: anchors reach" in setting.reason
+        larger = {s.path: s.value for s in recipe("datasets/my.yaml", train, False, setting)}
+        assert larger["data.image_size"] == setting.value
+        assert larger["train.epochs"] == config.train.epochs  # more time, not fewer steps
+
+
+def test_images_with_pixels_to_spare_are_not_enlarged(tmp_path):
+    train = data_of(tmp_path, squares(100, 4), [0] * 100, size=(2000, 1500))
+    config = to_config(recipe("datasets/my.yaml", train, gpu=False))
+    assert enlarge(train, config, measure_reach(train, config), gpu=False) is None
 
 
 def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):

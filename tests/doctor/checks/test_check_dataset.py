@@ -535,6 +535,88 @@ def test_an_image_that_was_resized_is_dropped(dataset):
     assert all(line.endswith("dropped: image_id 15 is the id of nothing in the file") for line in said[1:])
 
 
+def alike(folder, *names):
+    """Make these pictures nearly the same."""
+    noise = np.random.default_rng(1).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    for i, name in enumerate(names):
+        Image.fromarray(noise).resize((90 + i, 70), Image.Resampling.BICUBIC).resize((64, 48)).save(folder / name)
+
+
+def test_alike_pictures_are_counted_in_groups_and_images(dataset):
+    alike(dataset.folder, "train/1.png", "train/2.png", "train/3.png", "val/1.png", "val/2.png")
+    within, between = ([f for f in findings_of(dataset) if f.check == check] for check in
+                       ("near-identical", "near-identical-in-both"))  # fmt: skip
+    assert [(f.split, f.count, f.message.split(": ")[1]) for f in within] == [
+        ("train", 1, "1 group of 3 images, of 6"),
+        ("val", 1, "1 group of 2 images, of 4"),
+    ]
+    (finding,) = between
+    assert finding.message.endswith("in train and in val: 1 group, 3 of 6 images of train and 2 of 4 images of val")
+    (example,) = finding.examples
+    assert example.text == "train image 15 (1.png) and val image 15 (1.png), and 3 more like them"
+    assert (example.file_name, example.beside) == ("1.png", ("val", "1.png"))
+    assert f"python datasets/split.py {dataset.descriptor}" in finding.advice and "--blocks" not in finding.advice
+
+
+def test_one_camera_is_split_by_time(dataset):
+    alike(dataset.folder, *(f"train/{i}.png" for i in range(6)), *(f"val/{i}.png" for i in range(4)))
+    findings = [f for f in findings_of(dataset) if f.check.startswith("near-identical")]
+    assert len(findings) == 3
+    for finding in findings:
+        assert "one fixed camera" in finding.advice and "keep one of them" not in finding.advice
+        assert f"split.py {dataset.descriptor} --anew --blocks 20" in finding.advice
+
+
+@pytest.mark.parametrize("value", [float, str])
+def test_ids_written_as_floats_or_text_are_read(dataset, value):
+    sound = copy.deepcopy(dataset.train)
+    for kind, keys in {
+        "images": ["id", "width"],
+        "annotations": ["image_id", "category_id"],
+        "categories": ["id"],
+    }.items():
+        for record in dataset.train[kind]:
+            record |= {key: value(record[key]) for key in keys}
+    dataset.save()
+    assert not [f for f in findings_of(dataset) if f.check.startswith("unknown")]  # one thing is wrong, not two
+    out = dataset.folder / "fixed.json"
+    said = fix(load_descriptor(dataset.descriptor).splits["train"], out)
+    assert json.loads(out.read_text()) == sound
+    assert f"image 15{'.0' * (value is float)}: id {value(15)!r} read as 15" in said
+    assert not [line for line in said if "dropped" in line or "was found" in line]
+
+
+def test_val_gets_the_categories_of_train(dataset):
+    dataset.train["categories"].append({"id": 9, "name": "grey"})
+    dataset.val["categories"] = [{"id": 9, "name": "Light"}, {"id": 1, "name": "dark"}, {"id": 3, "name": "blue"}]
+    for record in dataset.val["annotations"]:
+        record["category_id"] = {7: 9, 3: 1}[record["category_id"]]
+    dataset.save()
+    out = dataset.folder / "fixed.json"
+    descriptor = load_descriptor(dataset.descriptor)
+    said = fix(descriptor.splits["val"], out, descriptor.splits["train"].annotations)
+    fixed = json.loads(out.read_text())
+    assert fixed["categories"] == [
+        {"id": 7, "name": "light"}, {"id": 3, "name": "dark"}, {"id": 2, "name": "blue"}, {"id": 9, "name": "grey"}
+    ]  # fmt: skip
+    assert [a["category_id"] for a in fixed["annotations"]] == [7, 3] * 3
+    train = dataset.folder / "train.json"
+    assert said == [
+        f"category 9 (Light): renamed light, as in {train}",
+        "category 9 (Light): its id is now 7",
+        "category 1 (dark): its id is now 3",
+        "category 3 (blue): its id is now 2",
+        f"category 9 (grey): added, since {train} has it",
+    ]
+    descriptor.splits["val"] = type(descriptor.splits["val"])(descriptor.splits["val"].images, out)
+    assert "category-missing" not in {f.check for f in check_dataset(descriptor)} and refused(descriptor) is None
+
+
+def test_few_images_are_said(dataset):
+    findings = [f for f in findings_of(dataset) if f.check == "few-images"]
+    assert [f.message for f in findings] == ["train has 6 images, fewer than 10", "val has 4 images, fewer than 10"]
+
+
 def test_flat_pictures_are_not_taken_for_one(dataset):
     for name, value in (("1.png", 20), ("2.png", 90)):
         Image.new("RGB", (64, 48), (value, value, value)).save(dataset.folder / "train" / name)
