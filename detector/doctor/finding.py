@@ -38,6 +38,7 @@ class Finding:
     message: str  # what is wrong
     advice: str  # what to do about it
     examples: list[Example] = field(default_factory=list)
+    unit: str = "time"  # what `count` counts, in the singular
 
     @property
     def repairable(self) -> bool:
@@ -53,18 +54,20 @@ def found(
     message: str,
     advice: str,
     example: Callable[[Any], Example | str] | None = str,
+    unit: str = "time",
 ) -> list[Finding]:
     """A list of the one finding that these cases make; an empty list if there is no case.
 
     message: `{n}` in it becomes the number of cases.
     example: describes a case; the first EXAMPLES cases are described. None = the message says it all.
+    unit: what a case is, such as group.
     Every text is made one line (`one_line`), since it may quote what somebody wrote into a file.
     """
     if len(cases) == 0:
         return []
     text = one_line(message.replace("{n}", str(len(cases))))
     examples = [_as_example(example(case)) for case in cases[:EXAMPLES]] if example else []
-    return [Finding(severity, check, split, len(cases), text, one_line(advice), examples)]
+    return [Finding(severity, check, split, len(cases), text, one_line(advice), examples, unit)]
 
 
 def _as_example(example: Example | str) -> Example:

@@ -137,7 +137,7 @@ def keep_train_only() -> None:
     descriptor, file = Path("datasets/mine.yaml"), Path("datasets/mine/train.json")
     descriptor.write_text(descriptor.read_text().splitlines()[0] + "\n")
     coco = json.loads(file.read_text())
-    coco["images"] = [image | {"patient": image["id"] // 20} for image in coco["images"]]
+    coco["images"] = [image | {"patient": image["id"]} for image in coco["images"]]
     file.write_text(json.dumps(coco))
 
 

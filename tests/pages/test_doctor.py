@@ -51,6 +51,17 @@ def test_findings_with_severity_count_advice_and_pictures(folders, tmp_path, vis
     assert page.locator(".tile b").all_inner_texts() == ["1", "1", "1"]
 
 
+def test_both_of_a_pair_stand_side_by_side(folders, tmp_path, visit):
+    pair = Example("train and val", "train.png", beside=("val", "val.png"))
+    page = shown(tmp_path, visit, [finding("warning", [pair, pair], split="train and val", count=1)], folders)
+    rows = page.locator("article .cards")
+    assert rows.count() == 2
+    (left, right) = rows.nth(0).locator("img").all()
+    assert left.bounding_box()["y"] == right.bounding_box()["y"]
+    assert left.get_attribute("src") != right.get_attribute("src")
+    assert rows.nth(0).locator("strong").all_inner_texts() == ["train.png", "val.png"]
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "{}/secret.png", "gone.png", "torn.png", "sub", "a\0b", "x" * 5000])
 def test_pictures_that_cannot_or_must_not_be_shown_leave_the_words(folders, tmp_path, visit, name):
     name = name.format(tmp_path)

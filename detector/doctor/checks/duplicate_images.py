@@ -28,7 +28,7 @@ def check_duplicate_images(
     places = [(split, i) for split in files for i, file in files[split].items() if file.stored]
     readable = [files[split][i] for split, i in places]
     equal, similar = equal_groups(readable), similar_groups(readable)
-    content = dict(zip(places, equal.tolist(), strict=True))
+    content = dict(zip(places, equal.tolist(), strict=True))  # places with equal bytes have the same number
     kinds = {"same-image": _members(places, equal), "near-identical": _members(places, similar)}
     one_camera = nearly_all_alike(similar)
     findings: list[Finding] = []
@@ -36,7 +36,8 @@ def check_duplicate_images(
         for check, groups in kinds.items():
             near = check == "near-identical"
             own = [[place for place in group if place[0] in (first, second)] for group in groups]
-            own = [group for group in own if not near or len({content[place] for place in group}) > 1]
+            if near:
+                own = [_distinct_first(group, content) for group in own if len({content[p] for p in group}) > 1]
             if first == second:
                 findings += _within(tables[first], own, check, one_camera and near, dataset)
             else:
@@ -51,6 +52,12 @@ def _members(places: list[Place], groups: np.ndarray) -> list[list[Place]]:
     return sorted(part for part in parts if len(part) > 1)
 
 
+def _distinct_first(group: list[Place], content: dict[Place, int]) -> list[Place]:
+    """The group with one image of each content at its beginning, so that an example shows two that differ."""
+    first = {content[place]: place for place in reversed(group)}
+    return sorted(group, key=lambda place: first[content[place]] != place)
+
+
 def _within(table: Table, groups: list[list[Place]], check: str, one_camera: bool, dataset: str) -> list[Finding]:
     """The finding on groups of images of one split."""
     # one file listed twice is duplicate-file-name
@@ -62,12 +69,12 @@ def _within(table: Table, groups: list[list[Place]], check: str, one_camera: boo
     elif near:
         advice = f"keep each group in one split, as `{split_command(dataset)}` does; of copies {advice}"
     message = (
-        f"{NEARLY if near else 'the same picture'} twice or more: {_count(groups)} of {_images(groups)} images, of "
-        f"{len(table.columns.image_ids)}"
+        f"{NEARLY if near else 'the same picture'} twice or more: {_count(groups)}, {_images(groups)} of "
+        f"{len(table.columns.image_ids)} images"
     )
     return found(
         "note" if near else "warning", check, table.split, groups, message, advice,
-        lambda group: _example(table, table, group),
+        lambda group: _example(table, table, group), unit="group",
     )  # fmt: skip
 
 
@@ -86,7 +93,7 @@ def _between(
     advice = _one_camera_advice(dataset) if one_camera else leak_advice(dataset)
     return found(
         "warning", f"{check}-in-both", " and ".join(names), groups, message, advice,
-        lambda group: _example(first, second, group),
+        lambda group: _example(first, second, group), unit="group",
     )  # fmt: skip
 
 

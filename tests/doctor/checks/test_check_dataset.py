@@ -547,8 +547,8 @@ def test_alike_pictures_are_counted_in_groups_and_images(dataset):
     within, between = ([f for f in findings_of(dataset) if f.check == check] for check in
                        ("near-identical", "near-identical-in-both"))  # fmt: skip
     assert [(f.split, f.count, f.message.split(": ")[1]) for f in within] == [
-        ("train", 1, "1 group of 3 images, of 6"),
-        ("val", 1, "1 group of 2 images, of 4"),
+        ("train", 1, "1 group, 3 of 6 images"),
+        ("val", 1, "1 group, 2 of 4 images"),
     ]
     (finding,) = between
     assert finding.message.endswith("in train and in val: 1 group, 3 of 6 images of train and 2 of 4 images of val")
