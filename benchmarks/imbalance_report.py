@@ -27,7 +27,7 @@ def main() -> None:
     tables = by_dataset(read_json_lines(args.results))
     for dataset, arms in tables.items():
         print(f"{dataset}\n\n" + "\n".join(markdown(arms)) + "\n")
-    draw(tables, args.picture)
+    draw({dataset: arms for dataset, arms in tables.items() if len(arms) > 2}, args.picture)
     print(f"picture: {args.picture}")
 
 

@@ -88,5 +88,8 @@ def test_the_first_detector_knows_the_rare_shapes_as_one_class():
 
 def test_the_document_shows_the_measured_figures():
     document = (PROJECT / "docs/imbalance.md").read_text()
-    for arms in imbalance_report.by_dataset(read_json_lines(PROJECT / "docs/imbalance.jsonl")).values():
+    lines = list(read_json_lines(PROJECT / "docs/imbalance.jsonl"))
+    tables = imbalance_report.by_dataset(lines)
+    assert sum(len(runs) for arms in tables.values() for runs in arms.values()) == len(lines)  # none is left out
+    for arms in tables.values():
         assert "\n".join(imbalance_report.markdown(arms)) in document
