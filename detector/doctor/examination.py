@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from detector.config.schema import Config
+from detector.data.checks.boxes import BAD_BOXES
+from detector.data.checks.finding import Finding
 from detector.data.coco import CocoData, read_coco
 from detector.data.descriptor import Descriptor, descriptor_of, is_annotation_file, split_command
 from detector.doctor.advice.advice import advise
@@ -15,10 +17,8 @@ from detector.doctor.advice.config_text import write_config
 from detector.doctor.advice.enlarge import enlarge
 from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config
-from detector.doctor.checks.boxes import BAD_BOXES
 from detector.doctor.checks.check_dataset import TOO_FEW, check_dataset
 from detector.doctor.class_balance import describe_classes
-from detector.doctor.finding import Finding
 from detector.doctor.reach.reach import measure_reach
 from detector.doctor.repair.repair import fix
 from detector.doctor.report import Report

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from detector.data.checks.finding import SEVERITIES, Example, Finding
 from detector.data.image import read_image
 from detector.doctor import plots
 from detector.doctor.advice.config_text import config_lines, one_line_yaml
 from detector.doctor.class_balance import ClassReport
-from detector.doctor.finding import SEVERITIES, Example, Finding
 from detector.doctor.reach.reach import LostObject, Reach
 from detector.doctor.report import Report
 from detector.pages.pictures import Card, take_pictures

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.data.checks.finding import Example, Finding
 from detector.doctor.examination import examine_dataset, write_html
-from detector.doctor.finding import Example, Finding
 from detector.doctor.page import MAX_PICTURES, write_page
 
 NAN = float("nan")

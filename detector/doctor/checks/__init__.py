@@ -1,1 +1,1 @@
-"""What can be wrong with a dataset, one kind of trouble a file."""
+"""What can be wrong with image files and between splits, one kind of trouble a file; with annotations: data/checks/."""

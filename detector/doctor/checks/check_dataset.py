@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from detector.data.checks.annotations import check_annotations
+from detector.data.checks.finding import SEVERITIES, Finding, found
+from detector.data.checks.table import Table, read_table
 from detector.data.descriptor import Descriptor, Split, is_annotation_file, split_command
 from detector.data.image_files import ImageFile, files_exist
-from detector.doctor.checks.annotations import check_annotations
 from detector.doctor.checks.duplicate_images import check_duplicate_images
 from detector.doctor.checks.images import check_images
 from detector.doctor.checks.splits import compare_categories, compare_file_names
-from detector.doctor.finding import SEVERITIES, Finding, found
-from detector.doctor.table import Table, read_table
 
 FEW_IMAGES = 10  # in a split: fewer neither teach nor measure anything
 TOO_FEW = "few-images"

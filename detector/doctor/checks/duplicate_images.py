@@ -7,12 +7,12 @@ from itertools import combinations_with_replacement, groupby
 
 import numpy as np
 
+from detector.data.checks.finding import Example, Finding, found
+from detector.data.checks.table import Table
 from detector.data.descriptor import split_command
 from detector.data.image_files import ImageFile
 from detector.data.similar_images import equal_groups, nearly_all_alike, similar_groups
 from detector.doctor.checks.splits import leak_advice
-from detector.doctor.finding import Example, Finding, found
-from detector.doctor.table import Table
 
 Place = tuple[str, int]  # split, image of its table
 NEARLY = "nearly the same picture (resized, saved again, next frame)"

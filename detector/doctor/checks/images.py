@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from detector.data.checks.finding import Example, Finding, Severity, found
+from detector.data.checks.table import Table
 from detector.data.coco import nearest_image
 from detector.data.image_files import ImageFile, files_exist, inspect_all, list_folders
-from detector.doctor.finding import Example, Finding, Severity, found
-from detector.doctor.table import Table
 from detector.utils.untrusted.file_names import stays_inside
 
 

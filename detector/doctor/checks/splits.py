@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from detector.data.checks.annotations import classes_without_objects
+from detector.data.checks.finding import Finding, found
+from detector.data.checks.table import Table
 from detector.data.descriptor import Split, split_command
-from detector.doctor.checks.annotations import classes_without_objects
-from detector.doctor.finding import Finding, found
-from detector.doctor.table import Table
 from detector.utils.nearest import did_you_mean
 from detector.utils.text import shortened
 

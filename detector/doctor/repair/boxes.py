@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.doctor.annotation_lists import KINDS
-from detector.doctor.checks.annotations import unknown_references
-from detector.doctor.checks.boxes import ROUNDING, are_normalised, bad_boxes, overhang, wrong_areas, xyxy_evidence
-from detector.doctor.checks.duplicate_boxes import same_boxes
-from detector.doctor.table import Table, table_of
+from detector.data.checks.annotation_lists import KINDS
+from detector.data.checks.annotations import unknown_references
+from detector.data.checks.boxes import ROUNDING, are_normalised, bad_boxes, overhang, wrong_areas, xyxy_evidence
+from detector.data.checks.duplicate_boxes import same_boxes
+from detector.data.checks.table import Table, table_of
 
 
 def fix_boxes(tree: dict, path: Path, changes: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from detector.doctor.table import read_table
+from detector.data.checks.table import read_table
 from detector.utils.text import match_names
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from detector.data.checks.table import record_name
 from detector.data.coco_file import AnnotationRecord, CategoryRecord, ImageRecord, id_of, sentence
 from detector.data.descriptor import Split
 from detector.data.image_files import inspect
-from detector.doctor.table import record_name
 from detector.utils.text import quoted
 from detector.utils.untrusted.file_names import stays_inside
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from detector.data.checks.annotation_lists import read_lists
 from detector.data.descriptor import Split
-from detector.doctor.annotation_lists import read_lists
 from detector.doctor.repair.boxes import fix_boxes
 from detector.doctor.repair.categories import match_categories
 from detector.doctor.repair.images import fix_images

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
+from detector.data.checks.duplicate_boxes import same_boxes
+from detector.data.checks.table import Table, table_of
 from detector.data.image_files import HASH_SIDE, inspect
 from detector.data.similar_images import NEAR, near_hashes
-from detector.doctor.checks.duplicate_boxes import same_boxes
-from detector.doctor.table import Table, table_of
 
 
 def table(boxes: np.ndarray, images: np.ndarray) -> Table:

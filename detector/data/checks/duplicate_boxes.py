@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.doctor.finding import Example, Finding, found
-from detector.doctor.table import Table
+from detector.data.checks.finding import Example, Finding, found
+from detector.data.checks.table import Table
 from detector.ops.box_arrays import iou_xywh
 
 SAME = 0.95  # two boxes with at least this IoU are taken for the same

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from detector.data.checks.finding import Finding, found
 from detector.data.coco_file import read_almost_json, read_content
-from detector.doctor.finding import Finding, found
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 

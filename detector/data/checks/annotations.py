@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from detector.doctor.checks.boxes import check_boxes
-from detector.doctor.checks.duplicate_boxes import check_duplicate_boxes
-from detector.doctor.finding import Finding, found
-from detector.doctor.table import Table
+from detector.data.checks.boxes import check_boxes
+from detector.data.checks.duplicate_boxes import check_duplicate_boxes
+from detector.data.checks.finding import Finding, found
+from detector.data.checks.table import Table
 from detector.utils.text import class_name_problem, shortened
 
 

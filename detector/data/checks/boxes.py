@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
+from detector.data.checks.finding import Example, Finding, found
+from detector.data.checks.table import Table
 from detector.data.coco import good_boxes
-from detector.doctor.finding import Example, Finding, found
-from detector.doctor.table import Table
 
 ROUNDING = 0.01  # pixels: a box that sticks out by no more does not count
 ENOUGH = 10  # boxes: fewer do not tell which format they are written in

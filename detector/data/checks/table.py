@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
+from detector.data.checks.annotation_lists import UTF8_ADVICE, read_lists
+from detector.data.checks.finding import Example, Finding, found
 from detector.data.coco_file import (
     CHUNK,
     AnnotationRecord,
@@ -21,8 +23,6 @@ from detector.data.coco_file import (
     name_at,
     sentence,
 )
-from detector.doctor.annotation_lists import UTF8_ADVICE, read_lists
-from detector.doctor.finding import Example, Finding, found
 from detector.utils.text import LONGEST_NAME, printable
 
 
