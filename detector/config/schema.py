@@ -56,7 +56,9 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Loader processes; 0 loads in the training process. Any number gives the same batches."""
     bad_annotations: Literal["error", "drop"] = "error"
-    """A box of zero size, NaN, or outside its image: stop and name it, or drop and count."""
+    """A box of zero size, NaN, or outside its image, and every box of a file whose boxes are evidently corners or
+    fractions: stop and name the first, or drop and count. Lesser doubts, such as an object annotated twice, are counted
+    in the log."""
     bad_images: Literal["error", "replace"] = "error"
     """A missing or broken training image: save, stop and name it; or replace it by another, count and list it. A bad
     val image always stops, because the figures would change without it."""

@@ -13,8 +13,12 @@ from typing import Literal
 
 import numpy as np
 
+from detector.data.checks.annotations import check_annotations
+from detector.data.checks.boxes import UNUSABLE, unusable_boxes
+from detector.data.checks.table import table_of_columns
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Split
+from detector.ops.box_arrays import clipped_xyxy
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 from detector.utils.text import printable, quoted, shortened
@@ -45,6 +49,7 @@ class CocoData:
     iscrowd: np.ndarray  # (B,) bool
     annotation_ids: np.ndarray  # (B,) int64
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> number of annotations left out
+    warnings: list[str] = field(default_factory=list)  # what the checks of the file (data/checks/) warn of
 
     def __len__(self) -> int:
         """Number of images."""
@@ -70,8 +75,13 @@ class CocoData:
         """
         own = slice(self.first[i], self.first[i + 1])
         kept = ~self.iscrowd[own]
-        boxes = _clipped_xyxy(self.boxes[own][kept], self.heights[i], self.widths[i])
+        boxes = clipped_xyxy(self.boxes[own][kept], self.heights[i], self.widths[i])
         return boxes, self.labels[own][kept].astype(np.int64)
+
+    def remarks(self) -> list[str]:
+        """What was left out, and what the checks warn of, a line each."""
+        left_out = [f"{count} annotations left out: {reason}" for reason, count in self.dropped.items()]
+        return left_out + [f"warning: {warning}" for warning in self.warnings]
 
     def class_counts(self) -> np.ndarray:
         """(K,) int64: number of objects of each class, without crowds."""
@@ -101,16 +111,20 @@ class CocoData:
         }
 
 
-def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["error", "drop"] = "error") -> CocoData:
-    """Read a split's annotation file (see `read_columns`).
+def read_coco(
+    split: Split, class_names: list[str] | None = None, bad: Literal["error", "drop"] = "error", name: str = ""
+) -> CocoData:
+    """Read a split's annotation file (see `read_columns`) and check it (data/checks/).
 
     class_names: categories to keep, by exact name, in the order of the labels; None = all, in the order of their ids.
         Objects of other categories are left out and counted in `dropped`.
-    bad: a bad box is NaN, infinite, of zero or negative size, or entirely outside its image. `error` raises, `drop`
-        leaves it out and counts it. A box that is partly outside its image is not bad.
+    bad: a bad box is NaN, infinite, of zero or negative size, or entirely outside its image. If all boxes are evidently
+        corners or fractions instead of x, y, w, h in pixels, all are bad. `error` raises, `drop` leaves them out and
+        counts them. A box that is partly outside its image is not bad; such doubts are told in `warnings`.
+    name: of the split. In `train`, a class without objects is a warning.
 
     Raises InputError when the file is not a COCO file, an id is used twice or does not exist, a class is not in the
-    file, or, with bad="error", a box is bad.
+    file, or, with bad="error", a box is bad; with "drop", when no box is left.
     """
     path = split.annotations
     columns = read_columns(path)
@@ -119,13 +133,15 @@ def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["
     names, category_ids = _select_classes(path, columns.categories, class_names)
     image = _positions(path, columns, columns.box_image_ids, columns.image_ids, "image_id")
     labels, dropped = _labels(path, columns, category_ids)
+    table = table_of_columns(columns, image, name)
+    findings = check_annotations(table, class_names)
+    refused = [finding for finding in findings if finding.check in UNUSABLE]
+    if refused and bad == "error":
+        raise InputError(f"{path}: {refused[0].sentence()}")
     kept = labels >= 0
-    good = good_boxes(columns, image)
-    if bad == "error" and not good[kept].all():
-        raise InputError(f"{path}: {_describe_bad(columns, image, np.flatnonzero(kept & ~good))}")
-    if not good[kept].all():
-        dropped["bad boxes (zero size, NaN or outside the image)"] = int((kept & ~good).sum())
-    order = np.flatnonzero(kept & good)
+    if refused:
+        dropped |= _leave_out(path, kept, unusable_boxes(table.select(kept)))
+    order = np.flatnonzero(kept)
     order = order[np.argsort(image[order], kind="stable")]
     boxes, areas = columns.boxes[order], columns.areas[order]
     return CocoData(
@@ -144,7 +160,20 @@ def read_coco(split: Split, class_names: list[str] | None = None, bad: Literal["
         iscrowd=columns.iscrowd[order],
         annotation_ids=columns.annotation_ids[order],
         dropped=dropped,
+        warnings=[f"{found.message} ({found.check})" for found in findings if found.severity == "warning"],
     )
+
+
+def _leave_out(path: Path, kept: np.ndarray, unusable: dict[str, np.ndarray]) -> dict[str, int]:
+    """Take unusable boxes out of `kept` (B,) bool, in place. Returns how many, by reason. Raises InputError if no box
+    is left. unusable: see `unusable_boxes`, of the boxes that `kept` says.
+    """
+    counts = {f"boxes that {UNUSABLE[check]}": int(which.sum()) for check, which in unusable.items() if which.any()}
+    kept[kept] = ~np.any(list(unusable.values()), axis=0)
+    if not kept.any():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        raise InputError(f"{path}: without its bad boxes no object is left: {reasons}; correct the file")
+    return counts
 
 
 def check_images_exist(data: CocoData) -> None:
@@ -217,46 +246,6 @@ def _positions(path: Path, columns: Columns, values: np.ndarray, ids: np.ndarray
             f"{'image' if key == 'image_id' else 'category'} of the file"
         )
     return positions
-
-
-def _clipped_xyxy(xywh: np.ndarray, height: np.ndarray | int, width: np.ndarray | int) -> np.ndarray:
-    """(B,4) float64 xywh → (B,4) float32 xyxy, clipped to images of `height` and `width`, each a number or (B,)."""
-    xyxy = np.empty(xywh.shape, np.float32)
-    for axis, side in ((0, width), (1, height)):
-        xyxy[:, axis] = np.clip(xywh[:, axis], 0, side)
-        xyxy[:, axis + 2] = np.clip(xywh[:, axis] + xywh[:, axis + 2], 0, side)
-    return xyxy
-
-
-def good_boxes(columns: Columns, image: np.ndarray) -> np.ndarray:
-    """(B,) bool: which boxes are finite and have an area inside their image after rounding to float32, as in training.
-
-    image: (B,) int64, index of each box's image.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        xyxy = _clipped_xyxy(columns.boxes, columns.heights[image], columns.widths[image])
-        inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    return inside & np.isfinite(columns.boxes).all(axis=1)
-
-
-def _describe_bad(columns: Columns, image: np.ndarray, bad: np.ndarray) -> str:
-    """How many boxes are bad, and what is wrong with the first. bad: their indices, at least one."""
-    b, i = bad[0], image[bad[0]]
-    x, y, w, h = columns.boxes[b].tolist()
-    width, height = columns.widths[i], columns.heights[i]
-    if not np.isfinite(columns.boxes[b]).all():
-        what = "is not finite"
-    elif w > 0 and h > 0 and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
-        what = f"lies outside the image ({width}x{height})"
-    else:
-        what = "has no area"
-    name = name_at(columns.names, columns.name_offsets, i)
-    count = f"{len(bad)} bad boxes, the first is" if len(bad) > 1 else "a bad box,"
-    return (
-        f"{count} annotation {columns.annotation_ids[b]} (image {printable(name, 300)}): "
-        f"[x, y, w, h] = [{x:g}, {y:g}, {w:g}, {h:g}] {what}; correct the file, or leave such boxes out with "
-        "data.bad_annotations=drop"
-    )
 
 
 def _listing(data: CocoData, folder: str) -> frozenset[str]:

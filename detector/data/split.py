@@ -17,7 +17,7 @@ def read_split(
     dataset: str | None = None,
     check_images: bool = True,
 ) -> CocoData:
-    """Read the split `name` (train, val or test); bad boxes are treated as `data.bad_annotations` says.
+    """Read and check the split `name` (train, val or test); bad boxes are treated as `data.bad_annotations` says.
 
     class_names: the classes to keep, in the order of the labels, such as those of the training split or of a detector;
         None = those of the descriptor, or all of the annotation file's.
@@ -29,7 +29,7 @@ def read_split(
     """
     descriptor = load_descriptor(dataset or config.data.dataset)
     kept = descriptor.classes if class_names is None else list(class_names)
-    data = read_coco(descriptor.split(name), kept, config.data.bad_annotations)
+    data = read_coco(descriptor.split(name), kept, config.data.bad_annotations, name)
     if check_images:
         check_images_exist(data)
     return data

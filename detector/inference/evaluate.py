@@ -44,8 +44,8 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     """
     config = detector.config
     data = read_split(config, split, dataset=dataset)
-    for reason, count in data.dropped.items():
-        console.print(f"{count} annotations left out: {reason}")
+    for remark in data.remarks():
+        console.print(remark)
     classes = ClassMapping.by_name(detector.class_names, data)
     found = detect_split(detector.model, detector.postprocess, data, config, detector.device)
     counts = None

@@ -104,6 +104,8 @@ def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitH
     """
     config = detector.config
     data = read_split(config, split, detector.class_names)
+    for remark in data.remarks():
+        console.print(remark)
     assigner = build_assigner(config.loss.assigner)
     loader = eval_loader(
         data, image_size=config.data.image_size, batch_size=config.eval.batch_size, workers=config.data.workers

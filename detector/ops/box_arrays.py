@@ -52,5 +52,14 @@ def coverage(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return (high - low).clip(0).prod(axis=2) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
 
 
+def clipped_xyxy(xywh: np.ndarray, height: np.ndarray | int, width: np.ndarray | int) -> np.ndarray:
+    """(B,4) float64 xywh → (B,4) float32 xyxy, clipped to images of `height` and `width`, each a number or (B,)."""
+    xyxy = np.empty(xywh.shape, np.float32)
+    for axis, side in ((0, width), (1, height)):
+        xyxy[:, axis] = np.clip(xywh[:, axis], 0, side)
+        xyxy[:, axis + 2] = np.clip(xywh[:, axis] + xywh[:, axis + 2], 0, side)
+    return xyxy
+
+
 def _ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)

@@ -45,9 +45,7 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
 def _data_findings(run: Run) -> list[str]:
     """What is wrong with the annotations, a sentence each, for the log and for the report."""
     return [
-        f"{split}: {count} annotations left out: {reason}"
-        for split, data in (("train", run.train), ("val", run.val))
-        for reason, count in data.dropped.items()
+        f"{split}: {remark}" for split, data in (("train", run.train), ("val", run.val)) for remark in data.remarks()
     ]
 
 

@@ -105,12 +105,12 @@ def test_a_file_that_is_only_almost_json(coco, split_of):
 
 
 BAD_BOXES = {
-    "has no area": [1, 2, 0, 4],
-    "has no area ": [1, 2, 3, -4],
-    "has no area  ": [1, 2, 3, 1e-12],
-    "is not finite": [1, math.nan, 3, 4],
-    "is not finite ": [1, 2, math.inf, 4],
-    "lies outside the image (60x40)": [60, 2, 3, 4],
+    "have zero width or height": [1, 2, 0, 4],
+    "have a negative width or height": [1, 2, 3, -4],
+    "have zero width or height ": [1, 2, 3, 1e-12],
+    "contain NaN or Infinity": [1, math.nan, 3, 4],
+    "contain NaN or Infinity ": [1, 2, math.inf, 4],
+    "lie outside their image": [60, 2, 3, 4],
 }
 
 
@@ -120,11 +120,50 @@ def test_a_bad_box_is_named_or_dropped(coco, split_of, what):
     split = split_of(coco)
     with pytest.raises(InputError) as error:
         read_coco(split)
-    for said in ("annotation 6", "image a.png", what.strip(), "data.bad_annotations=drop", "coco.json"):
+    for said in ("1 of 4 boxes", "annotation 6", "image a.png", what.strip(), "data.bad_annotations=drop", "coco.json"):
         assert said in str(error.value)
     data = read_coco(split, bad="drop")
     assert data.first.tolist() == [0, 0, 3]
-    assert list(data.dropped.values()) == [1]
+    assert data.dropped == {f"boxes that {what.strip()}": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "corners where COCO has width and height"),
+        (lambda x, y, w, h: [x / 100, y / 80, w / 100, h / 80], "fractions of the image's sides, not pixels"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_whole(split_of, change, said):
+    """Some of its boxes stay inside their image, and are wrong all the same."""
+    boxes = [[4.0 * i, 3.0 * i, 20.0, 20.0] for i in range(20)]
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 80, "width": 100}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": box, "area": 400} for box in boxes],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    assert len(read_coco(split_of(coco)).boxes) == 20
+    for annotation in coco["annotations"]:
+        annotation["bbox"] = change(*annotation["bbox"])
+    with pytest.raises(InputError, match=said):
+        read_coco(split_of(coco))
+    with pytest.raises(InputError, match=f"no object is left: 20 boxes that are {said}"):
+        read_coco(split_of(coco), bad="drop")
+
+
+def test_lesser_doubts_are_counted(coco, split_of):
+    coco["annotations"].append(coco["annotations"][0] | {"id": 50})
+    coco["categories"].append({"id": 20, "name": "owl"})
+    for name in ("train", "val"):
+        data = read_coco(split_of(coco), name=name)
+        assert data.warnings[:2] == [
+            "1 of 5 boxes stick out of their image, by up to 10 pixels (sticks-out)",
+            "two boxes of one class are nearly the same (IoU 0.95 or more): 1 times (duplicate-box)",
+        ]
+        assert [w for w in data.warnings if "no object" in w] == (
+            ["1 of 4 classes have no object (class-without-objects)"] if name == "train" else []
+        )
+    assert data.remarks()[0].startswith("warning: 1 of 5 boxes")
 
 
 def test_a_bad_box_of_a_class_that_is_not_kept_does_not_matter(coco, split_of):
@@ -240,7 +279,7 @@ def test_real_coco_comes_back_as_it_was(real_data):
 
 def test_real_data_with_a_box_of_zero_size(real_data):
     split = load_descriptor(real_data("bccd") / "bccd.yaml").split("train")
-    with pytest.raises(InputError, match=r"annotation 2288 \(image BloodImage_00343.jpg\).* has no area"):
+    with pytest.raises(InputError, match=r"zero width .*annotation 2288 \(image BloodImage_00343.jpg\)"):
         read_coco(split)
     data = read_coco(split, bad="drop")
     assert dict(zip(data.class_names, data.class_counts().tolist(), strict=True)) == {

@@ -112,12 +112,12 @@ def _select_classes(table: Table, kept: list[str] | None) -> tuple[Table, list[F
     """The table with the classes to train on only."""
     if kept is None:
         return table, []
-    names = {name: id_ for id_, name in table.categories}
-    ids = _id_array({id_ for id_, name in table.categories if name in kept})
-    other_ids = _id_array({id_ for id_, name in table.categories if name not in kept})
+    names, among = {name: id_ for id_, name in table.categories}, set(kept)
+    ids = _id_array({id_ for id_, name in table.categories if name in among})
+    other_ids = _id_array({id_ for id_, name in table.categories if name not in among})
     left_out = np.flatnonzero(np.isin(table.columns.box_category_ids, other_ids))
     selected = table.select(np.isin(table.columns.box_category_ids, ids))
-    selected = replace(selected, categories=[row for row in table.categories if row[1] in kept])
+    selected = replace(selected, categories=[row for row in table.categories if row[1] in among])
     return selected, [
         *found("error", "no-such-class", table.split, [name for name in kept if name not in names],
                f"{{n}} of {len(kept)} classes of the descriptor are not in the annotation file",

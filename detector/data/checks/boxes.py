@@ -8,7 +8,7 @@ import numpy as np
 
 from detector.data.checks.finding import Example, Finding, found
 from detector.data.checks.table import Table
-from detector.data.coco import good_boxes
+from detector.ops.box_arrays import clipped_xyxy
 
 ROUNDING = 0.01  # pixels: a box that sticks out by no more does not count
 ENOUGH = 10  # boxes: fewer do not tell which format they are written in
@@ -18,6 +18,11 @@ BAD_BOXES = {  # checks of boxes that data.bad_annotations=drop leaves out of a 
     "zero-size": "have zero width or height",
     "outside": "lie outside their image",
 }
+OTHER_FORMATS = {  # what is evident of all boxes of a file, and what they are then
+    "normalised": "are fractions of the image's sides, not pixels",
+    "xyxy-as-xywh": "are corners where COCO has width and height",
+}
+UNUSABLE = BAD_BOXES | OTHER_FORMATS  # checks of boxes that training and evaluation refuse
 
 
 def check_boxes(table: Table) -> list[Finding]:
@@ -26,13 +31,19 @@ def check_boxes(table: Table) -> list[Finding]:
     return [*_format(known), *_bad(known), *_sticking_out(known), *_tiny(known), *_areas(known), *_no_iscrowd(known)]
 
 
-def bad_boxes(table: Table) -> dict[str, np.ndarray]:
-    """Check of BAD_BOXES → (B,) bool. Together they are the boxes that `read_coco` refuses, each under one check.
+def unusable_boxes(table: Table) -> dict[str, np.ndarray]:
+    """Check of BAD_BOXES or OTHER_FORMATS → (B,) bool: the boxes that `read_coco` refuses, each under one check.
 
-    The image of every box must be known.
+    In a file of another format all boxes are unusable. The image of every box must be known.
     """
+    other = other_format(table)
+    return {other: np.ones(len(table.image), bool)} if other else bad_boxes(table)
+
+
+def bad_boxes(table: Table) -> dict[str, np.ndarray]:
+    """Check of BAD_BOXES → (B,) bool, each box under one check at most. The image of every box must be known."""
     boxes = table.columns.boxes
-    bad = ~good_boxes(table.columns, table.image)
+    bad = ~good_boxes(table)
     finite = np.isfinite(boxes).all(axis=1)
     negative = (boxes[:, 2:] < 0).any(axis=1)
     empty = (boxes[:, 2:] == 0).any(axis=1)
@@ -43,6 +54,25 @@ def bad_boxes(table: Table) -> dict[str, np.ndarray]:
         "zero-size": bad & finite & ~negative & (empty | ~outside),  # or so thin that it has no size in float32
         "outside": bad & finite & ~negative & ~empty & outside,
     }
+
+
+def good_boxes(table: Table) -> np.ndarray:
+    """(B,) bool: which boxes are finite and have an area inside their image after rounding to float32, as in training.
+
+    The image of every box must be known.
+    """
+    width, height = _image_sides(table)
+    with np.errstate(invalid="ignore", over="ignore"):
+        xyxy = clipped_xyxy(table.columns.boxes, height, width)
+        inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return inside & np.isfinite(table.columns.boxes).all(axis=1)
+
+
+def other_format(table: Table) -> str | None:
+    """The check of OTHER_FORMATS that tells what the boxes are, if they evidently are not [x, y, w, h] in pixels."""
+    if are_normalised(table):
+        return "normalised"
+    return "xyxy-as-xywh" if xyxy_evidence(table)[0] else None
 
 
 def overhang(table: Table) -> np.ndarray:
@@ -94,30 +124,29 @@ def wrong_areas(table: Table) -> np.ndarray:
 
 
 def _format(table: Table) -> list[Finding]:
-    total = len(table.image)
-    if are_normalised(table):
+    total, other = len(table.image), other_format(table)
+    if other == "normalised":
         return found(
-            "error", "normalised", table.split, np.arange(total),
+            "error", other, table.split, np.arange(total),
             f"all {total} boxes are numbers from 0 to 1: fractions of the image's sides, not pixels",
             "multiply x and w by the image's width, y and h by its height; in YOLO's format x and y are the centre, in "
             "COCO's the top left corner",
             table.box_example,
         )  # fmt: skip
-    evident, unanimous = xyxy_evidence(table)
-    if evident:
+    if other == "xyxy-as-xywh":
         return found(
-            "error", "xyxy-as-xywh", table.split, np.flatnonzero(overhang(table) > 1),
+            "error", other, table.split, np.flatnonzero(overhang(table) > 1),
             f"{{n}} of {total} boxes leave their image when read as [x, y, w, h], and none when read as "
             "[x1, y1, x2, y2]: the file has corners where COCO has width and height",
             "write [x1, y1, x2 - x1, y2 - y1]"
-            + ("; --fix does so" if unanimous else " where they are corners: some boxes cannot be, so look at them"),
+            + ("; tools/doctor.py --fix does so" if xyxy_evidence(table)[1] else " where they are corners: some boxes cannot be, so look at them"),
             table.box_example,
         )  # fmt: skip
     return []
 
 
 def _bad(table: Table) -> list[Finding]:
-    advice = "correct them, drop them with --fix, or train with data.bad_annotations=drop"
+    advice = "correct them, drop them with tools/doctor.py --fix, or leave them out with data.bad_annotations=drop"
     return [
         finding
         for check, which in bad_boxes(table).items()
@@ -132,7 +161,7 @@ def _bad(table: Table) -> list[Finding]:
 def _sticking_out(table: Table) -> list[Finding]:
     if xyxy_evidence(table)[0]:
         return []
-    out = np.where(good_boxes(table.columns, table.image), overhang(table), 0)
+    out = np.where(good_boxes(table), overhang(table), 0)
     total = len(table.image)
     far = np.flatnonzero(out > 1 + ROUNDING)
     slightly = np.flatnonzero((out > ROUNDING) & (out <= 1 + ROUNDING))
@@ -151,7 +180,7 @@ def _tiny(table: Table) -> list[Finding]:
     if are_normalised(table):
         return []
     sides = table.columns.boxes[:, 2:].min(axis=1, initial=np.inf)
-    cases = np.flatnonzero(good_boxes(table.columns, table.image) & (sides < 1))
+    cases = np.flatnonzero(good_boxes(table) & (sides < 1))
     return found(
         "note", "tiny", table.split, cases, f"{{n}} of {len(sides)} boxes have a side below one pixel",
         "look at them: most are slips of the mouse, and no detector finds such an object", table.box_example,

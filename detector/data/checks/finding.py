@@ -45,6 +45,11 @@ class Finding:
         """Whether --fix repairs it, or drops what is wrong: then the advice says so."""
         return "--fix" in self.advice
 
+    def sentence(self) -> str:
+        """What is wrong, its first example and what to do, for an error message."""
+        first = f"{': ' if self.count == 1 else ', the first: '}{self.examples[0].text}" if self.examples else ""
+        return f"{self.message}{first}; {self.advice}"
+
 
 def found(
     severity: Severity,

@@ -138,6 +138,26 @@ def table_of(path: Path, split: str, lists: dict[str, list]) -> tuple[Table, lis
     return table, findings
 
 
+def table_of_columns(columns: Columns, image: np.ndarray, split: str) -> Table:
+    """The table of a file that `read_columns` accepts. image: (B,) int64, the image of each annotation.
+
+    The columns do not tell whether a record has its own `id` or `iscrowd`. So ids are taken for missing, and are not
+    checked, and no `iscrowd` is.
+    """
+    count = len(image)
+    return Table(
+        split=split,
+        columns=columns,
+        categories=list(columns.categories.items()),
+        image=image,
+        no_iscrowd=np.zeros(count, bool),
+        no_id=np.ones(count, bool),
+        bad_image_ids=set(),
+        bad_category_ids=set(),
+        all_categories_usable=True,
+    )
+
+
 def first_positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """(B,) int64: the first position in `ids` (I,) of each of `values` (B,); -1 if it is not in there."""
     if len(ids) == 0:
