@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,20 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, backbo
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, total_steps: int) -> LambdaLR:
     """Warm-up, then `train.schedule`, over `total_steps` optimizer steps."""
+    return LambdaLR(optimizer, lr_factors(config, total_steps))
+
+
+def set_lr(schedule: LambdaLR) -> None:
+    """Set the learning rates of the next step. A loaded optimizer has those of the schedule it was saved under."""
+    factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+    for group, base, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, factors, strict=True):
+        group["lr"] = base * factor
+
+
+def lr_factors(config: TrainConfig, total_steps: int) -> Callable[[int], float]:
+    """Optimizer step (from 0) → its learning rate as a fraction of the base rate, in a training of `total_steps`."""
     warmup = min(config.warmup_steps, total_steps // 10)
-    return LambdaLR(optimizer, lambda step: lr_factor(step, total_steps, warmup, config.schedule, config.milestones))
+    return lambda step: lr_factor(step, total_steps, warmup, config.schedule, config.milestones)
 
 
 def lr_factor(step: int, total_steps: int, warmup: int, schedule: str, milestones: list[float]) -> float:

@@ -8,10 +8,11 @@ from typing import Any
 
 from detector import checkpoint
 from detector.config.file import differences, validate
-from detector.config.schema import Config
+from detector.config.schema import Config, TrainConfig
 from detector.data.coco import CocoData
 from detector.training.auto import imbalance
 from detector.training.directory import RunDirectory
+from detector.training.optim import lr_factors, scaled_lr
 from detector.training.state import Progress
 from detector.utils.console import console
 from detector.utils.errors import InputError
@@ -60,13 +61,41 @@ def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory
     return config
 
 
-def check_same_data(last: dict[str, Any], train: CocoData, directory: Path) -> None:
-    """Raises InputError if the training set has other classes or another number of images than the checkpoint's."""
+def check_same_data(last: dict[str, Any], train: CocoData, val: CocoData, directory: Path) -> None:
+    """Raises InputError unless classes, images and boxes are those that the checkpoint's run began with.
+
+    A checkpoint of an earlier version has no fingerprints: then only classes and the number of images are compared.
+    """
     if (last["class_names"], last["num_images"]) != (train.class_names, len(train)):
         raise InputError(
             f"{directory}: --resume needs the same training set; it had {last['num_images']} images of "
             f"{', '.join(last['class_names'])}, now it has {len(train)} of {', '.join(train.class_names)}"
         )
+    for name, data in (("train", train), ("val", val)):
+        if last.get("fingerprints", {}).get(name) not in (None, data.fingerprint()):
+            raise InputError(
+                f"{directory}: --resume needs the same data, but the annotations of {name} (ids, file names, sizes or "
+                f"boxes) have changed; put them back, or start a new run with model.weights={directory}"
+            )
+
+
+def changed_length(begun: TrainConfig, settings: TrainConfig, epoch_steps: int, step: int) -> list[str]:
+    """A line on what another `train.epochs` than the run's does to the learning rate; none if it is the same.
+
+    epoch_steps: optimizer steps of an epoch. step: the one that comes next, from 0.
+    """
+    if begun.epochs == settings.epochs:
+        return []
+    before, now = (lr_factors(length, length.epochs * epoch_steps) for length in (begun, settings))
+    lr = scaled_lr(settings)
+    change = f"train.epochs was {begun.epochs} and is {settings.epochs}"
+    rates = f"at step {step} the learning rate was {lr * before(step):.3g} and is {lr * now(step):.3g}"
+    if all(before(done) == now(done) for done in range(step)):
+        return [f"{change}: the steps so far are those of a training of {settings.epochs} epochs; {rates}"]
+    return [
+        f"warning: {change}, which stretches the schedule: from here on this is neither the training that began nor one "
+        f"of {settings.epochs} epochs; {rates}"
+    ]
 
 
 def reconcile_best(directory: RunDirectory, progress: Progress) -> list[str]:

@@ -28,7 +28,7 @@ class Saver:
     it and its figures are on the disk.
     """
 
-    def __init__(self, directory: RunDirectory, log: RunLog, config: Config, train: CocoData):
+    def __init__(self, directory: RunDirectory, log: RunLog, config: Config, train: CocoData, val: CocoData):
         self._directory, self._log, self._keep = directory, log, config.train.keep
         self._contents = {
             "config": config.model_dump(),
@@ -36,6 +36,7 @@ class Saver:
             "category_ids": train.category_ids.tolist(),
             "class_counts": train.class_counts().tolist(),
             "num_images": len(train),
+            "fingerprints": {"train": train.fingerprint(), "val": val.fingerprint()},
             "deployment": None,  # unless the state has one
         }
         self._thread = ThreadPoolExecutor(1, "checkpoint")

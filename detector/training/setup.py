@@ -11,6 +11,7 @@ import torch
 from torch.amp import GradScaler
 
 from detector import checkpoint
+from detector.config.file import validate
 from detector.config.schema import Config
 from detector.data.coco import CocoData, UnknownClass
 from detector.data.exposure import exposure
@@ -31,7 +32,7 @@ from detector.models.weights.transfer import LOGITS, Transfer, transfer
 from detector.training.auto import imbalance
 from detector.training.auto.batch_size import choose_batch_size
 from detector.training.optim import build_ema, build_optimizer, build_schedule
-from detector.training.resume import check_same_data
+from detector.training.resume import changed_length, check_same_data
 from detector.training.state import Prepared, Training
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
@@ -50,7 +51,7 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     set_deterministic(config.train.deterministic)
     train, val = read_training_data(config)
     if last:
-        check_same_data(last, train, config.run_directory)
+        check_same_data(last, train, val, config.run_directory)
     notes: list[str] = []
     if chosen := imbalance.choose(config, train):
         config = imbalance.apply(config, chosen)
@@ -82,6 +83,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         training.progress.evaluated = -1 if loaded and loaded.kept else 0
     else:
         training.load(last, source=str(config.run_directory))
+        begun = validate(last["config"], str(config.run_directory)).train
+        notes += changed_length(begun, config.train, total_steps // config.train.epochs, training.progress.step)
     notes += [*loader_notes, *alpha_table(config.loss, shown, train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, shown, notes)

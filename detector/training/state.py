@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.amp import GradScaler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from detector.config.schema import Config
@@ -22,6 +22,7 @@ from detector.models.retinanet import RetinaNet
 from detector.models.state_dict import load_strictly
 from detector.training.directory import RunDirectory
 from detector.training.log import RunLog
+from detector.training.optim import set_lr
 from detector.training.saver import Saver
 from detector.utils.errors import InputError
 from detector.utils.randomness import random_state, set_random_state
@@ -72,7 +73,7 @@ class Training:
     ema: AveragedModel | None
     criterion: Criterion
     optimizer: Optimizer
-    schedule: LRScheduler
+    schedule: LambdaLR
     scaler: GradScaler
     progress: Progress = field(default_factory=Progress)
 
@@ -112,6 +113,7 @@ class Training:
         try:
             for key in STATEFUL:
                 getattr(self, key).load_state_dict(state[key])
+            set_lr(self.schedule)
             self.progress = Progress(**state["progress"])
             if any(type(value) is not type(getattr(Progress(), key)) for key, value in vars(self.progress).items()):
                 raise TypeError

@@ -68,7 +68,7 @@ def _open(directory: RunDirectory, prepared: Prepared, *, is_new: bool) -> Run:
     if is_new:
         directory.remove_run()
     log = directory.open_log(None if is_new else (progress.step, progress.evaluated))
-    saver = Saver(directory, log, prepared.config, prepared.train)
+    saver = Saver(directory, log, prepared.config, prepared.train, prepared.val)
     return Run(**vars(prepared), directory=directory, log=log, saver=saver)
 
 

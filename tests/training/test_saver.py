@@ -21,7 +21,7 @@ def saver(tiny_config, tmp_path):
     config = load_config(tiny_config)
     directory = RunDirectory(tmp_path / "run")
     log = directory.open_log()
-    saver = Saver(directory, log, config, read_split(config, "train"))
+    saver = Saver(directory, log, config, *(read_split(config, name) for name in ("train", "val")))
     yield saver
     saver.close()
     log.close()

@@ -14,10 +14,12 @@ from torch.nn.functional import dropout
 
 from detector import checkpoint
 from detector.config.file import load_config
+from detector.config.schema import TrainConfig
 from detector.evaluation.metrics.average_precision import SUMMARY
 from detector.inference import evaluate
 from detector.models.build import build_model
 from detector.training.log import RunLog
+from detector.training.resume import changed_length
 from detector.training.resume_proof.differences import differences
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
@@ -298,6 +300,57 @@ def test_a_best_checkpoint_that_is_newer_or_lost(train):
     assert "best.pt: damaged: it was cut short; the next best checkpoint replaces it" in (run / "log.txt").read_text()
     assert checkpoint.load(best)["evaluated"] == {"epoch": 3, "value": value}  # its weights were at hand
     assert [line["epoch"] for line in records(run, "eval")] == [1, 2, 3, 4]
+
+
+def test_another_number_of_epochs_is_told_with_its_learning_rates(train, run):
+    state = last(run)
+    del state["fingerprints"]  # an earlier version's: it resumes, and gets them
+    checkpoint.save(run / "checkpoints/last.pt", state)
+    train("run", "train.epochs=2", resume=True)
+    assert last(run)["fingerprints"].keys() == {"train", "val"}
+    (line,) = [line for line in (run / "log.txt").read_text().splitlines() if "train.epochs was" in line]
+    assert line == (
+        "warning: train.epochs was 1 and is 2, which stretches the schedule: from here on this is neither the training "
+        "that began nor one of 2 epochs; at step 3 the learning rate was 1.25e-06 and is 0.000125"
+    )
+    # 6 steps with milestones at 4 and at 5.5, rounded to 6; step 3 itself has the new rate, too
+    assert [record["lr"] for record in records(run, "train")][3:] == pytest.approx([1.25e-4, 1.25e-5, 1.25e-5])
+
+
+def test_a_longer_training_that_began_alike_is_the_same():
+    def said(step: int, **settings) -> str:
+        begun, now = (TrainConfig(batch_size=16, warmup_steps=0, epochs=n, **settings) for n in (2, 4))
+        return " ".join(changed_length(begun, now, epoch_steps=10, step=step))
+
+    assert said(20, schedule="constant") == (
+        "train.epochs was 2 and is 4: the steps so far are those of a training of 4 epochs; "
+        "at step 20 the learning rate was 0.01 and is 0.01"
+    )
+    assert said(13, schedule="step").startswith("train.epochs was 2 and is 4: the steps so far")
+    assert said(15, schedule="step").endswith("at step 15 the learning rate was 0.001 and is 0.01")
+    assert said(20, schedule="cosine").endswith("at step 20 the learning rate was 0 and is 0.005")
+    assert all(said(15, schedule=name).startswith("warning: ") for name in ("step", "cosine"))
+    assert changed_length(TrainConfig(), TrainConfig(lr=1), 10, 5) == []
+
+
+def test_only_the_same_annotations_are_resumed(train, run, tmp_path):
+    def exchange_names(coco: dict) -> None:
+        first, second = coco["images"][1:3]
+        first["file_name"], second["file_name"] = second["file_name"], first["file_name"]
+
+    for file, change in (
+        ("train.json", lambda coco: coco["annotations"][0].update(bbox=[1, 1, 20, 20])),
+        ("train.json", exchange_names),
+        ("val.json", lambda coco: coco["annotations"].pop()),
+    ):
+        path = tmp_path / file
+        before = path.read_text()
+        coco = json.loads(before)
+        change(coco)
+        path.write_text(json.dumps(coco))
+        with pytest.raises(InputError, match=f"the annotations of {path.stem} .* have changed; put them back"):
+            train("run", "train.epochs=2", resume=True)
+        path.write_text(before)
 
 
 def test_a_run_directory_in_use_is_refused(train, tmp_path, monkeypatch):

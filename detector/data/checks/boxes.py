@@ -134,12 +134,13 @@ def _format(table: Table) -> list[Finding]:
             table.box_example,
         )  # fmt: skip
     if other == "xyxy-as-xywh":
+        unanimous = xyxy_evidence(table)[1]
+        how = "; tools/doctor.py --fix does so" if unanimous else " where they are corners: look at those that cannot be"
         return found(
             "error", other, table.split, np.flatnonzero(overhang(table) > 1),
             f"{{n}} of {total} boxes leave their image when read as [x, y, w, h], and none when read as "
             "[x1, y1, x2, y2]: the file has corners where COCO has width and height",
-            "write [x1, y1, x2 - x1, y2 - y1]"
-            + ("; tools/doctor.py --fix does so" if xyxy_evidence(table)[1] else " where they are corners: some boxes cannot be, so look at them"),
+            f"write [x1, y1, x2 - x1, y2 - y1]{how}",
             table.box_example,
         )  # fmt: skip
     return []
