@@ -8,6 +8,7 @@ p_t is the probability of the right answer: p for the class of a positive anchor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -34,17 +35,28 @@ def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None =
     logits: (..., K) float. classes: (...) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED
     (-2: no loss, no gradient). alpha weighs the positives and 1 - alpha the negatives; None means no weights, so
     that gamma=0 is exactly binary cross entropy. Returns a scalar: float64 for float64 logits, else float32.
-    Raises ValueError if the shapes do not fit.
+    Raises ValueError if the shapes do not fit, a class is not below K, or for an alpha or gamma as in FocalLoss.
     """
+    _check(alpha, gamma)
+    if classes.is_floating_point() or (classes >= logits.shape[-1]).any():
+        raise ValueError(f"classes must be whole numbers from -2 to {logits.shape[-1] - 1}, one below K")
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
     return SummedLoss.apply(logits, classes, None, focal_formula(positive, negative, gamma))[0]
+
+
+def _check(alpha: object, gamma: object) -> None:
+    """Raise ValueError unless alpha is None or one number in 0..1, and gamma one number from 0 on."""
+    if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
+        raise ValueError(f"alpha must be one number from 0 to 1, for all classes, or None; got {alpha!r}")
+    if not (isinstance(gamma, int | float) and 0 <= gamma < math.inf):
+        raise ValueError(f"gamma must be one number from 0 on, got {gamma!r}")
 
 
 class FocalLoss(nn.Module):
     """Focal loss of logits and 0/1 labels of one shape, for direct use.
 
-    alpha weighs the positives and 1 - alpha the negatives; None means no weights.
-    reduction: "none" (a loss for each entry), "mean" or "sum". Raises ValueError for any other.
+    alpha, 0..1, weighs the positives and 1 - alpha the negatives; None means no weights. gamma: 0 or more.
+    reduction: "none" (a loss for each entry), "mean" or "sum". Raises ValueError for any other value of these.
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class FocalLoss(nn.Module):
         reduction: Literal["none", "mean", "sum"] = "mean",
     ):
         super().__init__()
+        _check(alpha, gamma)
         if reduction not in ("none", "mean", "sum"):
             raise ValueError(f"reduction must be none, mean or sum, got {reduction!r}")
         self.gamma, self.alpha, self.reduction = gamma, alpha, reduction

@@ -25,6 +25,21 @@ def test_hand_computed_sum():
     assert sigmoid_focal_loss(logits, classes, alpha=0.25, gamma=1.5).item() == pytest.approx(loss.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("wrong", [{"alpha": 3}, {"alpha": -0.1}, {"alpha": [0.2, 0.8]}, {"gamma": -1}, {"gamma": "2"}])
+def test_what_would_give_a_negative_or_no_loss_is_refused(wrong):
+    said = f"{next(iter(wrong))} must be one number"
+    with pytest.raises(ValueError, match=said):
+        FocalLoss(**wrong)
+    with pytest.raises(ValueError, match=said):
+        sigmoid_focal_loss(torch.zeros(2, 3), torch.tensor([0, 1]), **wrong)
+
+
+@pytest.mark.parametrize("classes", [torch.tensor([0, 3]), torch.tensor([0.0, 1.0])])
+def test_a_class_beyond_the_logits_is_refused(classes):
+    with pytest.raises(ValueError, match="whole numbers from -2 to 2"):
+        sigmoid_focal_loss(torch.zeros(2, 3), classes)
+
+
 def test_reductions_agree():
     logits, labels = torch.randn(5, 3), torch.randint(0, 2, (5, 3))
     each = FocalLoss(reduction="none")(logits, labels)
