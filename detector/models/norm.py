@@ -60,9 +60,19 @@ def freeze_batch_norms(network: nn.Module) -> None:
             freeze_batch_norms(child)
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, which refuses a group of a single value: an image alone, a channel a group, a level of 1x1.
+
+    Here its result is the bias, as torch has it where the image is not alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm(32), or the greatest power of two below that divides `channels`."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    return GroupNorm(math.gcd(32, channels), channels)
 
 
 def norm_layer(name: str, *, eps: float) -> Callable[[int], nn.Module]:

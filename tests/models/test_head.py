@@ -14,6 +14,14 @@ def build_head(in_channels=8, **changes):
     return Head(in_channels, **{**settings, **changes})
 
 
+def test_one_image_with_a_channel_a_group_is_as_in_a_batch():
+    """torch's GroupNorm refuses a single value in a group: width 32 on a level of 1x1."""
+    head = build_head(width=32, norm="group", depth=1).eval()
+    level = torch.randn(2, 8, 1, 1)
+    alone, together = head([level[:1]])["logits"], head([level])["logits"][:1]
+    assert torch.allclose(alone, together) and alone.isfinite().all()
+
+
 def test_permute_by_hand():
     # 2 anchors x 3 classes at a grid of 1 x 2; the value says anchor, class and column
     level = torch.tensor([[100 * a + 10 * k + x for x in range(2)] for a in range(2) for k in range(3)])
