@@ -1,17 +1,7 @@
-"""Command line options and progress bars that the scripts of this folder share."""
+"""Command line options that the scripts of this folder share."""
 
 import argparse
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -49,16 +39,3 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
 def add_drop_option(parser: argparse.ArgumentParser) -> None:
     """Add --drop-bad."""
     parser.add_argument("--drop-bad", action="store_true", help="leave out bad images and boxes, and count them")
-
-
-def progress() -> Progress:
-    """A progress bar that counts steps."""
-    return bar(MofNCompleteColumn(), TimeRemainingColumn())
-
-
-def bar(*columns: ProgressColumn) -> Progress:
-    """A progress bar on stderr; none where stderr is a file or a pipe, which should only get errors."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), *columns, console=console, disable=not console.is_terminal
-    )

@@ -6,9 +6,9 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-from command_line import bar
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
+from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
 
 CHUNK = 1 << 20  # bytes
@@ -53,7 +53,7 @@ def fetch(answer, part: Path, start: int, label: str) -> None:
     total = start + int(rest) if rest else None
     if rest:
         need_space(part.parent, int(rest))
-    with open(part, "ab" if start else "wb") as stream, bar(DownloadColumn(), TransferSpeedColumn()) as shown:
+    with open(part, "ab" if start else "wb") as stream, progress_bar(DownloadColumn(), TransferSpeedColumn()) as shown:
         task = shown.add_task(label, total=total, completed=start)
         while chunk := answer.read(CHUNK):
             stream.write(chunk)
@@ -68,7 +68,7 @@ def unzip(archive: Path, folder: Path, below: str = "") -> None:
     Raises InputError where the archive is damaged.
     """
     try:
-        with zipfile.ZipFile(archive) as content, bar(DownloadColumn(), TransferSpeedColumn()) as shown:
+        with zipfile.ZipFile(archive) as content, progress_bar(DownloadColumn(), TransferSpeedColumn()) as shown:
             members = [
                 item
                 for item in content.infolist()

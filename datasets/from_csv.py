@@ -10,9 +10,10 @@ import csv
 from pathlib import Path
 
 from coco_json import CocoWriter, image_size
-from command_line import add_writing_options, progress
+from command_line import add_writing_options
 
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
@@ -95,7 +96,7 @@ def add_row(coco: CocoWriter, row: dict[str, str], images: Path, seen: dict[str,
 def add_rows(coco: CocoWriter, file: Path, images: Path) -> None:
     """Add all rows of the file."""
     seen = {}
-    with progress() as shown:
+    with progress_bar() as shown:
         for line, row in shown.track(read_rows(file), description=file.name):
             with coco.checking(f"{file}:{line}"):
                 add_row(coco, row, images, seen)

@@ -11,9 +11,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from coco_json import IMAGE_TYPES, CocoWriter, image_size
-from command_line import add_writing_options, progress
+from command_line import add_writing_options
 
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -75,7 +76,7 @@ def add_folder(coco: CocoWriter, annotations: Path, images: Path, split: Path | 
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder")
     stems = read_list(split) if split else sorted(path.stem for path in annotations.glob("*.xml"))
-    with progress() as shown:
+    with progress_bar() as shown:
         for stem in shown.track(stems, description=(split or annotations).name):
             add_file(coco, annotations / f"{stem}.xml", images, root_folder)
 

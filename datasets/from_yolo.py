@@ -9,9 +9,10 @@ from pathlib import Path
 
 import yaml
 from coco_json import IMAGE_TYPES, CocoWriter, image_size
-from command_line import add_drop_option, progress
+from command_line import add_drop_option
 
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
 
 FIELDS = ("class", "cx", "cy", "w", "h")
@@ -87,7 +88,7 @@ def add_folder(coco: CocoWriter, images: Path, labels: Path, names: list[str]) -
     for orphan in sorted({path.relative_to(labels) for path in labels.rglob("*.txt")} - expected):
         with coco.checking(labels / orphan):
             raise ValueError(f"a label file without an image in {images}")
-    with progress() as shown:
+    with progress_bar() as shown:
         for name in shown.track(found, description=images.name):
             add_image(coco, images, name, labels, names)
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from coco_json import read_json, write_json
-from command_line import add_output_option, count, progress
+from command_line import add_output_option, count
 from rich.console import Console
 from rich.table import Table
 from shape_drawing import draw
 
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
 
 GENERATOR = "shapes 2"  # increase the number when the drawing changes, so that older output is drawn again
@@ -87,7 +88,7 @@ def make_split(out: Path, info: dict, processes: int) -> None:
         "annotations": [],
         "categories": [{"id": number, "name": name} for name, number in CATEGORY_IDS.items()],
     }
-    with multiprocessing.Pool(processes, start_worker) as pool, progress() as shown:
+    with multiprocessing.Pool(processes, start_worker) as pool, progress_bar() as shown:
         task = partial(make_one, folder=folder, seed=seed, split=split)
         drawn = pool.imap(task, enumerate(labels), chunksize=4)
         drawn = shown.track(drawn, images, description=split)

@@ -74,7 +74,7 @@ def list_folders(folder: Path, names: Sequence[str]) -> dict[str, frozenset[str]
 def inspect_all(paths: list[Path], split: str) -> Iterator[ImageFile]:
     """Inspect each file, in order, with a progress bar that names the split."""
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress_bar() as bar:  # Pillow decodes without the GIL
-        task = bar.add_task(f"images of {split}", total=len(paths), note="")
+        task = bar.add_task(f"images of {split}", total=len(paths))
         for start in range(0, len(paths), MAX_QUEUED):
             for file in pool.map(inspect, paths[start : start + MAX_QUEUED]):
                 bar.advance(task)

@@ -134,7 +134,7 @@ def compare(sources: Sequence[str], split: str, dataset: str | None) -> Comparis
     counts = draw_images(len(data))
     runs_of: dict[str, list[Entry]] = {}  # by configuration
     with progress_bar() as bar:
-        task = bar.add_task("comparing", total=len(sources), note="")
+        task = bar.add_task("comparing", total=len(sources))
         for source, config in configs.items():
             hits = hits_by_class(match(_read_detections(Path(source) / "eval" / folder, data), data))
             entry = Entry(source, 1, _figures(hits, data.class_names, groups, counts), _compared(config))
