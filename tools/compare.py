@@ -9,6 +9,7 @@ that differ only in their seed are compared as one.
 from pathlib import Path
 
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.disk import check_writable
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
     from detector.evaluation.report.comparison import comparison_lines, write_comparison
     from detector.utils.console import console
 
+    check_writable(args.html.parent)
     comparison = compare(args.runs, args.split, args.dataset)
     write_comparison(args.html, comparison)
     console.print("\n".join([*comparison_lines(comparison), f"{args.html}: the page"]))

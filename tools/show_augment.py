@@ -10,6 +10,7 @@ from pathlib import Path
 
 from detector.config.file import load_config
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 
 
@@ -22,6 +23,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     if args.images < 1 or args.output.suffix.lower() not in (".jpg", ".png"):
         parser.error("--images is at least 1, and --output ends in .jpg or .png")
+    check_writable(args.output.parent)
     config = load_config(args.config, args.overrides)
 
     from PIL import Image

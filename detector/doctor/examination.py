@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from detector.doctor.repair.repair import fix
 from detector.doctor.report import Report
 from detector.inference.config_check import check_config
 from detector.training.setup import read_training_data
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 from detector.utils.text import shortened
 
@@ -153,9 +155,10 @@ def write_fixed(descriptor: Descriptor, split: str | None, path: Path) -> list[s
 
 
 def check_new(path: Path) -> None:
-    """Raise InputError if the file exists: nothing is overwritten."""
-    if path.exists():
+    """Raise InputError if the file exists, since nothing is overwritten, or its folder cannot be written to."""
+    if os.path.lexists(path):
         raise InputError(f"{path}: exists already; give another name, or remove it first")
+    check_writable(path.parent)
 
 
 def described_split(descriptor: Descriptor) -> str:

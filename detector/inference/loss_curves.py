@@ -21,6 +21,7 @@ from detector.inference.evaluate import run_directory_of
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import BACKGROUND
 from detector.utils.console import console, progress_bar
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 
 HARDEST = (0.01, 0.1)  # fractions of the background whose share of the loss is printed
@@ -77,12 +78,13 @@ def loss_curves(detector: Detector, source: str, split: str, output: Path | None
     output: a picture file; None: eval/<split>/loss_curves.png of the run that `source` belongs to. Returns its path.
     Raises InputError.
     """
+    output = output or run_directory_of(Path(source), detector.config) / "eval" / split / "loss_curves.png"
+    check_writable(output.parent)
+    output.parent.mkdir(parents=True, exist_ok=True)
     foreground, background = count_logits(detector, split)
     for name, histogram in (("positive", foreground), ("background", background)):
         if not histogram.counts.any():
             raise InputError(f"the {split} split has no {name} anchor: there is no loss to draw")
-    output = output or run_directory_of(Path(source), detector.config) / "eval" / split / "loss_curves.png"
-    output.parent.mkdir(parents=True, exist_ok=True)
     curves = {gamma: (foreground.cumulative_loss(gamma), background.cumulative_loss(gamma)) for gamma in gammas}
     _draw(curves, output)
     console.print(f"{background.counts.sum()} background predictions, {foreground.counts.sum()} foreground")
@@ -112,7 +114,7 @@ def count_logits(detector: Detector, split: str) -> tuple[LogitHistogram, LogitH
     )
     foreground, background = LogitHistogram(), LogitHistogram()
     with progress_bar() as bar:
-        task = bar.add_task("predicting", total=len(loader), note="")
+        task = bar.add_task("predicting", total=len(loader))
         for images, targets in loader:
             outputs = detector.model(images.to(detector.device), [target["size"] for target in targets])
             classes = assigner(outputs, targets).classes

@@ -60,21 +60,32 @@ def run(main: Callable[[], int | None]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # the terminal may lack a character of a class name
     try:
+        _check_single_process()
         sys.exit(main() or 0)
     except InputError as problem:
         sys.exit(_report(str(problem)))
     except RunError as problem:
         _report(str(problem))
         sys.exit(1)
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as problem:
-        sys.exit(_report(f"{problem.filename}: {problem.strerror}"))
     except OSError as problem:
-        if problem.errno not in DISK_FULL:
+        if problem.errno in DISK_FULL:
+            _report(f"{problem.filename or 'writing'}: {problem.strerror}")
+            sys.exit(1)
+        if problem.filename is None:  # not about a file: a defect
             raise
-        _report(f"{problem.filename or 'writing'}: {problem.strerror}")
-        sys.exit(1)
+        sys.exit(_report(f"{problem.filename}: {problem.strerror}"))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_single_process() -> None:
+    """Raise InputError where torchrun or the like starts this tool several times: each would do the whole work."""
+    count = os.environ.get("WORLD_SIZE", "")
+    if count.isdecimal() and int(count) > 1:
+        raise InputError(
+            f"started as {count} processes (WORLD_SIZE={count}, as torchrun sets it), but this version works in one; "
+            "start it with python alone, or set WORLD_SIZE=1"
+        )
 
 
 def _raise_on_sigterm() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 
 if sys.platform != "win32":
@@ -22,13 +23,15 @@ NAME = ".lock"
 def locked(directory: Path) -> Iterator[None]:
     """Hold the lock of `directory`, which is made if it does not exist (and removed if it stays empty).
 
-    Raises InputError, naming the process that holds the lock. Nothing is locked on Windows and on file systems without
-    locks. The lock is a POSIX record lock (fcntl, not flock): workers that are forked do not inherit it, so they do not
-    keep it after their parent dies. The pid in the file is only for the message.
+    Raises InputError where it cannot be made or written to, and, naming the process, where another holds the lock.
+    Nothing is locked on Windows and on file systems without locks. The lock is a POSIX record lock (fcntl, not flock):
+    workers that are forked do not inherit it, so they do not keep it after their parent dies. The pid in the file is
+    only for the message.
     """
     if sys.platform == "win32":
         yield
         return
+    check_writable(directory)
     made = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / NAME

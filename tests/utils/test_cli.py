@@ -25,6 +25,27 @@ def test_a_full_disk_is_one_line(capsys):
     assert (end.value.code, capsys.readouterr().err) == (1, "error: out.json: No space left on device\n")
 
 
+def test_a_file_that_the_system_refuses_is_one_line(capsys):
+    for number, said in ((errno.EROFS, "Read-only file system"), (errno.EACCES, "Permission denied")):
+
+        def main(number=number, said=said):
+            raise OSError(number, said, "runs/a/log.txt")
+
+        with pytest.raises(SystemExit) as end:
+            run(main)
+        assert (end.value.code, capsys.readouterr().err) == (2, f"error: runs/a/log.txt: {said}\n")
+
+
+def test_several_processes_are_refused_before_they_begin(capsys, monkeypatch):
+    for count, code in (("2", 2), ("1", 0), ("", 0), ("some", 0)):
+        monkeypatch.setenv("WORLD_SIZE", count)
+        with pytest.raises(SystemExit) as end:
+            run(lambda: print("works"))
+        out, err = capsys.readouterr()
+        assert end.value.code == code and (out == "works\n") == (code == 0)
+        assert err.startswith("error: started as 2 processes (WORLD_SIZE=2") == (code == 2) and err.count("\n") <= 1
+
+
 @pytest.mark.parametrize(("problem", "said"), [(OSError(errno.ENOSPC, "full"), False), (KeyError("x"), True)])
 def test_a_thread_reports_every_error_but_a_full_disk(capsys, problem, said):
     def fails():
