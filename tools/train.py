@@ -1,10 +1,12 @@
 """Train a detector.
 
     python tools/train.py CONFIG [dotted.path=value ...] [--resume | --overwrite]
+    python tools/train.py runs/my --resume [dotted.path=value ...]
     python tools/train.py --show-config [reference | schema]
     python tools/train.py --replay runs/my/bad_batch.pt
 
-The run goes to `output_dir`, runs/<CONFIG's stem> unless the config says otherwise.
+The run goes to `output_dir`, runs/<CONFIG's stem> unless the config says otherwise. A run directory is a CONFIG, too:
+its own.
 """
 
 import json
@@ -16,7 +18,7 @@ from detector.utils.cli import ArgumentParser, run
 
 def main() -> int | None:
     parser = ArgumentParser(__doc__)
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="experiment file (YAML)")
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="experiment file (YAML), or a run directory")
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="such as train.epochs=24")
     parser.add_argument("--resume", action="store_true", help="continue the run in output_dir where it stopped")
     parser.add_argument("--overwrite", action="store_true", help="delete the run in output_dir and start again")
@@ -26,6 +28,8 @@ def main() -> int | None:
     )  # fmt: skip
     parser.add_argument("--replay", metavar="FILE", help="repeat the bad step in FILE and say where it begins")
     args = parser.parse_intermixed_args()
+    if args.config and (args.show_config or args.replay):
+        parser.error(f"{args.config}: --show-config and --replay take no CONFIG")
     if args.show_config:
         from detector.inference.config_check import choices
 

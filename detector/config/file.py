@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +23,14 @@ _OVERRIDE = re.compile(r"(\w+)[\w.]*=")
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read an experiment file, its `base:`, and `dotted.path=value` overrides into a validated Config.
 
+    A run directory stands for its config.yaml, with itself as `output_dir`, wherever it was when it was trained.
     Raises InputError, one sentence: the file, the dotted path, and the nearest valid key or the allowed values.
     """
     path = Path(path)
+    if path.is_dir():
+        if not (path / "config.yaml").is_file():
+            raise InputError(f"{path}: a folder without config.yaml, so no run directory; name a CONFIG (YAML)")
+        path, overrides = path / "config.yaml", [f"output_dir={json.dumps(str(path))}", *overrides]
     config = validate(_read_with_base(path), str(path), overrides)
     return config if config.output_dir else config.changed({"output_dir": str(Path("runs") / path.stem)})
 

@@ -29,6 +29,17 @@ def test_base_overrides_and_default_output_dir(write):
     assert config.output_dir == "runs/my"
 
 
+def test_a_run_directory_stands_for_its_config(write, tmp_path):
+    run = tmp_path / "runs: moved"
+    run.mkdir()
+    with pytest.raises(InputError, match="runs: moved: a folder without config.yaml"):
+        load_config(run)
+    (run / "config.yaml").write_text("data: {dataset: a.yaml}\noutput_dir: runs/where/it/was\n")
+    config = load_config(run, ["train.epochs=3"])
+    assert (config.run_directory, config.train.epochs) == (run, 3)
+    assert load_config(run, ["output_dir=other"]).output_dir == "other"
+
+
 def test_a_class_map_without_weights(write):
     with pytest.raises(InputError, match="class_map names classes of model.weights, and model.weights is null"):
         load_config(write("data: {dataset: a.yaml}\nmodel: {class_map: {a: b}}"))
