@@ -1,9 +1,9 @@
 """The checkpoint format. A training resumes from last.pt; a detector is loaded from best.pt.
 
 Every checkpoint holds CONTENTS. Those of a training also hold `class_counts` (training boxes per class), `num_images`,
-`fingerprints` (of the annotations) and `deployment` (evaluation/deployment.py; None before the first evaluation). best.pt adds `evaluated`, its epoch and
-value; last.pt adds the state of the training (training/state.py). Each file ends in a digest of its bytes
-(utils/digest.py), and each is written whole or not at all.
+`fingerprints` (of the annotations) and `deployment` (evaluation/deployment.py; None before the first evaluation).
+best.pt adds `evaluated`, its epoch and value; last.pt adds the state of the training (training/state.py). Each file
+ends in a digest of its bytes (utils/digest.py), and each is written whole or not at all.
 """
 
 from __future__ import annotations

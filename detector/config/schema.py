@@ -354,7 +354,8 @@ class EvalConfig(Section):
     threshold: ThresholdConfig = ThresholdConfig()
     """How each class's score threshold for tools/predict.py and detector.load is chosen on val."""
     calibrate: bool = False
-    """Report calibrated scores: the precision that val had at that score (isotonic regression per class)."""
+    """Report calibrated scores: the precision that val had at that score (isotonic regression per class). tools/eval.py
+    then measures them. A training chooses its best checkpoint by scores as they are."""
 
 
 class Config(Section):

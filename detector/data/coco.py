@@ -94,7 +94,7 @@ class CocoData:
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         columns = (self.category_ids, self.image_ids, self.heights, self.widths, self.name_offsets, self.first)
         for column in (*columns, self.boxes, self.areas, self.labels, self.iscrowd):
-            digest.update(np.ascontiguousarray(column))
+            digest.update(np.ascontiguousarray(column).data)
         digest.update(self.names)
         return digest.hexdigest()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat
 
+from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.bootstrap import FEW
 from detector.evaluation.metrics.calibration import Calibration, fit_calibration
 from detector.evaluation.metrics.matching import Matching
@@ -39,6 +40,19 @@ class Deployment:
             goal=goal,
             calibration=fit_calibration(matching),
         )
+
+    def calibrated(self, detections: Detections) -> tuple[Detections, Deployment]:
+        """The detections with calibrated scores, and the deployment with calibrated thresholds.
+
+        The same detections reach the thresholds as before: where the calibration is flat, those below a threshold are
+        set to the next smaller number.
+        """
+        thresholds = self.calibration(self.thresholds, np.arange(len(self.thresholds)))
+        scores = self.calibration(detections.scores, detections.labels)
+        below = detections.scores < self.thresholds[detections.labels]
+        just_below = np.nextafter(thresholds, np.float32(-1))[detections.labels]
+        scores = np.where(below, np.minimum(scores, just_below), scores)
+        return replace(detections, scores=scores), replace(self, thresholds=thresholds)
 
     def lines(self) -> list[str]:
         """Sentences about the classes whose thresholds are doubtful; none if all are sound."""

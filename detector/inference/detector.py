@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -28,9 +29,11 @@ from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.models.state_dict import load_strictly
 from detector.models.weights.transfer import load_whole
+from detector.utils.console import console
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
 
+UNUSED = {"seed", "output_dir", "imbalance", "augment", "loss", "train"}  # sections that only a training looks at
 ImageLike = str | Path | Image.Image | np.ndarray
 
 
@@ -101,6 +104,13 @@ def load(
     source = Path(source)
     is_config = source.suffix in (".yaml", ".yml")
     detector = (_from_config if is_config else _from_checkpoint)(source, device, overrides)
+    unused = UNUSED - {"output_dir"} if is_config else UNUSED
+    if idle := [override for override in overrides if re.split("[.=]", override)[0] in unused]:
+        console.print(f"without effect on a detector that is not trained: {', '.join(idle)}")
+    if detector.config.eval.calibrate and detector.deployment is None:
+        console.print(
+            f"eval.calibrate: {source} has no calibration; scores stay as they are until tools/eval.py on val"
+        )
     if threshold is not None or detector.deployment is None:
         return detector
     return replace(detector, thresholds=detector.deployment.thresholds)

@@ -17,7 +17,7 @@ from detector.data.split import read_split
 from detector.evaluation.assess import Assessment, assess, write_evaluation
 from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
-from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal, Threshold, choose_thresholds, thresholds_at
+from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal, Threshold, thresholds_at
 from detector.evaluation.report.page import write_report
 from detector.evaluation.report.provenance import provenance
 from detector.evaluation.report.samples import draw_samples
@@ -27,6 +27,7 @@ from detector.inference.detector import Detector
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 from detector.utils.console import console, progress_bar
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 from detector.utils.json_lines import read_json_lines
 from detector.utils.lock import locked
@@ -43,7 +44,10 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     has no thresholds for `eval.threshold`, they are chosen and saved in it. Raises InputError.
     """
     config = detector.config
+    run = run_directory_of(Path(source), config)
+    directory = run / "eval" / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     data = read_split(config, split, dataset=dataset)
+    check_writable(directory)
     for remark in data.remarks():
         console.print(remark)
     classes = ClassMapping.by_name(detector.class_names, data)
@@ -52,12 +56,15 @@ def evaluate_detector(detector: Detector, source: str, split: str, dataset: str 
     if detector.class_counts is not None:
         counts = classes.in_dataset(np.asarray(detector.class_counts), missing=0)
     assessment = assess(classes.detections(found), data, counts, config.eval.backend)
-    is_own_val = split == "val" and dataset is None and data.class_names == detector.class_names
-    thresholds = _choose_and_keep(detector, source, assessment) if is_own_val else None
-    metrics = assessment.analysis(thresholds or _thresholds_of(detector, classes, assessment))
+    if split == "val" and dataset is None and data.class_names == detector.class_names:
+        detector = _choose_and_keep(detector, source, assessment)
+    if config.eval.calibrate and detector.deployment:
+        found, calibrated = detector.deployment.calibrated(found)
+        detector = replace(detector, deployment=calibrated)
+        assessment = assess(classes.detections(found), data, counts, config.eval.backend)
+        console.print("eval.calibrate: figures, thresholds and detections.json are of calibrated scores")
+    metrics = assessment.analysis(_thresholds_of(detector, classes, assessment))
 
-    run = run_directory_of(Path(source), config)
-    directory = run / "eval" / (split if dataset is None else f"{split}-{Path(dataset).stem}")
     write_evaluation(directory, assessment.detections, data, metrics, draw_samples(assessment.detections, data))
     described = split if dataset is None else f"{split} of {dataset}"
     curves = read_json_lines(run / "metrics.jsonl")
@@ -87,7 +94,7 @@ def detect_split(
     model.eval()
     parts, first = [], 0
     with progress_bar() as bar:
-        task = bar.add_task("evaluating", total=len(loader), note="")
+        task = bar.add_task("evaluating", total=len(loader))
         for images, targets in loader:
             parts.append(Detections.from_batch(detect(model, postprocess, images, targets, device), first))
             first += len(targets)
@@ -150,15 +157,15 @@ class ClassMapping:
         return mapped
 
 
-def _choose_and_keep(detector: Detector, source: str, assessment: Assessment) -> list[Threshold] | None:
-    """On the detector's own val split: thresholds for the configured goal, kept in its checkpoint; None if that has
-    thresholds for this goal already."""
+def _choose_and_keep(detector: Detector, source: str, assessment: Assessment) -> Detector:
+    """On its own val split: the detector with thresholds for the configured goal, kept in its checkpoint; itself, if it
+    has thresholds for this goal already."""
     goal = Goal(**detector.config.eval.threshold.model_dump())
     if detector.deployment is not None and detector.deployment.goal == goal:
-        return None
-    thresholds = choose_thresholds(assessment.hits, goal)
-    _keep(Deployment.of(assessment.matching, thresholds, goal), detector, source)
-    return thresholds
+        return detector
+    deployment = assessment.deployment(goal)
+    _keep(deployment, detector, source)
+    return replace(detector, deployment=deployment)
 
 
 def _thresholds_of(detector: Detector, classes: ClassMapping, assessment: Assessment) -> list[Threshold]:
@@ -166,20 +173,22 @@ def _thresholds_of(detector: Detector, classes: ClassMapping, assessment: Assess
     goal, deployment, hits = Goal(**detector.config.eval.threshold.model_dump()), detector.deployment, assessment.hits
     if deployment is None:
         console.print(f"no thresholds were chosen for this detector: {UNCHOSEN} is used; an evaluation on val chooses")
-        return thresholds_at(hits, goal, [UNCHOSEN] * len(hits), [False] * len(hits))
+        return thresholds_at(hits, goal, [UNCHOSEN] * len(hits), own=[False] * len(hits), reached=[False] * len(hits))
     if deployment.goal != goal:
         console.print(f"thresholds stay those for {deployment.goal}: others are chosen on the detector's own val split")
+    for line in deployment.lines():
+        console.print(line)
     scores = classes.in_dataset(deployment.thresholds, missing=1.0)
-    borrowed = np.array([name in deployment.borrowed for name in detector.class_names])
-    own = ~classes.in_dataset(borrowed, missing=True)
-    return thresholds_at(hits, deployment.goal, scores.tolist(), own.tolist())
+    borrowed, unreached = (
+        classes.in_dataset(np.array([name in names for name in detector.class_names]), missing=True)
+        for names in (deployment.borrowed, deployment.unreached)
+    )
+    return thresholds_at(hits, deployment.goal, scores, ~borrowed, ~unreached)
 
 
 def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
     """Write the deployment and its goal into the detector's checkpoint, unless it was loaded with other data or model
     settings."""
-    for line in deployment.lines():
-        console.print(line)
     if Path(source).suffix in (".yaml", ".yml"):
         return
     path = checkpoint.find(Path(source))
@@ -190,7 +199,7 @@ def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
                 raise InputError(f"data or model settings differ from those of {path}")
             state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
             checkpoint.save(path, {**state, "deployment": deployment.state()})
-    except InputError as problem:
+    except (InputError, OSError) as problem:
         console.print(f"thresholds for {deployment.goal} were chosen for this evaluation only: {problem}")
         return
     console.print(f"thresholds chosen on val, for {deployment.goal}, kept in {path}")

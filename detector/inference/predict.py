@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from detector.data.image import read_image
-from detector.evaluation.metrics.score_thresholds import UNCHOSEN
+from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal
 from detector.evaluation.report.draw import draw_boxes
 from detector.inference.detector import Detector, load
 from detector.utils.console import console, progress_bar
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
@@ -66,11 +67,12 @@ def predict(
     detector = load(source, device=device, overrides=overrides, threshold=threshold)
     if threshold is None:
         detector = _with_thresholds(detector)
+    check_writable(output)
     output.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     paths = [path for path, _ in images]
     with progress_bar() as bar:
-        task = bar.add_task("detecting", total=len(images), note="")
+        task = bar.add_task("detecting", total=len(images))
         for number, (path, picture, (image, found)) in enumerate(
             zip(paths, pictures, _detections(detector, paths), strict=True), start=1
         ):
@@ -97,6 +99,11 @@ def _with_thresholds(detector: Detector) -> Detector:
     if deployment is None or scores is None:
         console.print(f"no thresholds were chosen for this detector: scores of {UNCHOSEN} or more are reported")
         return replace(detector, thresholds=np.full(len(detector.class_names), UNCHOSEN))
+    goal = Goal(**detector.config.eval.threshold.model_dump())
+    if goal != deployment.goal:
+        console.print(
+            f"eval.threshold: for {goal} none are chosen yet; tools/eval.py with this setting does so, on val"
+        )
     console.print(
         f"each class is reported from its own threshold, {scores.min():.2f} to {scores.max():.2f}, chosen on val for "
         f"{deployment.goal} (--threshold sets another)"

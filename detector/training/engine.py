@@ -84,7 +84,7 @@ def train_one_epoch(
             )
             rollback.restore()
             figures = {"bad": _bad_step(figures["bad"], found, step, micro_batches)}
-        lr = schedule.get_last_lr()[-1]
+        lr = optimizer.param_groups[-1]["lr"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns when the first step was skipped
             schedule.step()

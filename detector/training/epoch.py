@@ -32,7 +32,7 @@ def train_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
     name = f"epoch {progress.epoch + 1}/{settings.epochs}"
     monitor, last = StepMonitor(run), None
     with progress_bar() as bar:
-        task = bar.add_task(name, total=len(run.loader), completed=progress.batch, note="")
+        task = bar.add_task(name, total=len(run.loader), completed=progress.batch)
         start, images = time.perf_counter(), 0
         for record in _steps(run):
             progress.step += 1

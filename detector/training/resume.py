@@ -93,8 +93,8 @@ def changed_length(begun: TrainConfig, settings: TrainConfig, epoch_steps: int, 
     if all(before(done) == now(done) for done in range(step)):
         return [f"{change}: the steps so far are those of a training of {settings.epochs} epochs; {rates}"]
     return [
-        f"warning: {change}, which stretches the schedule: from here on this is neither the training that began nor one "
-        f"of {settings.epochs} epochs; {rates}"
+        f"warning: {change}, which stretches the schedule: from here on this is neither the training that began nor "
+        f"one of {settings.epochs} epochs; {rates}"
     ]
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from detector.evaluation.assess import Assessment, assess, write_evaluation, write_metrics
+from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.coco import value_of
 from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
@@ -74,9 +75,12 @@ def conclude(run: Run) -> None:
         return
     counts = run.train.class_counts()
     assessment = assess(Detections.from_results(results, run.val), run.val, counts, run.config.eval.backend)
-    metrics = assessment.analysis(choose_thresholds(assessment.hits, _goal(run)))
+    goal = _goal(run)
+    thresholds = choose_thresholds(assessment.hits, goal)
+    metrics = assessment.analysis(thresholds)
     curves = read_json_lines(directory.metrics)
-    log.say("\n".join(filter(None, [tables(metrics), still_rises(curves)])))
+    doubts = Deployment.of(assessment.matching, thresholds, goal).lines()
+    log.say("\n".join(filter(None, [tables(metrics), still_rises(curves), *doubts])))
     with warn_if_unwritable("the report", log.say):
         write_metrics(directory.evaluation, metrics)
         write_report(

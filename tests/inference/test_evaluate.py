@@ -198,6 +198,44 @@ def test_thresholds_for_another_goal_are_chosen_on_val_and_kept(run, larger_val,
     assert "kept in" not in capsys.readouterr().out
 
 
+def test_calibrated_scores_are_written_and_measured(run, larger_val, capsys):
+    """Of five detections of each class four are right: each score becomes 0.8 of that class."""
+    evaluate(run, RECALL)
+    raw = json.loads((run / "eval/val/detections.json").read_text())
+    best = run / "checkpoints" / "best.pt"
+    state = checkpoint.load(best)
+    state["deployment"]["calibration"] = [{"scores": [0.1, 1.0], "precision": [0.2, 0.5]}] * 2
+    checkpoint.save(best, state)
+    capsys.readouterr()
+    metrics = evaluate(run, RECALL, "eval.calibrate=true")
+    assert "eval.calibrate: figures, thresholds and detections.json are of calibrated scores" in capsys.readouterr().out
+    calibrated = json.loads((run / "eval/val/detections.json").read_text())
+    expected = {7: np.interp(0.9, [0.1, 1], [0.2, 0.5]), 3: np.interp(0.6, [0.1, 1], [0.2, 0.5])}
+    assert len(calibrated) == len(raw)
+    assert all(row["score"] == pytest.approx(expected[row["category_id"]]) for row in calibrated)
+    assert metrics["per_class"]["light"]["threshold"] == pytest.approx(np.interp(0.45, [0.1, 1], [0.2, 0.5]))
+    assert metrics["per_class"]["light"]["recall"] == metrics["AP"] == 1  # of the same detections as before
+    assert checkpoint.load(best)["deployment"]["thresholds"] == state["deployment"]["thresholds"]  # as they were
+
+
+def test_a_target_that_is_not_reached_is_told_every_time(run, larger_val, capsys):
+    best = run / "checkpoints" / "best.pt"
+    evaluate(run, RECALL)
+    state = checkpoint.load(best)
+    state["deployment"]["unreached"] = ["dark"]
+    checkpoint.save(best, state)
+    capsys.readouterr()
+    metrics = evaluate(run, RECALL)
+    assert "no threshold gives a recall of 0.9 for dark on val" in capsys.readouterr().out
+    assert [row["reached"] for row in metrics["per_class"].values()] == [False, True]
+
+
+def test_settings_without_effect_are_named(run, capsys):
+    load(run, device="cpu", overrides=["train.lr=3", "seed=1", "eval.batch_size=2", "output_dir=other"])
+    said = "without effect on a detector that is not trained: train.lr=3, seed=1, output_dir=other"
+    assert said in capsys.readouterr().out
+
+
 def test_thresholds_chosen_with_other_settings_are_not_kept(run, capsys):
     before = (run / "checkpoints/best.pt").read_bytes()
     evaluate(run, RECALL, "model.postprocess.nms_iou=0.6")

@@ -211,6 +211,51 @@ def test_wrong_files(fails, tiny_config, tiny_dataset, tmp_path):
     assert "train.json" in fails("train", tiny_config, "--overwrite")
 
 
+def test_boxes_of_another_format_stop_every_tool(fails, run, tiny_config, tmp_path):
+    def corners(coco):
+        boxes, coco["annotations"] = coco["annotations"], []
+        for x_offset in (0, 1):  # ten boxes or more tell a format
+            for k, box in enumerate(boxes):
+                x, y, w, h = box["bbox"]
+                corner = [x + x_offset, y, x + x_offset + w, y + h]
+                coco["annotations"].append(box | {"id": 100 * x_offset + k, "bbox": corner})
+
+    for name in ("train", "val"):
+        edit(tmp_path / f"{name}.json", corners)
+    for tool, *arguments in (("train", tiny_config, "--overwrite"), ("eval", run)):
+        assert "corners where COCO has width and height" in fails(tool, *arguments)
+        assert "no object is left" in fails(tool, *arguments, "data.bad_annotations=drop")
+
+
+def test_what_cannot_be_written_is_told_before_the_work(fails, run, tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    below, data = tmp_path / "file" / "below", load_config(tiny_config).data.dataset
+    shutil.rmtree(run / "eval")
+    (run / "eval").write_text("")
+    for tool, *arguments in (
+        ("train", tiny_config, f"output_dir={below}"),
+        ("eval", run),
+        ("predict", run, tmp_path / "val", "--output", below),
+        ("doctor", data, "--html", below / "a.html"),
+        ("doctor", data, "--fix", below / "a.json"),
+        ("doctor", data, "--write-config", below / "a.yaml"),
+        ("show_augment", tiny_config, "--output", below / "a.jpg"),
+        ("compare", run, "other", "--html", below / "a.html"),
+        ("loss_curves", run),
+        ("loss_curves", run, "--output", below / "a.png"),
+    ):
+        assert "cannot be written to (Not a directory)" in fails(tool, *arguments), (tool, arguments)
+
+
+def test_a_moved_run_directory_is_resumed_by_its_name(succeeds, fails, run, tmp_path):
+    moved = run.rename(tmp_path / "moved")
+    assert "holds a run already" in fails("train", moved)
+    assert "--show-config and --replay take no CONFIG" in fails("train", moved, "--show-config")
+    out = succeeds("train", moved, "--resume", "train.epochs=2", "data.workers=0")
+    assert "resumed after 1 epochs" in out and len(lines(moved, "eval")) == 2
+    assert not run.exists()
+
+
 def test_wrong_arguments(fails, tmp_path):
     assert "CONFIG" in fails("train")
     assert "--resume" in fails("train", "a.yaml", "--resume", "--overwrite")

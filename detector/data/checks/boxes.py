@@ -135,7 +135,9 @@ def _format(table: Table) -> list[Finding]:
         )  # fmt: skip
     if other == "xyxy-as-xywh":
         unanimous = xyxy_evidence(table)[1]
-        how = "; tools/doctor.py --fix does so" if unanimous else " where they are corners: look at those that cannot be"
+        how = (
+            "; tools/doctor.py --fix does so" if unanimous else " where they are corners: look at those that cannot be"
+        )
         return found(
             "error", other, table.split, np.flatnonzero(overhang(table) > 1),
             f"{{n}} of {total} boxes leave their image when read as [x, y, w, h], and none when read as "

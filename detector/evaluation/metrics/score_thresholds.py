@@ -112,11 +112,15 @@ def choose_thresholds(hits: Sequence[ClassHits], goal: Goal) -> list[Threshold]:
 
 
 def thresholds_at(
-    hits: Sequence[ClassHits], goal: Goal, scores: Sequence[float] | np.ndarray, own: Sequence[bool] | np.ndarray
+    hits: Sequence[ClassHits],
+    goal: Goal,
+    scores: Sequence[float] | np.ndarray,
+    own: Sequence[bool] | np.ndarray,
+    reached: Sequence[bool] | np.ndarray,
 ) -> list[Threshold]:
-    """Given thresholds, and what they give on other data than they were chosen on. scores, own: (K,), see Threshold."""
+    """Given thresholds, and what they give on these data. scores, own, reached: (K,), see Threshold."""
     classes = [_Scored.of_class(h) for h in hits]
-    return _measured(classes, goal, list(map(float, scores)), list(map(bool, own)), [True] * len(classes))
+    return _measured(classes, goal, list(map(float, scores)), list(map(bool, own)), list(map(bool, reached)))
 
 
 def _choose(scored: _Scored, goal: Goal) -> tuple[float, bool]:

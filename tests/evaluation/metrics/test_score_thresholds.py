@@ -1,5 +1,7 @@
 """Thresholds by hand, the goals they are for, and what a checkpoint keeps of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,8 +53,8 @@ def test_a_class_of_few_objects_takes_the_score_of_all(scene):
     common, rare = choose_thresholds(hits, Goal())
     assert common.own and not rare.own and rare.score == common.score == pytest.approx(0.6)
     assert (rare.precision, rare.recall, rare.f_score) == (0, 0, 0)
-    given = thresholds_at(hits, Goal(), [0.95, 0.1], [True, False])
-    assert [(t.recall, t.own) for t in given] == [(0, True), (1, False)]
+    given = thresholds_at(hits, Goal(), [0.95, 0.1], own=[True, False], reached=[False, True])
+    assert [(t.recall, t.own, t.reached) for t in given] == [(0, True, False), (1, False, True)]
 
 
 def test_what_all_classes_cannot_reach_a_borrower_does_not_either(scene):
@@ -133,6 +135,21 @@ def test_a_deployment_survives_its_checkpoint(ten):
     assert again.calibration(scores, labels).tolist() == deployment.calibration(scores, labels).tolist()
     (line,) = deployment.lines()
     assert line.startswith("thresholds: no threshold gives a recall of 0.95 for a on val")
+
+
+def test_calibrated_thresholds_let_the_same_detections_through(ten):
+    """Also where the calibration is flat: here it is so from 0.15 down, and from 0.6 up."""
+    for threshold in (0.05, 0.12, 0.375, 0.65, 0.85):
+        deployment = replace(Deployment.of(ten, choose_thresholds(hits_by_class(ten), Goal()), Goal()))
+        deployment = replace(deployment, thresholds=np.array([threshold]))
+        detections, calibrated = deployment.calibrated(ten.detections)
+        before, after = (found.scores >= limits for found, limits in (
+            (ten.detections, deployment.thresholds), (detections, calibrated.thresholds)))  # fmt: skip
+        assert after.tolist() == before.tolist() and before.sum() > 0
+        order = np.argsort(-ten.detections.scores, kind="stable")
+        assert (np.diff(detections.scores[order]) <= 0).all()
+        expected = deployment.calibration(ten.detections.scores, ten.detections.labels)
+        np.testing.assert_allclose(detections.scores, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
