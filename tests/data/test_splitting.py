@@ -97,3 +97,8 @@ def test_a_repair_shares_out_what_could_go_either_way():
     assert np.bincount(gather(groups, parts)).tolist() == [10, 10]
     sound = np.array([0, 1, 0])
     assert gather(np.array([0, 1, 0]), sound).tolist() == sound.tolist()
+
+
+def test_a_group_that_fits_nowhere_goes_where_most_room_is():
+    parts = divide(np.repeat([0, 1], 6), np.ones((12, 1), int), np.array([8, 4]), 0)
+    assert set(parts) == {0, 1}
