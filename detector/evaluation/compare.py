@@ -173,7 +173,7 @@ def _check_same_split(configs: dict[str, Config], split: str, data: CocoData) ->
         if dataset == configs[first].data.dataset:
             continue
         own = read_split(configs[source], split, check_images=False)
-        if own.to_coco_api() != data.to_coco_api():
+        if own.fingerprint() != data.fingerprint():
             raise InputError(
                 f"{source}: was evaluated on {split} of {dataset}, and {first} on other images or boxes, {split} of "
                 f"{configs[first].data.dataset}; evaluate both with one tools/eval.py --dataset, and name it here, too"

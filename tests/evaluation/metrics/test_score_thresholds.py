@@ -97,7 +97,7 @@ def test_nothing_right_found(scene, found):
 def test_what_works(scene, right, wrong, missed, works):
     objects, found = images_of("a", [0.9] * right, [0.8] * wrong, missed)
     data, detections = scene(["a", "b"], [*objects, *((0, "b", 10 * i, 500, 9, 9) for i in range(30))], found)
-    threshold, other = thresholds_at(hits_by_class(match(detections, data)), Goal(), [0.5, 0.5], [True, True])
+    threshold, other = thresholds_at(hits_by_class(match(detections, data)), Goal(), [0.5, 0.5], [True] * 2, [True] * 2)
     assert (threshold.works, other.works) == (works, False)
 
 
@@ -106,7 +106,7 @@ def test_a_class_of_few_objects_works_where_all_together_do(scene):
     data, detections = scene(["a", "rare"], [*objects, (0, "rare", *AWAY)], found)
     hits = hits_by_class(match(detections, data))
     assert [t.works for t in choose_thresholds(hits, Goal())] == [True, True]
-    assert [t.works for t in thresholds_at(hits, Goal(), [0.95, 0.95], [True, False])] == [False, False]
+    assert [t.works for t in thresholds_at(hits, Goal(), [0.95, 0.95], [True, False], [True] * 2)] == [False, False]
 
 
 def test_what_does_not_work_is_not_to_be_deployed(scene):

@@ -89,7 +89,7 @@ def test_every_class_is_described_as_a_plain_count_says(scene, seed):
     matching = match(detections, data)
     given = [scores[name] for name in CLASSES]
     matrix = confusion_matrix(matching, np.array(given))
-    thresholds = thresholds_at(hits_by_class(matching), Goal(), given, [True] * 4)
+    thresholds = thresholds_at(hits_by_class(matching), Goal(), given, [True] * 4, [True] * 4)
     counts = data.class_counts().tolist()
     rows = {
         name: {"threshold": t.score, "own": True, "works": t.works, "num_gt": n, "conclusive": n >= 10}
