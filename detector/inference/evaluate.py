@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from detector import checkpoint
+from detector.config.file import validate
 from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.data.loader import eval_loader
@@ -194,10 +195,11 @@ def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
     path = checkpoint.find(Path(source))
     try:
         with locked(run_directory_of(path, detector.config)):  # a training may be writing this file
-            state, config = checkpoint.load(path), detector.config.model_dump()
-            if any(config[section] != state["config"][section] for section in ("data", "model")):
+            state, config = checkpoint.load(path), detector.config
+            saved = validate(state["config"], str(path))  # an older version's lacks the newer settings
+            if (saved.data, saved.model) != (config.data, config.model):
                 raise InputError(f"data or model settings differ from those of {path}")
-            state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
+            state["config"]["eval"]["threshold"] = config.eval.threshold.model_dump()
             checkpoint.save(path, {**state, "deployment": deployment.state()})
     except (InputError, OSError) as problem:
         console.print(f"thresholds for {deployment.goal} were chosen for this evaluation only: {problem}")

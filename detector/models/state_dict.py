@@ -12,6 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from detector.utils.errors import InputError
+from detector.utils.nearest import nearest_file
 from detector.utils.text import quoted
 from detector.utils.untrusted.torch_file import has_all_values, read_torch_file
 
@@ -28,7 +29,7 @@ def read_file(path: str | Path) -> Any:
     """The contents of a .safetensors file (a dict of tensors), or what torch.save wrote. Raises InputError."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
+        raise InputError(f"{path}: no such weights file; {nearest_file(path)}")
     if path.suffix != ".safetensors":
         return read_torch_file(path)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 LONGEST_NAME = 200  # characters of a class name: it heads columns, labels boxes, and is a tag in TensorBoard
@@ -32,6 +33,16 @@ def shortened(names: Sequence[str], limit: int = 10) -> str:
     """The names joined by commas: all of them, or the first `limit` and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A count and what is counted: `1 image`, `2 images`. plural: of a noun that takes more than an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def command(*words: object) -> str:
+    """`python` and the words as a command for a shell, which would split or expand some of them: these are quoted."""
+    return shlex.join(["python", *map(str, words)])
 
 
 def class_name_problem(name: str) -> str | None:

@@ -243,6 +243,15 @@ def test_thresholds_chosen_with_other_settings_are_not_kept(run, capsys):
     assert (run / "checkpoints/best.pt").read_bytes() == before
 
 
+def test_a_setting_that_is_newer_than_the_checkpoint_is_no_other_setting(run, larger_val, capsys):
+    best = run / "checkpoints" / "best.pt"
+    state = checkpoint.load(best)
+    del state["config"]["model"]["postprocess"]["nms"]
+    checkpoint.save(best, state)
+    evaluate(run, RECALL)
+    assert "for a recall of 0.9, kept in" in capsys.readouterr().out
+
+
 def test_thresholds_are_not_chosen_on_another_dataset(run, other_dataset, capsys):
     best = run / "checkpoints" / "best.pt"
     before = best.read_bytes()

@@ -308,6 +308,16 @@ def test_pickled_code_is_not_run(fails, tmp_path):
     assert not (tmp_path / "was_here").exists()
 
 
+def test_predict_says_where_objects_have_several_classes(succeeds, run, tmp_path):
+    everything = ["predict", run, tmp_path / "val" / "1.png", "--output", tmp_path / "out", "--threshold", "0"]
+    assert "of another class; model.postprocess.nms=all keeps only the best of them" in succeeds(*everything)
+    count = len(json.loads((tmp_path / "out/detections.json").read_text()))
+    assert "of another class" not in succeeds(*everything, "model.postprocess.nms=all")
+    found = json.loads((tmp_path / "out/detections.json").read_text())
+    assert f"{len(found)} detections in 1 image:" in succeeds(*everything, "model.postprocess.nms=all")
+    assert 0 < len(found) < count
+
+
 def test_predict_never_writes_over_its_images(succeeds, fails, run, tmp_path):
     before = (tmp_path / "val/1.png").read_bytes()
     assert "write over the images" in fails("predict", run, tmp_path / "val", "--output", tmp_path / "val")
