@@ -70,7 +70,7 @@ def is_override(argument: str) -> bool:
 
 
 def _where_configs_are(missing: Path) -> str:
-    """The nearest config beside the missing one or in configs/; if none is near, which there are, and how to get one."""
+    """The nearest config beside the missing one or in configs/; if none is near, which there are and how to get one."""
     there = {file.name: file for folder in (Path("configs"), missing.parent) for file in sorted(folder.glob("*.yaml"))}
     near = nearest(missing.name, list(there))
     if near is not None:

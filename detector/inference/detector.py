@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from detector.models.weights.transfer import load_whole
 from detector.utils.console import console
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
-from detector.utils.nearest import lookup
+from detector.utils.nearest import lookup, nearest_file
 from detector.utils.text import quoted
 
 UNUSED = {"seed", "output_dir", "imbalance", "augment", "loss", "train"}  # sections that only a training looks at
@@ -203,7 +203,7 @@ def _deployment(state: dict[str, Any], source: Path) -> Deployment | None:
 
 def _score(value: object, name: str) -> float:
     """The value if it is a score. Raises InputError that calls it `name`."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+    if not isinstance(value, (int, float, np.floating)) or isinstance(value, bool) or not 0 <= value <= 1:
         raise InputError(f"{name}: a number from 0 to 1 (of all classes, or class name: number), not {quoted(value)}")
     return float(value)
 
@@ -217,6 +217,8 @@ def _sample(pixels: np.ndarray, transform: Transform) -> tuple[torch.Tensor, dic
 def _pixels(image: ImageLike, name: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB, upright. name: what errors call an image without a path. Raises InputError."""
     if isinstance(image, (str, Path)):
+        if not os.path.exists(image):
+            raise InputError(f"{image}: no such image; {nearest_file(Path(image))}")
         return read_image(image)
     if isinstance(image, bytes):
         return decode_image(image, name)

@@ -33,7 +33,7 @@ from detector.utils.errors import InputError
 from detector.utils.json_lines import read_json_lines
 from detector.utils.lock import locked
 from detector.utils.signals import StopRequest
-from detector.utils.text import match_names
+from detector.utils.text import counted, match_names
 
 
 def evaluate_detector(detector: Detector, source: str, split: str, dataset: str | None) -> dict[str, Any]:
@@ -139,7 +139,8 @@ class ClassMapping:
         if unknown:
             console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
         if len(class_names) > len(matches):
-            console.print(f"{len(class_names) - len(matches)} classes of the detector are not in this dataset")
+            others = counted(len(class_names) - len(matches), "class")
+            console.print(f"not in this dataset: {others} of the detector")
         index = {name: label for label, name in enumerate(data.class_names)}
         labels = [index[matches[name]] if name in matches else -1 for name in class_names]
         return cls(np.array(labels, np.int64), len(data.class_names))

@@ -89,8 +89,8 @@ def predict(
     (output / "detections.json").write_text(json.dumps(results, indent=1))
     if doubled:
         console.print(
-            f"{counted(doubled, 'detection')} on a better one of another class; model.postprocess.nms=all keeps only the "
-            "best of them"
+            f"{counted(doubled, 'detection')} on a better one of another class; model.postprocess.nms=all keeps only "
+            "the best of them"
         )
     what = f"{counted(len(results), 'detection')} in {counted(len(images), 'image')}"
     console.print(f"{what}: {output / 'detections.json'} and pictures")

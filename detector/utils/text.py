@@ -35,14 +35,26 @@ def shortened(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A count and what is counted: `1 image`, `2 images`. plural: of a noun that takes more than an s."""
-    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+def counted(count: int, noun: str) -> str:
+    """A count and what is counted: `1 image`, `2 images`, `3 boxes`. noun: in the singular, with a regular plural."""
+    return f"{count} {plural(noun, count)}"
+
+
+def plural(noun: str, count: int) -> str:
+    """The noun as it stands after the count."""
+    if count == 1:
+        return noun
+    return f"{noun}es" if noun.endswith(("s", "x", "sh", "tch")) else f"{noun}s"
 
 
 def command(*words: object) -> str:
-    """`python` and the words as a command for a shell, which would split or expand some of them: these are quoted."""
-    return shlex.join(["python", *map(str, words)])
+    """`python` and the words as a command to type into a shell."""
+    return " ".join(["python", *map(shell_word, words)])
+
+
+def shell_word(word: object) -> str:
+    """A word for a shell, quoted if the shell would split or expand it."""
+    return shlex.quote(str(word))
 
 
 def class_name_problem(name: str) -> str | None:

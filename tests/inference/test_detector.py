@@ -144,6 +144,10 @@ class TestImages:
                 detect([whole, content])
             assert "BytesIO" not in str(caught.value)
 
+    def test_a_missing_file(self, detect, image):
+        with pytest.raises(InputError, match="10.png: no such image; did you mean '1.png'?"):
+            detect(image.with_name("10.png"))
+
     def test_too_many_bytes_are_not_opened(self, detect, image, monkeypatch):
         monkeypatch.setattr("detector.data.image.MAX_BYTES", 100)
         with pytest.raises(InputError, match="at most .* GB are read"):
@@ -157,7 +161,10 @@ class TestImages:
     @pytest.mark.parametrize(
         ("images", "said"),
         [
-            (np.zeros((4, 4), np.float32), r"image 1: an array is uint8, \(H, W, 3\) RGB, .* grey, not float32 \(4, 4\)"),
+            (
+                np.zeros((4, 4), np.float32),
+                r"image 1: an array is uint8, \(H, W, 3\) RGB, .*, not float32 \(4, 4\)",
+            ),
             (np.zeros((4, 4, 4), np.uint8), r"not uint8 \(4, 4, 4\)"),
             (np.zeros((2, 4, 4, 3), np.uint8), r"not uint8 \(2, 4, 4, 3\)"),
             (np.zeros((0, 4), np.uint8), r"not uint8 \(0, 4\)"),

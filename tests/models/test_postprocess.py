@@ -15,8 +15,8 @@ def outputs(scores, anchors=ANCHORS, levels=None, deltas=None):
 
 
 def run(outputs, size=(100, 100), orig_sizes=None, **changes):
-    settings = {"score_threshold": 0.05, "nms": "by_class", "nms_iou": 0.5, "topk": 1000, "max_detections": 100, **changes}
-    return Postprocess(**settings)(outputs, [size] * len(outputs["logits"]), orig_sizes)[0]
+    settings = {"score_threshold": 0.05, "nms": "by_class", "nms_iou": 0.5, "topk": 1000, "max_detections": 100}
+    return Postprocess(**settings | changes)(outputs, [size] * len(outputs["logits"]), orig_sizes)[0]
 
 
 def test_by_hand():

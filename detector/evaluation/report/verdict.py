@@ -11,7 +11,7 @@ from detector.evaluation.metrics.confusion import ClassCounts, counts_by_class
 from detector.evaluation.metrics.score_thresholds import WORKS
 from detector.evaluation.report.history import still_rises
 from detector.pages.render import figure, is_known
-from detector.utils.text import shortened
+from detector.utils.text import counted, shortened
 
 GOOD = 0.5  # F1 from which on a class is found well; below WORKS it does not work
 MOST_CLASSES = 12  # with a sentence of their own, the worst first
@@ -104,7 +104,8 @@ def _with_others(others: dict[str, int], words: str) -> list[str]:
 def _overall(metrics: dict) -> str:
     ends = metrics["intervals"].get("AP")
     interval = f" (95 % sure between {ends[0]:.3f} and {ends[1]:.3f})" if ends else ""
-    text = f"AP is {figure(metrics['AP'])}{interval} on {metrics['images']} images with {metrics['objects']} objects."
+    data = f"{counted(metrics['images'], 'image')} with {counted(metrics['objects'], 'object')}"
+    text = f"AP is {figure(metrics['AP'])}{interval} on {data}."
     ap = {group: metrics["groups"][group]["AP"] for group in GROUPS}
     parts = [f"{group} {figure(value)}" for group, value in ap.items() if is_known(value)]
     return f"{text} By how common a class is: {', '.join(parts)}." if len(parts) > 1 else text
