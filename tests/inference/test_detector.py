@@ -68,10 +68,11 @@ class TestThreshold:
         stored = dict(zip(detect.class_names, detect.deployment.thresholds, strict=True))
         assert same(detect(image, threshold=stored), detect(image))
 
-    def test_classes_that_are_left_out_stay_above_the_configured_threshold(self, run, image, everything):
+    @pytest.mark.parametrize("stored", [None, np.zeros(2)], ids=["never evaluated", "stored"])
+    def test_classes_that_are_left_out_stay_above_the_configured_threshold(self, run, image, everything, stored):
         least = float(everything["scores"][5])
         detect = detector.load(run, device="cpu", overrides=[f"model.postprocess.score_threshold={least}"])
-        detect.thresholds = None  # as of a checkpoint that was never evaluated
+        detect.thresholds = stored
         found = detect(image, threshold={"dark": 0})
         light = everything["labels"] == 1
         assert same(found, only(everything, ~light | (everything["scores"] >= least)))

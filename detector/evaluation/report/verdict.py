@@ -75,7 +75,7 @@ def class_sentence(name: str, counts: ClassCounts) -> str:
     text = f"{name}: {', '.join(objects)}."
     if not counts.detections:
         return f"{text} No detection."
-    return f"{text} {counts.detections} detection{'s' * (counts.detections > 1)}: {', '.join(detections)}."
+    return f"{text} {counted(counts.detections, 'detection')}: {', '.join(detections)}."
 
 
 def costs_most(counts: ClassCounts) -> str:
@@ -133,7 +133,7 @@ def _classes(classes: dict[str, dict], counts: dict[str, ClassCounts]) -> list[t
         for name in worst_first[:MOST_CLASSES]
     ]
     left = len(worst_first) - MOST_CLASSES
-    return [*sentences, ("", f"{left} more classes: see their table.")] if left > 0 else sentences
+    return [*sentences, ("", f"{counted(left, 'more class')}: see their table.")] if left > 0 else sentences
 
 
 def _tone(f1: float) -> str:
