@@ -52,7 +52,7 @@ def test_the_sampler_draws_by_the_weights(loaded):
 
 
 def test_one_setting_turns_an_advised_sampling_off(loaded):
-    _, _, lines = loaded("data.sampling=uniform", "data.repeat_threshold=0.4")
+    *_, lines = loaded("data.sampling=uniform", "data.repeat_threshold=0.4")
     assert "data.repeat_threshold 0.4 is not used by data.sampling uniform" in lines[0]
 
 
