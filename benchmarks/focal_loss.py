@@ -17,7 +17,7 @@ from timing import devices, milliseconds, spread
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
-from detector.losses import sigmoid_focal_loss
+from detector.losses import dense_focal_loss
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def compare(anchors: int, classes: int, rounds: int, device: torch.device) -> No
     positive = (labels >= 0).nonzero()[:, 0]
     one_hot[positive, labels[positive]] = 1
     losses = {
-        "detector": lambda: sigmoid_focal_loss(logits, labels),
+        "detector": lambda: dense_focal_loss(logits, labels),
         "torchvision": lambda: torchvision_focal_loss(logits, one_hot, reduction="sum"),
     }
     difference = abs(losses["detector"]().item() / losses["torchvision"]().item() - 1)

@@ -15,6 +15,7 @@ from detector.data.image import orientation
 from detector.utils.atomic import replacing
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import counted
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ROUNDING = 1.0  # px: a box that exceeds its image by at most this was rounded by some tool; it is clipped
@@ -149,8 +150,8 @@ class CocoWriter:
         )
         empty = len(self.images) - len({item["image_id"] for item in self.objects})
         print(
-            f"{file}: {len(self.images)} images ({empty} without objects), {len(self.objects)} objects"
-            + (f", {len(self.dropped)} bad left out" if self.drop_bad else "")
+            f"{file}: {counted(len(self.images), 'image')} ({empty} without objects), "
+            f"{counted(len(self.objects), 'object')}{f', {len(self.dropped)} bad left out' if self.drop_bad else ''}"
         )
         for line in self.dropped[:SHOWN]:
             print(f"left out: {line}")

@@ -14,6 +14,7 @@ from command_line import add_drop_option
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
+from detector.utils.text import counted
 
 FIELDS = ("class", "cx", "cy", "w", "h")
 
@@ -42,13 +43,14 @@ def parse_line(line: str, names: list[str], width: int, height: int) -> tuple[st
     """Class name and (x1, y1, x2, y2) box in px of a line, for an image of width and height px. Raises ValueError."""
     fields = line.split()
     if len(fields) != len(FIELDS):
-        raise ValueError(f"{len(fields)} fields, expected 5 ({' '.join(FIELDS)}); polygons are not supported")
+        found = counted(len(fields), "field")
+        raise ValueError(f"{found}, expected 5 ({' '.join(FIELDS)}); polygons are not supported")
     try:
         number, (cx, cy, w, h) = int(fields[0]), map(float, fields[1:])
     except ValueError:
         raise ValueError(f"{line.strip()!r} is not an integer and four numbers") from None
     if not 0 <= number < len(names):
-        raise ValueError(f"class {number} is not one of the {len(names)} names (0 to {len(names) - 1})")
+        raise ValueError(f"class {number} is not one of the {counted(len(names), 'name')} (0 to {len(names) - 1})")
     if not all(0 <= value <= 1 for value in (cx, cy, w, h)):
         raise ValueError(f"{line.strip()!r}: coordinates must be fractions of the image, 0 to 1, not pixels")
     left, top, right, bottom = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2

@@ -11,6 +11,7 @@ from download import download, unzip
 
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
+from detector.utils.text import counted
 
 SOURCE = "http://images.cocodataset.org"
 SPLITS = ("val2017", "train2017")
@@ -47,7 +48,7 @@ def fetch_images(out: Path, split: str, source: str) -> None:
     download(f"{source}/zips/{archive.name}", archive)
     unzip(archive, out)
     if missing := missing_images(out, split):
-        raise InputError(f"{out / split} lacks {len(missing)} images, such as {missing[0]}: check {archive}")
+        raise InputError(f"{out / split} lacks {counted(len(missing), 'image')}, such as {missing[0]}: check {archive}")
     archive.unlink()
     print(f"{out / split}: complete")
 

@@ -23,7 +23,7 @@ from detector.utils.console import console
 from detector.utils.digest import DamagedError, check_digest, save_with_digest
 from detector.utils.errors import InputError
 from detector.utils.signals import StopRequest
-from detector.utils.text import class_name_problem, quoted
+from detector.utils.text import class_name_problem, quoted, shortened
 from detector.utils.untrusted.torch_file import is_parameter, read_torch_file
 
 FORMAT = 4  # raised when the contents change meaning
@@ -105,7 +105,9 @@ def find(source: Path) -> Path:
         return source
     files = [file for name in ("best.pt", "last.pt") for file in history(source / "checkpoints" / name)]
     if not files:
-        raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; is it a run directory?")
+        runs = sorted({str(file.parents[1]) for file in source.glob("*/checkpoints/*.pt")})
+        hint = f"there is: {shortened(runs)}" if runs else "is it a run directory?"
+        raise InputError(f"{source}: no checkpoints/best.pt or checkpoints/last.pt in it; {hint}")
     for file in files:
         try:
             check_digest(file)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from detector.config.file import load_config
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.text import command, counted
 
 SHOWN = 20  # changes of --fix that are printed
 
@@ -45,10 +46,11 @@ def main() -> None:
     if args.fix:
         changes = write_fixed(examination.descriptor, args.split, args.fix)
         rest = [f"... and {len(changes) - SHOWN} more, all in {args.fix}.changes.txt"] if len(changes) > SHOWN else []
-        console.print("\n".join([f"{args.fix}: the repaired copy, {len(changes)} changes", *changes[:SHOWN], *rest]))
+        done = f"{args.fix}: the repaired copy, {counted(len(changes), 'change')}"
+        console.print("\n".join([done, *changes[:SHOWN], *rest]))
     if args.write_config:
         write_advice(examination, args.write_config)
-        console.print(f"{args.write_config}: the config; python tools/train.py {args.write_config}")
+        console.print(f"{args.write_config}: the config; {command('tools/train.py', args.write_config)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from detector.config.help import sentence
 from detector.config.schema import Config, set_at
 from detector.utils.errors import InputError
-from detector.utils.text import quoted
+from detector.utils.nearest import nearest
+from detector.utils.text import command, quoted, shortened
 from detector.utils.untrusted.yaml import read_yaml, read_yaml_file
 
 _OVERRIDE = re.compile(r"(\w+)[\w.]*=")
@@ -31,6 +32,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if not (path / "config.yaml").is_file():
             raise InputError(f"{path}: a folder without config.yaml, so no run directory; name a CONFIG (YAML)")
         path, overrides = path / "config.yaml", [f"output_dir={json.dumps(str(path))}", *overrides]
+    if not path.exists():
+        raise InputError(f"{path}: no such config file; {_where_configs_are(path)}")
     config = validate(_read_with_base(path), str(path), overrides)
     return config if config.output_dir else config.changed({"output_dir": str(Path("runs") / path.stem)})
 
@@ -64,6 +67,16 @@ def is_override(argument: str) -> bool:
     """Whether a command-line argument is a `path=value` rather than a file name, where both may stand."""
     found = _OVERRIDE.match(argument)
     return found is not None and found[1] in Config.model_fields
+
+
+def _where_configs_are(missing: Path) -> str:
+    """The nearest config beside the missing one or in configs/; if none is near, which there are and how to get one."""
+    there = {file.name: file for folder in (Path("configs"), missing.parent) for file in sorted(folder.glob("*.yaml"))}
+    near = nearest(missing.name, list(there))
+    if near is not None:
+        return f"did you mean {str(there[near])!r}?"
+    known = f"there is: {shortened([str(file) for file in there.values()], 8)}; " if there else ""
+    return f"{known}{command('tools/doctor.py', 'DATASET', '--write-config', missing)} writes one for your data"
 
 
 def _read_with_base(path: Path) -> dict:

@@ -121,8 +121,10 @@ class PostprocessConfig(Section):
 
     score_threshold: Fraction = 0.05
     """Detections below this score are not reported."""
+    nms: Literal["by_class", "all"] = "by_class"
+    """Which boxes suppress each other: those of one class; or all, so that an object gets one class."""
     nms_iou: Fraction = 0.5
-    """Of two boxes of one class with a greater IoU than this, only the one with the higher score is kept."""
+    """Of two such boxes with a greater IoU than this, only the one with the higher score is kept."""
     topk: PositiveInt = 1000
     """Candidates per pyramid level that enter NMS."""
     max_detections: PositiveInt = 100

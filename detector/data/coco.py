@@ -23,7 +23,7 @@ from detector.data.descriptor import Split
 from detector.ops.box_arrays import clipped_xyxy
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
-from detector.utils.text import printable, quoted, shortened
+from detector.utils.text import counted, printable, quoted, shortened
 
 MAX_CLASSES = 10_000  # more would need gigabytes for the scores of one image, or for a confusion matrix
 
@@ -82,7 +82,7 @@ class CocoData:
 
     def remarks(self) -> list[str]:
         """What was left out, and what the checks warn of, a line each."""
-        left_out = [f"{count} annotations left out: {reason}" for reason, count in self.dropped.items()]
+        left_out = [f"{counted(count, 'annotation')} left out: {reason}" for reason, count in self.dropped.items()]
         return left_out + [f"warning: {warning}" for warning in self.warnings]
 
     def class_counts(self) -> np.ndarray:
@@ -179,7 +179,7 @@ def _leave_out(path: Path, kept: np.ndarray, unusable: dict[str, np.ndarray]) ->
     """Take unusable boxes out of `kept` (B,) bool, in place. Returns how many, by reason. Raises InputError if no box
     is left. unusable: see `unusable_boxes`, of the boxes that `kept` says.
     """
-    counts = {f"boxes that {UNUSABLE[check]}": int(which.sum()) for check, which in unusable.items() if which.any()}
+    counts = {f"boxes {UNUSABLE[check]}": int(which.sum()) for check, which in unusable.items() if which.any()}
     kept[kept] = ~np.any(list(unusable.values()), axis=0)
     if not kept.any():
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
@@ -204,7 +204,7 @@ def check_images_exist(data: CocoData) -> None:
         first = data.file_name(missing[0])
         folder, name = os.path.split(first)
         raise InputError(
-            f"{data.images_dir}: {len(missing)} of the {len(data)} images of the annotation file are missing, "
+            f"{data.images_dir}: missing: {len(missing)} of the {counted(len(data), 'image')} of the annotation file, "
             f"the first is {printable(repr(first), 300)}; {nearest_image(name, listings[folder] or _listing(data, ''))}"
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.utils.errors import InputError
-from detector.utils.nearest import did_you_mean
+from detector.utils.nearest import did_you_mean, nearest_file
 from detector.utils.text import quoted
 from detector.utils.untrusted.yaml import read_yaml_file
 
@@ -45,10 +45,10 @@ class Descriptor:
         """
         split = self.named(name)
         if not split.images.is_dir():
-            near = _nearest_in(split.images, "*/")
+            near = nearest_file(split.images, "*/")
             raise InputError(f"{self.path}: {name}: no such folder {split.images}; {near}")
         if not split.annotations.is_file():
-            near = _nearest_in(split.annotations, "*.json")
+            near = nearest_file(split.annotations, "*.json")
             raise InputError(f"{self.path}: {name}: no such annotation file {split.annotations}; {near}")
         return split
 
@@ -118,11 +118,3 @@ def _split(path: Path, name: str, entry: Any) -> Split:
         except (OSError, ValueError):  # too long, with a zero byte, or a lone surrogate
             raise InputError(f"{path}: {name}: `{key}:` cannot be a path, got {quoted(entry[key])}") from None
     return Split(path.parent / entry["images"], path.parent / entry["annotations"])
-
-
-def _nearest_in(path: Path, pattern: str) -> str:
-    """A hint for a missing path: the nearest existing name beside it, or the first of its parents that is missing."""
-    if path.parent.is_dir():
-        return did_you_mean(path.name, sorted(p.name for p in path.parent.glob(pattern)))
-    missing = next(p for p in reversed(path.parents) if not p.is_dir())
-    return f"there is no folder {missing}"

@@ -6,13 +6,16 @@ A file may be malicious: its size is checked against limits before decoding, and
 
 from __future__ import annotations
 
+import contextlib
+import io
 import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from detector.utils.errors import InputError
 
@@ -46,28 +49,46 @@ def read_image(path: str | Path, stated_size: tuple[int, int] | None = None) -> 
     Raises InputError when the file is missing, is not an image, is truncated, exceeds MAX_SIDE, MAX_PIXELS or
     MAX_BYTES, or has another size than stated. Sizes are checked before any pixel is decoded.
     """
-    try:
+    with refusals_named(path):
         check_file(path)
-        with open_image(path) as image:
-            turned = orientation(image) >= 5
-            stored = image.height, image.width
-            upright = stored[::-1] if turned else stored
-            if stated_size in (None, upright, stored):
-                image.load()
-                picture = turned_upright(image) if stated_size in (None, upright) else image
-                if picture is not image:
-                    image.close()  # saves memory: both, and RGB, can be gigabytes
-                return to_rgb(picture)
+        return _decoded(path, path, stated_size)
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """`read_image` of an image file's content, with the same checks. name: what errors call it."""
+    with refusals_named(name):
+        check_length(len(content))
+        return _decoded(io.BytesIO(content), name, None)
+
+
+@contextlib.contextmanager
+def refusals_named(name: str | Path) -> Iterator[None]:
+    """Whatever is raised while the image `name` is opened and decoded becomes an InputError."""
+    try:
+        yield
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such image") from None
+        raise InputError(f"{name}: no such image") from None
     # Pillow's decoders raise exceptions of many types: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as problem:
-        raise InputError(f"{path}: cannot be read as an image ({problem})") from None
+        raise InputError(f"{name}: cannot be read as an image ({problem})") from None
+
+
+def _decoded(file: str | Path | IO[bytes], name: str | Path, stated_size: tuple[int, int] | None) -> np.ndarray:
+    with open_image(file) as image:
+        turned = orientation(image) >= 5
+        stored = image.height, image.width
+        upright = stored[::-1] if turned else stored
+        if stated_size in (None, upright, stored):
+            image.load()
+            picture = turned_upright(image) if stated_size in (None, upright) else image
+            if picture is not image:
+                image.close()  # saves memory: both, and RGB, can be gigabytes
+            return to_rgb(picture)
     (h, w), (height, width) = stated_size, upright
     raise InputError(
-        f"{path}: is {width}x{height} pixels but the annotation file says {w}x{h} (width x height); "
+        f"{name}: is {width}x{height} pixels but the annotation file says {w}x{h} (width x height); "
         "its boxes cannot be trusted, so correct the file or the image"
     )
 
@@ -77,13 +98,21 @@ def check_file(path: str | Path) -> None:
     status = Path(path).stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a file")
-    if status.st_size > MAX_BYTES:
-        raise ValueError(f"{status.st_size / 1e9:.1f} GB; at most {MAX_BYTES / 1e9:.1f} GB are read")
+    check_length(status.st_size)
+
+
+def check_length(length: int) -> None:
+    """Raise ValueError for an image file of more than MAX_BYTES."""
+    if length > MAX_BYTES:
+        raise ValueError(f"{length / 1e9:.1f} GB; at most {MAX_BYTES / 1e9:.1f} GB are read")
 
 
 def open_image(file: str | Path | IO[bytes]) -> Image.Image:
-    """Image.open for the allowed formats and sizes. Raises ValueError for a size, and whatever Pillow raises."""
-    image = Image.open(file, formats=FORMATS)
+    """Image.open for the allowed formats and sizes. Raises ValueError for others, and whatever Pillow raises."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:  # its text may hold an address in memory
+        raise ValueError(f"its content is not recognised as {', '.join(FORMATS)}") from None
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(

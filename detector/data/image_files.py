@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +97,7 @@ def inspect(path: Path) -> ImageFile:
             return ImageFile(digest, stored, turn, _perceptual_hash(turned_upright(image)))
     # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as problem:
-        text = re.sub(r" <_io\.BytesIO[^>]*>", "", " ".join(str(problem).split()))
+        text = " ".join(str(problem).split())
         check = "truncated-image" if "truncated" in text.lower() else "unreadable-image"
         return ImageFile(digest, problem=text, problem_check=check)
 

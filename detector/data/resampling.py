@@ -14,6 +14,7 @@ from detector.data.coco import CocoData
 from detector.data.sampler import expected_draws
 from detector.utils.errors import InputError
 from detector.utils.nearest import lookup
+from detector.utils.text import counted
 
 MAX_AUTO_FACTOR = 10  # what LVIS's threshold of 0.001 gives a class that one in 100,000 images has
 
@@ -23,26 +24,25 @@ Threshold = float | Literal["auto"]
 def image_weights(data: CocoData, sampling: str, threshold: Threshold = "auto") -> tuple[np.ndarray, list[str]]:
     """Weights (I,) float64 > 0 for BatchSampler, and sentences for the log on what was chosen and what it does.
 
-    sampling: a key of SAMPLING. `uniform` gives ones, and no sentence.
+    sampling: a key of SAMPLING. `uniform` gives ones.
     threshold: of the repeat factors; `auto` is `auto_threshold`.
 
-    Raises InputError where there is no such method or no object, or where a threshold is given to a method without one.
+    Raises InputError where there is no such method or no object.
     """
     weights, sentences = lookup(SAMPLING, sampling, "data.sampling")(data, threshold)
     if sampling == "uniform":
         return weights, sentences
     draws = expected_draws(weights)
     summary = (
-        f"data.sampling {sampling}: an epoch stays {len(data)} images; on average an image comes {draws.min():.2f} to "
-        f"{draws.max():.2f} times in it"
+        f"data.sampling {sampling}: an epoch stays {counted(len(data), 'image')}; on average an image comes "
+        f"{draws.min():.2f} to {draws.max():.2f} times in it"
     )
     return weights, [*sentences, summary]
 
 
 def uniform(data: CocoData, threshold: Threshold) -> tuple[np.ndarray, list[str]]:
     """Every image is drawn equally often."""
-    _refuse_threshold(threshold)
-    return np.ones(len(data)), []
+    return np.ones(len(data)), _unused("uniform", threshold)
 
 
 def repeat_factor(data: CocoData, threshold: Threshold) -> tuple[np.ndarray, list[str]]:
@@ -57,12 +57,11 @@ def instance_repeat_factor(data: CocoData, threshold: Threshold) -> tuple[np.nda
 
 def class_aware(data: CocoData, threshold: Threshold) -> tuple[np.ndarray, list[str]]:
     """See `class_aware_weights`."""
-    _refuse_threshold(threshold)
     _require_objects(data)
-    return class_aware_weights(data), []
+    return class_aware_weights(data), _unused("class_aware", threshold)
 
 
-# `data.sampling` → weights (I,) and sentences. A method that has no use for the threshold refuses one.
+# `data.sampling` → weights (I,) and sentences. A method that has no use for the threshold says so where one is given.
 SAMPLING: dict[str, Callable[[CocoData, Threshold], tuple[np.ndarray, list[str]]]] = {
     "uniform": uniform,
     "repeat_factor": repeat_factor,
@@ -168,9 +167,11 @@ def _require_objects(data: CocoData) -> None:
         raise InputError("data.sampling: the data has no object to sample by; use uniform")
 
 
-def _refuse_threshold(threshold: Threshold) -> None:
-    if threshold != "auto":
-        raise InputError(
-            "data.repeat_threshold is for data.sampling repeat_factor or instance_repeat_factor; remove it, or choose "
-            "one of these"
-        )
+def _unused(sampling: str, threshold: Threshold) -> list[str]:
+    """A sentence where a threshold is given that the method does not use: one setting turns the sampling off."""
+    if threshold == "auto":
+        return []
+    return [
+        f"data.repeat_threshold {threshold:.3g} is not used by data.sampling {sampling}, only by repeat_factor and "
+        "instance_repeat_factor"
+    ]

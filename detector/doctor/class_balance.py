@@ -14,6 +14,7 @@ from detector.data.resampling import image_class_pairs
 from detector.doctor.by_class import split_by_class
 from detector.doctor.reach.assignments import Assignments, assign_sample
 from detector.doctor.reach.resized_objects import resize_objects
+from detector.utils.text import counted
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Edges of the bins of two histograms; another bin lies below the first edge, and one above the last.
@@ -147,18 +148,19 @@ def _summary(report: ClassReport) -> list[str]:
     size = report.image_size if isinstance(report.image_size, int) else report.image_size.model_dump()
     lines = [
         f"  sizes: median (5 %-95 %) of sqrt(width x height), and 5 %-95 % of height / width, at image_size {size}",
-        f"  {total} objects in {images} images: {total / images:.1f} an image, at most {len(an_image) - 1}; "
-        f"{empty} images without any",
+        f"  {counted(total, 'object')} in {counted(images, 'image')}: {total / images:.1f} an image, at most "
+        f"{len(an_image) - 1}; {counted(empty, 'image')} without any",
         f"  imbalance: the commonest class has {report.imbalance_ratio:.0f} times the boxes of the rarest; "
         f"Gini {report.gini:.2f} (0: all have as many)",
         f"  an image has {a.positives:.0f} positive anchors, {a.ignored:.0f} ignored, {a.negatives:.0f} of background: "
-        f"1 to {a.negatives / max(a.positives, 1e-9):.0f} (mean of {a.images} images)",
+        f"1 to {a.negatives / max(a.positives, 1e-9):.0f} (mean of {counted(a.images, 'image')})",
     ]
     untrained = int(a.untrained.sum())
     if untrained:
-        worst = report.class_names[int(a.untrained.argmax())]
+        worst = int(a.untrained.argmax())
+        part = f"{a.untrained[worst]} of them " if a.untrained[worst] < untrained else ""
         lines.append(
-            f"  {untrained} of the {int(a.objects.sum())} objects in these have no positive anchor, most of them of "
-            f"{worst}: the anchors that overlap them best overlap another object more"
+            f"  without a positive anchor: {untrained} of the {counted(int(a.objects.sum()), 'object')} in these "
+            f"({part}{report.class_names[worst]}); the anchors that overlap them best overlap another object more"
         )
     return lines

@@ -33,6 +33,7 @@ from detector.evaluation.metrics.coco import group_figures
 from detector.evaluation.metrics.matching import match
 from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
+from detector.utils.text import counted
 
 NOT_COMPARED = ("seed", "output_dir", "device", "eval")  # runs that differ only in these are seeds of one entry
 
@@ -148,7 +149,7 @@ def compare(sources: Sequence[str], split: str, dataset: str | None) -> Comparis
     rows = [row for entry in entries[1:] for row in _differences(entry, entries[0])]
     alarms = [alarm for entry in entries[1:] if (alarm := _alarm(entry.name, rows, head))]
     where = f"{split} of {dataset or configs[sources[0]].data.dataset}"
-    evaluated_on = f"{where}: {len(data)} images with {data.class_counts().sum()} objects"
+    evaluated_on = f"{where}: {counted(len(data), 'image')} with {counted(data.class_counts().sum(), 'object')}"
     return Comparison(evaluated_on, entries, rows, alarms)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from detector import checkpoint
 from detector.config.file import load_config, validate
 from detector.config.schema import Config
-from detector.data.image import read_image, to_rgb, turned_upright
+from detector.data.image import decode_image, read_image, refusals_named, to_rgb, turned_upright
 from detector.data.loader import collate
 from detector.data.split import read_split
 from detector.data.transforms import Transform, build_transform, letterbox
@@ -32,9 +33,14 @@ from detector.models.weights.transfer import load_whole
 from detector.utils.console import console
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
+from detector.utils.nearest import lookup, nearest_file
+from detector.utils.text import quoted
 
 UNUSED = {"seed", "output_dir", "imbalance", "augment", "loss", "train"}  # sections that only a training looks at
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+SHAPES = "(H, W, 3) RGB, or (H, W) or (H, W, 1) grey"
+TAKEN = f"an image is a path, the bytes of an image file, a PIL image, or a uint8 array, {SHAPES}"
+Threshold = float | Mapping[str, float]  # the least score to report: of all classes, or class name → its own
 
 
 @dataclass
@@ -55,27 +61,55 @@ class Detector:
     thresholds: np.ndarray | None = None
     """(K,) scores that a detection must reach to be reported; None: all are reported."""
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Detect objects in an image (a path, a PIL image or an (H, W, 3) uint8 RGB array) or in a list of them.
+    def __call__(
+        self, images: ImageLike | Sequence[ImageLike], threshold: Threshold | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Detect objects in an image or in a list of them.
+
+        An image is a path, the bytes of an image file (JPEG, PNG, ...), a PIL image, or a uint8 array: (H, W, 3) RGB,
+        (H, W) or (H, W, 1) grey. threshold: the least score to report in this call; see `with_threshold`.
 
         Returns for each image a dict of numpy arrays, highest score first: `boxes` (n, 4) float32 xyxy in pixels of
         the original, `scores` (n,) float32, `labels` (n,) int64 in 0..K-1, and `names`, a list of n str. One image
-        gives one dict, a list gives a list. Raises InputError for an image that cannot be read.
+        gives one dict, a list gives a list. Raises InputError for an image that cannot be read, and as
+        `with_threshold`.
         """
-        if isinstance(images, (str, Path, Image.Image, np.ndarray)):
-            return next(self.stream([images]))
-        return list(self.stream(images))
+        detector = self if threshold is None else self.with_threshold(threshold)
+        if isinstance(images, ImageLike):
+            return next(detector.stream([images]))
+        if not isinstance(images, Iterable):
+            raise InputError(f"images: {TAKEN}; or a list of such, not {type(images).__name__}")
+        return list(detector.stream(images))
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[dict[str, Any]]:
         """The same for any number of images, `eval.batch_size` at a time."""
         transform = build_transform(self.config.data.image_size, None)
-        iterator = iter(images)
+        iterator = enumerate(images, 1)
         while chunk := list(islice(iterator, self.config.eval.batch_size)):
-            batch = collate([_sample(image, transform) for image in chunk])
+            batch = collate([_sample(_pixels(image, f"image {number}"), transform) for number, image in chunk])
             assert isinstance(batch, tuple)
             for found in detect(self.model, self.postprocess, *batch, self.device):
                 arrays = self._reported({key: values.cpu().numpy() for key, values in found.items()})
                 yield arrays | {"names": [self.class_names[label] for label in arrays["labels"]]}
+
+    def with_threshold(self, threshold: Threshold) -> Detector:
+        """The same detector, reporting from other scores; the model is shared.
+
+        threshold: the least score to report, before calibration (`eval.calibrate`), 0 to 1. A number is for all
+        classes. In a dict, class name → number, the classes that it leaves out keep their scores: those given to
+        `load`, else those chosen on val. Raises InputError for anything else.
+        """
+        if isinstance(threshold, Mapping):
+            labels = {name: label for label, name in enumerate(self.class_names)}
+            floor = self.postprocess.score_threshold
+            scores = np.full(len(labels), floor) if self.thresholds is None else np.maximum(self.thresholds, floor)
+            for name, score in threshold.items():
+                scores[lookup(labels, name, "threshold")] = _score(score, f"threshold of {name}")
+        else:
+            scores = np.full(len(self.class_names), _score(threshold, "threshold"))
+        # A candidate must exceed the postprocessing's threshold, and may equal this one: hence a little less.
+        settings = self.config.model.postprocess.model_copy(update={"score_threshold": 0.99 * float(scores.min())})
+        return replace(self, postprocess=build_postprocess(settings), thresholds=scores)
 
     def _reported(self, found: dict[str, np.ndarray]) -> dict[str, Any]:
         """The detections that reach their class's threshold, calibrated if `eval.calibrate` says so."""
@@ -90,17 +124,16 @@ class Detector:
 
 
 def load(
-    source: str | Path, device: str = "auto", overrides: Sequence[str] = (), threshold: float | None = None
+    source: str | Path, device: str = "auto", overrides: Sequence[str] = (), threshold: Threshold | None = None
 ) -> Detector:
     """A detector from a run directory (its best checkpoint), a checkpoint file, or a CONFIG whose `model.weights`
     names a whole detector.
 
     A CONFIG's detector has the classes of its weights; if those have no names, it takes the names of the dataset's val
-    split. overrides: dotted.path=value on its configuration. threshold: the least score to report, before calibration;
-    None: the thresholds chosen on val for each class, or all scores where the checkpoint has none. Raises InputError.
+    split. overrides: dotted.path=value on its configuration. threshold: the least score to report, a number or class
+    name → number, as `Detector.with_threshold` takes it; None: the thresholds chosen on val for each class, or all
+    scores where the checkpoint has none. Raises InputError.
     """
-    if threshold is not None:
-        overrides = [*overrides, f"model.postprocess.score_threshold={threshold}"]
     source = Path(source)
     is_config = source.suffix in (".yaml", ".yml")
     detector = (_from_config if is_config else _from_checkpoint)(source, device, overrides)
@@ -111,9 +144,9 @@ def load(
         console.print(
             f"eval.calibrate: {source} has no calibration; scores stay as they are until tools/eval.py on val"
         )
-    if threshold is not None or detector.deployment is None:
-        return detector
-    return replace(detector, thresholds=detector.deployment.thresholds)
+    if detector.deployment is not None:
+        detector = replace(detector, thresholds=detector.deployment.thresholds)
+    return detector if threshold is None else detector.with_threshold(threshold)
 
 
 def _from_checkpoint(source: Path, device: str, overrides: Sequence[str]) -> Detector:
@@ -168,21 +201,34 @@ def _deployment(state: dict[str, Any], source: Path) -> Deployment | None:
         raise InputError(f"{source}: its thresholds (`deployment`) are not as this version writes them") from None
 
 
-def _sample(image: ImageLike, transform: Transform) -> tuple[torch.Tensor, dict[str, Any]]:
-    array = _pixels(image)
-    content, _, _ = transform(array, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+def _score(value: object, name: str) -> float:
+    """The value if it is a score. Raises InputError that calls it `name`."""
+    if not isinstance(value, (int, float, np.floating)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise InputError(f"{name}: a number from 0 to 1 (of all classes, or class name: number), not {quoted(value)}")
+    return float(value)
+
+
+def _sample(pixels: np.ndarray, transform: Transform) -> tuple[torch.Tensor, dict[str, Any]]:
+    content, _, _ = transform(pixels, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     tensor = torch.from_numpy(letterbox(content, transform.image_size)).permute(2, 0, 1)
-    return tensor, {"size": content.shape[:2], "orig_size": array.shape[:2]}
+    return tensor, {"size": content.shape[:2], "orig_size": pixels.shape[:2]}
 
 
-def _pixels(image: ImageLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright. Raises InputError."""
+def _pixels(image: ImageLike, name: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, upright. name: what errors call an image without a path. Raises InputError."""
     if isinstance(image, (str, Path)):
+        if not os.path.exists(image):
+            raise InputError(f"{image}: no such image; {nearest_file(Path(image))}")
         return read_image(image)
+    if isinstance(image, bytes):
+        return decode_image(image, name)
     if isinstance(image, Image.Image):
-        return to_rgb(turned_upright(image))
+        with refusals_named(name):  # Pillow reads the pixels of a file only when they are needed
+            return to_rgb(turned_upright(image))
     if not isinstance(image, np.ndarray):
-        raise InputError(f"an image is a path, a PIL image or an array, not {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise InputError(f"an image array is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
-    return image
+        raise InputError(f"{name}: {TAKEN}, not {type(image).__name__}")
+    grey = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
+    colour = image.ndim == 3 and image.shape[2] == 3
+    if not (grey or colour) or image.dtype != np.uint8 or 0 in image.shape:
+        raise InputError(f"{name}: an array is uint8, {SHAPES}, not {image.dtype} {image.shape}")
+    return image if colour else np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)

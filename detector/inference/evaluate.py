@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from detector import checkpoint
+from detector.config.file import validate
 from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.data.loader import eval_loader
@@ -32,7 +33,7 @@ from detector.utils.errors import InputError
 from detector.utils.json_lines import read_json_lines
 from detector.utils.lock import locked
 from detector.utils.signals import StopRequest
-from detector.utils.text import match_names
+from detector.utils.text import counted, match_names
 
 
 def evaluate_detector(detector: Detector, source: str, split: str, dataset: str | None) -> dict[str, Any]:
@@ -138,7 +139,8 @@ class ClassMapping:
         if unknown:
             console.print(f"classes the detector does not know, counted as never found: {', '.join(unknown)}")
         if len(class_names) > len(matches):
-            console.print(f"{len(class_names) - len(matches)} classes of the detector are not in this dataset")
+            others = counted(len(class_names) - len(matches), "class")
+            console.print(f"not in this dataset: {others} of the detector")
         index = {name: label for label, name in enumerate(data.class_names)}
         labels = [index[matches[name]] if name in matches else -1 for name in class_names]
         return cls(np.array(labels, np.int64), len(data.class_names))
@@ -194,10 +196,11 @@ def _keep(deployment: Deployment, detector: Detector, source: str) -> None:
     path = checkpoint.find(Path(source))
     try:
         with locked(run_directory_of(path, detector.config)):  # a training may be writing this file
-            state, config = checkpoint.load(path), detector.config.model_dump()
-            if any(config[section] != state["config"][section] for section in ("data", "model")):
+            state, config = checkpoint.load(path), detector.config
+            saved = validate(state["config"], str(path))  # an older version's lacks the newer settings
+            if (saved.data, saved.model) != (config.data, config.model):
                 raise InputError(f"data or model settings differ from those of {path}")
-            state["config"]["eval"]["threshold"] = config["eval"]["threshold"]
+            state["config"]["eval"]["threshold"] = config.eval.threshold.model_dump()
             checkpoint.save(path, {**state, "deployment": deployment.state()})
     except (InputError, OSError) as problem:
         console.print(f"thresholds for {deployment.goal} were chosen for this evaluation only: {problem}")

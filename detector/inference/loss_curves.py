@@ -23,6 +23,7 @@ from detector.losses.assigners.assignment import BACKGROUND
 from detector.utils.console import console, progress_bar
 from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
+from detector.utils.text import counted
 
 HARDEST = (0.01, 0.1)  # fractions of the background whose share of the loss is printed
 
@@ -87,7 +88,7 @@ def loss_curves(detector: Detector, source: str, split: str, output: Path | None
             raise InputError(f"the {split} split has no {name} anchor: there is no loss to draw")
     curves = {gamma: (foreground.cumulative_loss(gamma), background.cumulative_loss(gamma)) for gamma in gammas}
     _draw(curves, output)
-    console.print(f"{background.counts.sum()} background predictions, {foreground.counts.sum()} foreground")
+    console.print(f"{counted(background.counts.sum(), 'background prediction')}, {foreground.counts.sum()} foreground")
     console.print("share of the background's loss in its hardest")
     console.print("  gamma" + "".join(f"{part:>8.0%}" for part in HARDEST))
     for gamma, (_, curve) in curves.items():

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from detector.config.schema import PostprocessConfig
 from detector.data.image import read_image
 from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal
 from detector.evaluation.report.draw import draw_boxes
 from detector.inference.detector import Detector, load
+from detector.ops.box_arrays import iou_xyxy
 from detector.utils.console import console, progress_bar
 from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
-from detector.utils.nearest import did_you_mean
+from detector.utils.nearest import nearest_file
+from detector.utils.text import counted
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
@@ -70,6 +73,7 @@ def predict(
     check_writable(output)
     output.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
+    doubled = 0
     paths = [path for path, _ in images]
     with progress_bar() as bar:
         task = bar.add_task("detecting", total=len(images))
@@ -80,9 +84,16 @@ def predict(
             picture.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(drawn).save(picture)
             results += _results(found, number, str(path), detector.category_ids)
+            doubled += _count_doubled(found, detector.config.model.postprocess)
             bar.advance(task)
     (output / "detections.json").write_text(json.dumps(results, indent=1))
-    console.print(f"{len(results)} detections in {len(images)} images: {output / 'detections.json'} and pictures")
+    if doubled:
+        console.print(
+            f"{counted(doubled, 'detection')} on a better one of another class; model.postprocess.nms=all keeps only "
+            "the best of them"
+        )
+    what = f"{counted(len(results), 'detection')} in {counted(len(images), 'image')}"
+    console.print(f"{what}: {output / 'detections.json'} and pictures")
 
 
 def _detections(detector: Detector, paths: list[Path]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -111,6 +122,15 @@ def _with_thresholds(detector: Detector) -> Detector:
     for line in deployment.lines():
         console.print(line)
     return detector
+
+
+def _count_doubled(found: dict[str, Any], settings: PostprocessConfig) -> int:
+    """How many detections overlap a better one of another class so much that `nms: all` would drop them."""
+    if settings.nms == "all":
+        return 0
+    boxes, labels = found["boxes"], found["labels"]
+    doubled = (iou_xyxy(boxes[:, None], boxes) > settings.nms_iou) & (labels[:, None] != labels)
+    return int(np.triu(doubled).any(axis=0).sum())
 
 
 def _results(found: dict[str, Any], number: int, file_name: str, category_ids: list[int]) -> list[dict[str, Any]]:
@@ -142,5 +162,4 @@ def _distinct_names(names: list[Path]) -> list[Path]:
 def _hint(path: Path) -> str:
     if path.is_dir():
         return f"it holds no {', '.join(sorted(SUFFIXES))} file"
-    siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    return did_you_mean(path.name, siblings) if siblings else f"there is no folder {path.parent}"
+    return nearest_file(path)

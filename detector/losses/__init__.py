@@ -1,5 +1,9 @@
-"""Losses: assigners choose each anchor's target, classification and box losses compare predictions with it."""
+"""Losses: assigners choose each anchor's target, classification and box losses compare predictions with it.
 
-from detector.losses.classification.focal import FocalLoss, sigmoid_focal_loss
+For use in other programs: `sigmoid_focal_loss` and its module `FocalLoss` take 0/1 targets, as torchvision's function;
+`dense_focal_loss` takes class ids.
+"""
 
-__all__ = ["FocalLoss", "sigmoid_focal_loss"]
+from detector.losses.classification.focal import FocalLoss, dense_focal_loss, sigmoid_focal_loss
+
+__all__ = ["FocalLoss", "dense_focal_loss", "sigmoid_focal_loss"]

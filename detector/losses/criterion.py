@@ -21,6 +21,7 @@ from detector.losses.classification.focal import ALPHA, Focal
 from detector.ops.boxes import decode, iou
 from detector.utils.errors import InputError
 from detector.utils.nearest import lookup
+from detector.utils.text import counted
 
 
 class Criterion(nn.Module):
@@ -102,8 +103,9 @@ def build_criterion(
     for name, values in (("alpha", alpha), ("gamma", loss.gamma)):
         if isinstance(values, list) and len(values) != len(class_counts):
             names = "" if class_names is None else f" ({', '.join(class_names)})"
+            classes = f"{counted(len(class_counts), 'class')}{names}"
             raise InputError(
-                f"loss.{name} has {len(values)} values, but the data has {len(class_counts)} classes{names}; "
+                f"loss.{name} has {counted(len(values), 'value')}, but the data has {classes}; "
                 "give one value per class, in this order, or a single number"
             )
     return Criterion(

@@ -76,6 +76,7 @@ def build_postprocess(config: PostprocessConfig) -> Postprocess:
     """What turns the model's outputs into detections."""
     return Postprocess(
         score_threshold=config.score_threshold,
+        nms=config.nms,
         nms_iou=config.nms_iou,
         topk=config.topk,
         max_detections=config.max_detections,

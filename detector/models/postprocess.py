@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from detector.ops.boxes import decode
 
 
 class Postprocess:
-    """Threshold, the best candidates of each level, decode, clip, NMS by class, the best of the image.
+    """Threshold, the best candidates of each level, decode, clip, NMS, the best of the image.
 
     score_threshold: a candidate (anchor, class) needs a higher score.
     topk: the number of candidates of each pyramid level that enter NMS, best first.
-    nms_iou: of two boxes of one class with a greater IoU, the one with the lower score is dropped.
+    nms: by_class: boxes of one class suppress each other; all: those of all classes do.
+    nms_iou: of two boxes that may suppress each other and have a greater IoU, the one with the lower score is dropped.
     max_detections: the most detections of an image.
     """
 
-    def __init__(self, *, score_threshold: float, nms_iou: float, topk: int, max_detections: int) -> None:
+    def __init__(
+        self,
+        *,
+        score_threshold: float,
+        nms: Literal["by_class", "all"],
+        nms_iou: float,
+        topk: int,
+        max_detections: int,
+    ) -> None:
         self.score_threshold = score_threshold
+        self.nms = nms
         self.nms_iou = nms_iou
         self.topk = topk
         self.max_detections = max_detections
@@ -47,12 +57,18 @@ class Postprocess:
             scores, where, labels = self._candidates(outputs["logits"][i], outputs["anchors_per_level"])
             boxes = decode(outputs["deltas"][i][where], outputs["anchors"][where])
             boxes = _clip(boxes, size)
-            keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
+            keep = self._unsuppressed(boxes, scores, labels)[: self.max_detections]
             boxes = boxes[keep]
             if orig_sizes is not None:
                 boxes = _scale(boxes, size, orig_sizes[i])
             detections.append({"boxes": boxes, "scores": scores[keep], "labels": labels[keep]})
         return detections
+
+    def _unsuppressed(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        """Indices of the candidates that no better one suppresses, best first."""
+        if self.nms == "all":
+            return nms(boxes, scores, self.nms_iou)
+        return batched_nms(boxes, scores, labels, self.nms_iou)
 
     def _candidates(self, logits: Tensor, anchors_per_level: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """An image's logits (R, K) → scores, anchor indices and labels (n,) of the best candidates of each level."""

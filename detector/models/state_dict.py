@@ -12,7 +12,8 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from detector.utils.errors import InputError
-from detector.utils.text import quoted
+from detector.utils.nearest import nearest_file
+from detector.utils.text import counted, quoted
 from detector.utils.untrusted.torch_file import has_all_values, read_torch_file
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".pkl")  # .pkl is refused, with the reason, when it is read
@@ -28,7 +29,7 @@ def read_file(path: str | Path) -> Any:
     """The contents of a .safetensors file (a dict of tensors), or what torch.save wrote. Raises InputError."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
+        raise InputError(f"{path}: no such weights file; {nearest_file(path)}")
     if path.suffix != ".safetensors":
         return read_torch_file(path)
     try:
@@ -104,7 +105,8 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], *, source: str) -
     wrong = differences(module.state_dict(), state)
     if wrong:
         raise InputError(
-            f"{source}: another architecture than the configured one; {len(wrong)} tensors differ: {first_of(wrong)}"
+            f"{source}: another architecture than the configured one, in {counted(len(wrong), 'tensor')}: "
+            f"{first_of(wrong)}"
         )
     module.load_state_dict(state, strict=False)  # `differences` was strict, but for the counters
 

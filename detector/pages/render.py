@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detector.utils.atomic import write_atomically
+from detector.utils.text import counted, plural
 
 
 def render(template: str, **context: Any) -> str:
@@ -31,7 +32,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, signed=signed, interval=interval, percent=percent, value=value)
+    environment.filters.update(counted=counted, figure=figure, interval=interval, percent=percent, plural=plural)
+    environment.filters.update(signed=signed, value=value)
     return environment
 
 

@@ -10,7 +10,7 @@ from detector.training import replay
 from detector.training.bad_step import BadStep
 from detector.training.state import Run
 from detector.utils.errors import RunError
-from detector.utils.text import shortened
+from detector.utils.text import command, counted, shortened
 
 WINDOW = 100  # recent losses that show what is usual
 FEWEST = 20  # with fewer losses, nothing is known to be usual
@@ -50,8 +50,12 @@ class StepMonitor:
 
     def summary(self) -> list[str]:
         """Lines for the end of the epoch."""
-        lines = [f"{self.jumps} steps with a jump of the loss (kind spike in metrics.jsonl)"] if self.jumps else []
-        return lines + ([f"{self.replaced} images replaced (kind bad_images)"] if self.replaced else [])
+        lines = []
+        if self.jumps:
+            lines.append(f"{counted(self.jumps, 'step')} with a jump of the loss (kind spike in metrics.jsonl)")
+        if self.replaced:
+            lines.append(f"{counted(self.replaced, 'image')} replaced (kind bad_images)")
+        return lines
 
     def _count_bad(self, bad: BadStep) -> None:
         run, progress, most = self.run, self.run.progress, self.run.config.train.max_bad_steps
@@ -67,9 +71,9 @@ class StepMonitor:
             self.bad_batch_written = replay.write(run, bad)
         if is_last:
             self._rewind()
-            again = f"python tools/train.py --replay {run.directory.bad_batch}" if self.bad_batch_written else ""
+            again = command("tools/train.py", "--replay", run.directory.bad_batch) if self.bad_batch_written else ""
             raise RunError(
-                f"{most} steps in a row were not finite (train.max_bad_steps), the last one: {what}"
+                f"{counted(most, 'step')} in a row not finite (train.max_bad_steps), the last one: {what}"
                 f"{'; to see where it begins: ' if again else ''}{again}"
             )
 

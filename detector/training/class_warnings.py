@@ -11,6 +11,7 @@ from typing import Any
 from detector.config.schema import Config
 from detector.evaluation.report.curves import LOW_SCORE
 from detector.losses.classification.base import ClassificationLoss
+from detector.utils.text import counted
 
 # Below LOW_SCORE, a class's mean score on its own objects is worth a warning, once some class has reached LEARNT. In
 # the first epochs all scores are near the prior (0.01) and say nothing.
@@ -46,7 +47,8 @@ def neglected_classes(per_class: Mapping[str, Mapping[str, Any]], settings_to_tr
     low = sorted((name for name in scores if scores[name] < LOW_SCORE), key=lambda name: scores[name])
     lines = [_line(name, per_class[name]) for name in low[:MOST_LINES]]
     if len(low) > MOST_LINES:
-        lines.append(f"{len(low) - MOST_LINES} more classes score below {LOW_SCORE:g} on their own objects")
+        more = counted(len(low) - MOST_LINES, "more class")
+        lines.append(f"hardly learnt, too: {more} with scores below {LOW_SCORE:g}")
     if low:
         settings = ", ".join(settings_to_try)
         lines.append(f"try one of these: {settings or 'more images with objects of these classes'}")
@@ -58,4 +60,4 @@ def _line(name: str, row: Mapping[str, Any]) -> str:
     text = f"`{name}` is hardly learnt: it scores {row['score_positive']:.2g} on its own objects"
     if ratio is not None and ratio < SUPPRESSED_RATIO:
         return f"{text}, because the other classes and the background push it down (gradient ratio {ratio:.2g})"
-    return f"{text} ({row['positives']} positive anchors this epoch)"
+    return f"{text} ({counted(row['positives'], 'positive anchor')} this epoch)"

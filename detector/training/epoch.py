@@ -102,7 +102,7 @@ def _note_micro_batches(run: Run, micro_batches: int) -> None:
         looks_at_batch = any(isinstance(module, _BatchNorm) and module.training for module in modules)
         effect = "but batch norm sees only a part" if looks_at_batch else "with the same gradient"
         run.log.say(
-            f"{run.config.train.batch_size} images do not fit into the memory of {run.device}: "
+            f"a batch (train.batch_size={run.config.train.batch_size}) does not fit into the memory of {run.device}: "
             f"computed in {micro_batches} micro-batches from step {progress.step} on, {effect}"
         )
 

@@ -30,7 +30,7 @@ from detector.training.state import Run, Training
 from detector.utils.console import console
 from detector.utils.device import resolve_device
 from detector.utils.errors import InputError
-from detector.utils.text import shortened
+from detector.utils.text import counted, shortened
 from detector.utils.untrusted.torch_file import is_parameter
 
 FORMAT = "bad batch 2"
@@ -108,7 +108,7 @@ def _first_not_finite(training: Training, state: dict[str, Any], autocast: torch
         for images, targets in batches:
             outputs = forward(model, images, targets, device, autocast)
             for target, losses in zip(targets, losses_by_image(criterion, outputs, targets), strict=True):
-                yield f"image {target['image_id']}: {_figures(losses)}; {len(target['boxes'])} boxes"
+                yield f"image {target['image_id']}: {_figures(losses)}; {counted(len(target['boxes']), 'box')}"
                 bad += [name for name, loss in losses.items() if not loss.isfinite() and name not in bad]
     if places:
         yield f"first not finite: {places[0]}"
@@ -186,7 +186,7 @@ def _rebuild(state: dict[str, Any], config: Config, device: torch.device) -> Tra
 def _broken_tensors(model: nn.Module) -> Iterator[str]:
     for name, values in model.state_dict().items():
         if count := int((~values.isfinite()).sum()):
-            yield f"{name}: {count} of its {values.numel()} values are not finite"
+            yield f"{name}: not finite: {count} of its {counted(values.numel(), 'value')}"
 
 
 def _broken_boxes(batches: list[Batch]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from detector.training.optim import lr_factors, scaled_lr
 from detector.training.state import Progress
 from detector.utils.console import console
 from detector.utils.errors import InputError
+from detector.utils.text import counted, shell_word
 
 # Settings that --resume may change. Any other would mix two trainings in one run.
 CHANGEABLE = (
@@ -56,7 +57,7 @@ def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory
         if not name.startswith(CHANGEABLE):
             raise InputError(
                 f"{directory.path}: --resume continues the same training, but {name} was {before} and is {now}; "
-                f"put it back, or start a new run with model.weights={directory.path}"
+                f"put it back, or start a new run with {shell_word(f'model.weights={directory.path}')}"
             )
     return config
 
@@ -68,7 +69,7 @@ def check_same_data(last: dict[str, Any], train: CocoData, val: CocoData, direct
     """
     if (last["class_names"], last["num_images"]) != (train.class_names, len(train)):
         raise InputError(
-            f"{directory}: --resume needs the same training set; it had {last['num_images']} images of "
+            f"{directory}: --resume needs the same training set; it had {counted(last['num_images'], 'image')} of "
             f"{', '.join(last['class_names'])}, now it has {len(train)} of {', '.join(train.class_names)}"
         )
     for name, data in (("train", train), ("val", val)):

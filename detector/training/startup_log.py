@@ -8,6 +8,7 @@ from detector.config.schema import TrainConfig
 from detector.training.optim import scaled_lr
 from detector.training.state import Run
 from detector.utils.device import device_name, resolve_precision
+from detector.utils.text import counted
 
 MOST_ON_CONSOLE = 20  # classes; log.txt has all
 
@@ -17,7 +18,8 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     config, train, progress, log = run.config, run.train, run.progress, run.log
     counts = train.class_counts()
     log.say(
-        f"data: {len(train)} images with {counts.sum()} objects of {len(counts)} classes; {len(run.val)} val images"
+        f"data: {counted(len(train), 'image')} with {counted(counts.sum(), 'object')} of "
+        f"{counted(len(counts), 'class')}; {counted(len(run.val), 'val image')}"
     )
     for name, count in sorted(zip(train.class_names, counts.tolist(), strict=True), key=lambda row: -row[1]):
         log.say(f"  {count:8d} {name}", to_console=len(counts) <= MOST_ON_CONSOLE)
@@ -35,11 +37,13 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
         log.say(f"frozen: {_frozen(run.frozen, config.train)}")
     settings, images = config.train, config.train.images_per_step
     log.say(
-        f"training: {settings.epochs} epochs, {run.total_steps} steps of {images} images; {settings.optimizer}, "
+        f"training: {counted(settings.epochs, 'epoch')}, {counted(run.total_steps, 'step')} of "
+        f"{counted(images, 'image')}; {settings.optimizer}, "
         f"{settings.schedule}, lr {scaled_lr(settings):g} ({settings.lr:g} for 16, scaled to {images})"
     )
     if progress.step:
-        log.say(f"resumed after {progress.epoch} epochs and {progress.batch} batches, at step {progress.step}")
+        done = f"{counted(progress.epoch, 'epoch')} and {counted(progress.batch, 'batch')}"
+        log.say(f"resumed after {done}, at step {progress.step}")
 
 
 def _data_findings(run: Run) -> list[str]:

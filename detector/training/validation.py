@@ -26,6 +26,7 @@ from detector.utils.disk import warn_if_unwritable
 from detector.utils.errors import InputError
 from detector.utils.json_lines import read_json_lines
 from detector.utils.signals import StopRequest
+from detector.utils.text import command, counted
 
 
 def evaluate_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
@@ -62,7 +63,9 @@ def conclude(run: Run) -> None:
     """The tables, metrics.json and report.html of the best evaluation, and where to look at them."""
     settings, directory, log = run.config.train, run.directory, run.log
     if run.progress.is_out_of_patience(run.config):
-        log.say(f"stopped early: {settings.metric} did not rise for {settings.patience} epochs (train.patience)")
+        assert settings.patience is not None
+        epochs = counted(settings.patience, "epoch")
+        log.say(f"stopped early: {settings.metric} did not rise for {epochs} (train.patience)")
     try:
         epoch, value = read_evaluated(directory)
     except InputError as problem:
@@ -71,7 +74,8 @@ def conclude(run: Run) -> None:
     try:
         results = json.loads((directory.evaluation / "detections.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
-        log.say(f"done, but the best checkpoint's figures are missing; run tools/eval.py {directory.path} to get them")
+        again = command("tools/eval.py", directory.path)
+        log.say(f"done, but the best checkpoint's figures are missing; to get them: {again}")
         return
     counts = run.train.class_counts()
     assessment = assess(Detections.from_results(results, run.val), run.val, counts, run.config.eval.backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 LONGEST_NAME = 200  # characters of a class name: it heads columns, labels boxes, and is a tag in TensorBoard
@@ -32,6 +33,28 @@ def shortened(names: Sequence[str], limit: int = 10) -> str:
     """The names joined by commas: all of them, or the first `limit` and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and what is counted: `1 image`, `2 images`, `3 boxes`. noun: in the singular, with a regular plural."""
+    return f"{count} {plural(noun, count)}"
+
+
+def plural(noun: str, count: int) -> str:
+    """The noun as it stands after the count."""
+    if count == 1:
+        return noun
+    return f"{noun}es" if noun.endswith(("s", "x", "sh", "tch")) else f"{noun}s"
+
+
+def command(*words: object) -> str:
+    """`python` and the words as a command to type into a shell."""
+    return " ".join(["python", *map(shell_word, words)])
+
+
+def shell_word(word: object) -> str:
+    """A word for a shell, quoted if the shell would split or expand it."""
+    return shlex.quote(str(word))
 
 
 def class_name_problem(name: str) -> str | None:

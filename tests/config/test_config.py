@@ -1,6 +1,7 @@
 """The experiment file: base, overrides, what is written is what is read, and errors that name the right thing."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -72,6 +73,28 @@ def test_many_bases_and_a_base_that_is_none(write):
         load_config(write("base: none.yaml"))
     with pytest.raises(InputError, match="base: must be the name of one file, got ''"):
         load_config(write("base: ''"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("nets/quikstart.yaml", "no such config file; did you mean 'configs/quickstart.yaml'?"),
+        ("quickstart.yaml", "did you mean 'configs/quickstart.yaml'?"),
+        ("mien.yaml", "did you mean 'mine.yaml'?"),
+        ("my nets/x.yaml", "there is: configs/quickstart.yaml; python tools/doctor.py DATASET --write-config 'my nets"),
+    ],
+)
+def test_a_missing_config_is_told_where_there_are_some(tmp_path, monkeypatch, missing, said):
+    monkeypatch.chdir(tmp_path)
+    Path("configs").mkdir()
+    for name in ("mine.yaml", "configs/quickstart.yaml"):
+        Path(name).touch()
+    with pytest.raises(InputError) as caught:
+        load_config(missing)
+    assert said in str(caught.value)
+    Path("configs/quickstart.yaml").unlink()
+    with pytest.raises(InputError, match=r"no such config file; python tools/doctor.py .* writes one for your data$"):
+        load_config("nets/x.yaml")
 
 
 def test_dump_is_read_back_to_the_same(write, tmp_path):

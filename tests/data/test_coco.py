@@ -105,12 +105,12 @@ def test_a_file_that_is_only_almost_json(coco, split_of):
 
 
 BAD_BOXES = {
-    "have zero width or height": [1, 2, 0, 4],
-    "have a negative width or height": [1, 2, 3, -4],
-    "have zero width or height ": [1, 2, 3, 1e-12],
-    "contain NaN or Infinity": [1, math.nan, 3, 4],
-    "contain NaN or Infinity ": [1, 2, math.inf, 4],
-    "lie outside their image": [60, 2, 3, 4],
+    "of zero width or height": [1, 2, 0, 4],
+    "of negative width or height": [1, 2, 3, -4],
+    "of zero width or height ": [1, 2, 3, 1e-12],
+    "with NaN or Infinity": [1, math.nan, 3, 4],
+    "with NaN or Infinity ": [1, 2, math.inf, 4],
+    "outside their image": [60, 2, 3, 4],
 }
 
 
@@ -244,7 +244,7 @@ def test_images_that_are_there(coco, split_of):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("A.png", "1 of the 2 images of the annotation file are missing, the first is 'A.png'"),
+        ("A.png", "missing: 1 of the 2 images of the annotation file, the first is 'A.png'"),
         ("A.png", "did you mean 'a.png'?"),
         ("a.jpg", "did you mean 'a.png'?"),
         ("deeper/a.png", "did you mean 'a.png'?"),

@@ -82,7 +82,7 @@ def test_voc_bad_object_names_file_and_number(voc, run_script, tmp_path, corners
     arguments = (tmp_path / "Annotations", tmp_path / "JPEGImages", tmp_path / "out.json")
     fails(run_script("from_voc.py", *arguments), "a.xml: object 2", message)
     done = run_script("from_voc.py", *arguments, "--drop-bad")
-    assert "1 objects, 1 bad left out" in done.stdout and "a.xml: object 2" in done.stdout
+    assert "1 object, 1 bad left out" in done.stdout and "a.xml: object 2" in done.stdout
     assert boxes_of(tmp_path / "out.json") == [("a.jpg", "cat", [1, 1, 8, 8], 0)]
 
 
@@ -171,7 +171,7 @@ def test_yolo_bad_line_names_file_and_line(yolo, run_script, tmp_path, line, mes
 
 def test_yolo_drop_bad_and_orphans(yolo, run_script, tmp_path):
     yolo("a", "0 0.5 0.5 0.25 0.5", "0 2 2 2 2")
-    assert "1 objects, 1 bad left out" in convert_yolo(run_script, tmp_path, "--drop-bad").stdout
+    assert "1 object, 1 bad left out" in convert_yolo(run_script, tmp_path, "--drop-bad").stdout
     yolo("b", "0 0.5 0.5 0.25 0.5")
     (tmp_path / "images/train/b.jpg").unlink()
     fails(convert_yolo(run_script, tmp_path), "b.txt", "without an image")

@@ -137,7 +137,7 @@ def test_bccd_from_a_clone_or_an_archive(make_image, run_script, tmp_path, packe
     out = tmp_path / "bccd"
     done = run_script("prepare_bccd.py", "--out", out, "--source", source)
     assert done.returncode == 0, done.stderr
-    assert "1 images (1 without objects), 0 objects, 1 bad left out" in done.stdout
+    assert "1 image (1 without objects), 0 objects, 1 bad left out" in done.stdout
     val = json.loads((out / "annotations/val.json").read_text())
     assert [category["name"] for category in val["categories"]] == ["RBC", "WBC", "Platelets"]
     assert val["annotations"][0]["bbox"] == [10, 20, 20, 40]

@@ -136,3 +136,6 @@ def test_assignments_are_those_of_the_model_and_the_assigner(tmp_path):
     assert got.class_positives.tolist() == of_class.tolist()
     assert got.objects.tolist() == [2, 1, 1]
     assert got.untrained.tolist() == [0, 1, 0]
+    assert "  without a positive anchor: 1 of the 4 objects in these (b); " in "\n".join(
+        describe_classes(data, config).lines()
+    )

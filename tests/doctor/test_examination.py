@@ -19,10 +19,11 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
-def spoil(path, **changes):
-    """Change the first annotation of a file."""
+def spoil(path, count=1, **changes):
+    """Change the first annotations of a file."""
     tree = json.loads(path.read_text())
-    tree["annotations"][0] |= changes
+    for annotation in tree["annotations"][:count]:
+        annotation |= changes
     path.write_text(json.dumps(tree))
 
 
@@ -41,9 +42,11 @@ def test_it_tells_all_and_the_config_that_it_writes_trains(succeeds, tiny_datase
 def test_bad_boxes_are_found_by_id_and_dropped_in_the_config(succeeds, tiny_dataset, tmp_path, here):
     spoil(tmp_path / "train.json", bbox=[3, 3, 0, 5])
     said = succeeds("doctor", tiny_dataset, "--write-config", "my.yaml")
-    assert "annotation 102" in said
-    assert "only bad boxes" in said
+    assert "annotation 102" in said and "boxes of zero width or height: 1 of 10" in said
+    assert "verdict: 1 kind of errors; only bad boxes" in said
     assert load_config("my.yaml").data.bad_annotations == "drop"
+    spoil(tmp_path / "train.json", count=2, bbox=[3, 3, 0, 5])
+    assert "boxes of zero width or height: 2 of 10" in succeeds("doctor", tiny_dataset)
 
 
 def test_a_bare_annotation_file_is_examined_but_no_config_comes_of_it(succeeds, fails, tiny_dataset, tmp_path, here):

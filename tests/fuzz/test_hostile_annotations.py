@@ -46,7 +46,7 @@ def coco(box="[1, 2, 10, 10]", **changes) -> str:
         (coco("[" * 100_000 + "]" * 100_000), "nested too deep"),
         (coco("[1e999, 2, 3, 4]"), "bbox[0]: number out of range"),
         (coco("[1" + "0" * 6000 + ", 2, 3, 4]"), "number out of range"),
-        (coco("[NaN, 2, 3, 4]"), "contain NaN or Infinity"),
+        (coco("[NaN, 2, 3, 4]"), "with NaN or Infinity"),
         (coco(id=10**100), "id: expected `int`"),
         (coco(image={"file_name": "../a.png"}), "file_name '../a.png' leaves the folder"),
         (coco(image={"file_name": "/etc/passwd"}), "file_name '/etc/passwd' leaves the folder"),

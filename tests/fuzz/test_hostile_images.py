@@ -30,7 +30,7 @@ def png(width: int, height: int, pixels: bytes) -> bytes:
         (png(50_000, 2, b""), f"50000x2 pixels; at most {MAX_SIDE} a side and 100 million in all are read"),
         (png(12_000, 12_000, b""), "12000x12000 pixels"),
         (png(20_000, 100, b"\0" * 50), "cannot be read as an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "cannot identify image file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not recognised as JPEG, PNG"),
     ],
 )
 def test_images(tmp_path, refusal, content, said):

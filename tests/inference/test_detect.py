@@ -31,7 +31,7 @@ def images():
     return torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-POSTPROCESS = Postprocess(score_threshold=0.5, nms_iou=0.5, topk=50, max_detections=20)
+POSTPROCESS = Postprocess(score_threshold=0.5, nms="by_class", nms_iou=0.5, topk=50, max_detections=20)
 
 
 def test_halves_give_the_same_detections(model, images, little_memory):

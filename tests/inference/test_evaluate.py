@@ -120,13 +120,13 @@ def test_classes_that_only_one_side_has(run, other_dataset, capsys):
     assert {d["category_id"] for d in found} == {2}
     out = capsys.readouterr().out
     assert "classes the detector does not know, counted as never found: blue" in out
-    assert "1 classes of the detector are not in this dataset" in out
+    assert "not in this dataset: 1 class of the detector" in out
 
 
 def test_a_dataset_without_some_classes(run, other_dataset, capsys):
     metrics = evaluate(run, split="test", dataset=other_dataset(light="light", dark=None))
     assert metrics["AP"] == 1 and list(metrics["per_class"]) == ["light"]
-    assert "1 classes of the detector are not in this dataset" in capsys.readouterr().out
+    assert "not in this dataset: 1 class of the detector" in capsys.readouterr().out
 
 
 def test_no_shared_class(run, other_dataset):
@@ -155,7 +155,7 @@ def test_annotations_left_out_are_counted(run, tmp_path, capsys):
     with pytest.raises(InputError, match="val.json"):
         evaluate(run)
     assert evaluate(run, "data.bad_annotations=drop")["AR100"] == 1
-    assert "1 annotations left out" in capsys.readouterr().out
+    assert "1 annotation left out" in capsys.readouterr().out
 
 
 def test_thresholds_for_the_same_goal_stay(run, capsys):
@@ -241,6 +241,15 @@ def test_thresholds_chosen_with_other_settings_are_not_kept(run, capsys):
     evaluate(run, RECALL, "model.postprocess.nms_iou=0.6")
     assert "for this evaluation only: data or model settings differ" in capsys.readouterr().out
     assert (run / "checkpoints/best.pt").read_bytes() == before
+
+
+def test_a_setting_that_is_newer_than_the_checkpoint_is_no_other_setting(run, larger_val, capsys):
+    best = run / "checkpoints" / "best.pt"
+    state = checkpoint.load(best)
+    del state["config"]["model"]["postprocess"]["nms"]
+    checkpoint.save(best, state)
+    evaluate(run, RECALL)
+    assert "for a recall of 0.9, kept in" in capsys.readouterr().out
 
 
 def test_thresholds_are_not_chosen_on_another_dataset(run, other_dataset, capsys):

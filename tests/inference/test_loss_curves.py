@@ -16,7 +16,7 @@ from detector.data.loader import eval_loader
 from detector.inference.detector import load
 from detector.inference.loss_curves import LogitHistogram, count_logits, share_of_hardest
 from detector.losses.assigners.max_iou import MaxIoUAssigner
-from detector.losses.classification.focal import sigmoid_focal_loss
+from detector.losses.classification.focal import dense_focal_loss
 from detector.models.build import build_model
 
 
@@ -83,10 +83,10 @@ def test_foreground_and_background_are_the_terms_of_the_loss(run, tiny_dataset):
         classes = MaxIoUAssigner()(outputs, targets).classes[0]
         for anchor, c in zip(outputs["logits"][0], classes, strict=True):
             if c >= 0:
-                sums[0] += sigmoid_focal_loss(anchor[c, None, None], torch.tensor([0]), alpha=None, gamma=1.0)
+                sums[0] += dense_focal_loss(anchor[c, None, None], torch.tensor([0]), alpha=None, gamma=1.0)
                 counts[0] += 1
             elif c == -1:
-                sums[1] += sigmoid_focal_loss(anchor[None], torch.tensor([-1]), alpha=None, gamma=1.0)
+                sums[1] += dense_focal_loss(anchor[None], torch.tensor([-1]), alpha=None, gamma=1.0)
                 counts[1] += 2
     for histogram, total, count in zip((foreground, background), sums, counts, strict=True):
         assert histogram.counts.sum() == count > 0

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from detector.models.postprocess import Postprocess
 
@@ -14,8 +15,8 @@ def outputs(scores, anchors=ANCHORS, levels=None, deltas=None):
 
 
 def run(outputs, size=(100, 100), orig_sizes=None, **changes):
-    settings = {"score_threshold": 0.05, "nms_iou": 0.5, "topk": 1000, "max_detections": 100, **changes}
-    return Postprocess(**settings)(outputs, [size] * len(outputs["logits"]), orig_sizes)[0]
+    settings = {"score_threshold": 0.05, "nms": "by_class", "nms_iou": 0.5, "topk": 1000, "max_detections": 100}
+    return Postprocess(**settings | changes)(outputs, [size] * len(outputs["logits"]), orig_sizes)[0]
 
 
 def test_by_hand():
@@ -59,7 +60,7 @@ def test_one_empty_image_in_a_batch():
     both = outputs([[0.9], [0.01], [0.01], [0.01]])
     both["logits"] = torch.cat((both["logits"], torch.full((1, 4, 1), -9.0)))
     both["deltas"] = both["deltas"].expand(2, 4, 4)
-    post = Postprocess(score_threshold=0.05, nms_iou=0.5, topk=10, max_detections=10)
+    post = Postprocess(score_threshold=0.05, nms="by_class", nms_iou=0.5, topk=10, max_detections=10)
     first, second = post(both, [(100, 100), (50, 50)], [(100, 100), (50, 50)])
     assert len(first["boxes"]) == 1 and len(second["boxes"]) == 0
 
@@ -83,3 +84,27 @@ def test_outputs_that_require_gradients():
     training = outputs([[0.9], [0.1], [0.2], [0.3]])
     training["deltas"].requires_grad_()
     assert not run(training)["boxes"].requires_grad
+
+
+def plain_nms(boxes, scores, iou):
+    """Indices of the boxes that no better one overlaps by more than `iou`, best first."""
+    kept = []
+    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if all(box_iou(boxes[None, i], boxes[None, k]).item() <= iou for k in kept):
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("iou", [0.3, 0.5, 0.9])
+def test_boxes_of_all_classes_suppress_each_other_if_they_are_to(iou):
+    generator = torch.Generator().manual_seed(0)
+    corners = 60 * torch.rand(30, 2, generator=generator)
+    anchors = torch.cat((corners, corners + 10 + 30 * torch.rand(30, 2, generator=generator)), dim=1)
+    scores = 0.1 + 0.8 * torch.rand(30, 3, generator=generator)
+    boxes, flat, labels = anchors.repeat_interleave(3, dim=0), scores.flatten(), torch.arange(3).repeat(30)
+    found = run(outputs(scores.tolist(), anchors=anchors), nms="all", nms_iou=iou)
+    kept = plain_nms(boxes, flat, iou)
+    assert torch.equal(found["labels"], labels[kept])
+    torch.testing.assert_close(found["boxes"], boxes[kept])
+    torch.testing.assert_close(found["scores"], flat[kept])
+    assert len(kept) < len(run(outputs(scores.tolist(), anchors=anchors), nms_iou=iou)["labels"])

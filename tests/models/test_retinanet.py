@@ -161,10 +161,11 @@ class TestBuild:
         build_model(described, num_classes=1)
 
     def test_postprocess(self):
-        described = config(postprocess={"score_threshold": 0.2, "nms_iou": 0.6, "topk": 7, "max_detections": 5})
+        described = config(postprocess={"score_threshold": 0.2, "nms": "all", "nms_iou": 0.6, "topk": 7})
         assert vars(build_postprocess(described.postprocess)) == {
             "score_threshold": 0.2,
+            "nms": "all",
             "nms_iou": 0.6,
             "topk": 7,
-            "max_detections": 5,
+            "max_detections": 100,
         }

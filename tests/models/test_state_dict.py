@@ -92,7 +92,7 @@ def test_another_architecture_is_named_and_nothing_is_loaded():
     with pytest.raises(InputError) as error:
         load_strictly(layer, given, source="w.pth")
     assert str(error.value) == (
-        "w.pth: another architecture than the configured one; 3 tensors differ: "
+        "w.pth: another architecture than the configured one, in 3 tensors: "
         "0.bias (the model's: (2,), the file's: (3,)); 0.running_var (the model's: (2,), the file's: none); "
         "1 (the model's: none, the file's: (1,))"
     )

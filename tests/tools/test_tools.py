@@ -195,7 +195,7 @@ def test_wrong_annotations(fails, tiny_config, tmp_path, change, expected):
 def test_bad_boxes_can_be_dropped(succeeds, tiny_config, tmp_path):
     edit(tmp_path / "train.json", first_box([5, 5, 0, 10]))
     out = succeeds("train", tiny_config, "data.bad_annotations=drop", "train.epochs=1")
-    assert "1 annotations left out" in out
+    assert "1 annotation left out" in out
 
 
 def test_wrong_files(fails, tiny_config, tiny_dataset, tmp_path):
@@ -308,6 +308,17 @@ def test_pickled_code_is_not_run(fails, tmp_path):
     assert not (tmp_path / "was_here").exists()
 
 
+def test_predict_says_where_objects_have_several_classes(succeeds, run, tmp_path):
+    everything = ["predict", run, tmp_path / "val" / "1.png", "--output", tmp_path / "out", "--threshold", "0"]
+    everything.append("model.postprocess.max_detections=10000")
+    assert "of another class; model.postprocess.nms=all keeps only the best of them" in succeeds(*everything)
+    count = len(json.loads((tmp_path / "out/detections.json").read_text()))
+    assert "of another class" not in succeeds(*everything, "model.postprocess.nms=all")
+    found = json.loads((tmp_path / "out/detections.json").read_text())
+    assert f"{len(found)} detections in 1 image:" in succeeds(*everything, "model.postprocess.nms=all")
+    assert 0 < len(found) < count
+
+
 def test_predict_never_writes_over_its_images(succeeds, fails, run, tmp_path):
     before = (tmp_path / "val/1.png").read_bytes()
     assert "write over the images" in fails("predict", run, tmp_path / "val", "--output", tmp_path / "val")
@@ -333,7 +344,7 @@ def test_evaluation_on_another_dataset_matches_classes_by_name(succeeds, run, tm
     (tmp_path / "other.yaml").write_text("test: {images: val, annotations: other.json}\n")
     succeeds("eval", run)
     out = succeeds("eval", run, "--split", "test", "--dataset", tmp_path / "other.yaml")
-    assert "counted as never found: blue" in out and "1 classes of the detector are not in this dataset" in out
+    assert "counted as never found: blue" in out and "not in this dataset: 1 class of the detector" in out
     here, there = (json.loads((run / f"eval/{d}/metrics.json").read_text()) for d in ("val", "test-other"))
     assert there["per_class"]["light"] == here["per_class"]["light"] | {
         "interval": there["per_class"]["light"]["interval"]

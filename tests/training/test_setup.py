@@ -51,6 +51,11 @@ def test_the_sampler_draws_by_the_weights(loaded):
     assert seen[0] / 200 < 0.98  # the image without objects
 
 
+def test_one_setting_turns_an_advised_sampling_off(loaded):
+    *_, lines = loaded("data.sampling=uniform", "data.repeat_threshold=0.4")
+    assert "data.repeat_threshold 0.4 is not used by data.sampling uniform" in lines[0]
+
+
 def test_pasted_objects_are_in_the_batches(loaded, tiny_dataset):
     """One dark object and five light ones: two more an epoch are an equal share."""
     file = tiny_dataset.parent / "train.json"

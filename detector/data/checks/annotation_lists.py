@@ -11,7 +11,7 @@ import msgspec
 from detector.data.checks.finding import Finding, found
 from detector.data.coco_file import read_almost_json, read_content
 from detector.utils.errors import InputError
-from detector.utils.nearest import did_you_mean
+from detector.utils.nearest import nearest_file
 
 KINDS = ("images", "annotations", "categories")
 UTF8_ADVICE = "convert it to UTF-8, for example with iconv -f latin1 -t utf-8"
@@ -32,8 +32,7 @@ def read_lists(path: Path, split: str) -> tuple[dict[str, list] | None, list[Fin
     try:
         content = read_content(path)
     except InputError as problem:
-        near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.json")))
-        return None, _file_error("no-file", split, str(problem), near)
+        return None, _file_error("no-file", split, str(problem), nearest_file(path, "*.json"))
     if not content.strip():
         return None, _file_error("empty-file", split, f"{path} is empty", "export the annotations again")
     try:

@@ -36,18 +36,18 @@ def _repeated_ids(table: Table) -> list[Finding]:
     names = np.array([hash(table.file_name(i)) for i in range(len(columns.image_ids))], np.int64)
     return [
         *found("error", "duplicate-image-id", table.split, repeats(columns.image_ids),
-               f"{{n}} of {num_images} images have the id of another image",
+               f"{{n}} of {num_images} images {{has|have}} the id of another image",
                "give each image its own id; which image a box belongs to is unknown until then, so --fix drops them",
                table.image_example),
         *found("warning", "duplicate-file-name", table.split, repeats(names),
-               f"{{n}} of {num_images} images have the file of another image",
+               f"{{n}} of {num_images} images {{has|have}} the file of another image",
                "join them with --fix; until then the objects of each are background in the other",
                table.image_example),
         *found("warning", "duplicate-annotation-id", table.split, has_id[repeats(columns.annotation_ids[has_id])],
-               f"{{n}} of {num_annotations} annotations have the id of another annotation",
+               f"{{n}} of {num_annotations} annotations {{has|have}} the id of another annotation",
                "number them with --fix if other tools read this file; training ignores these ids", table.box_example),
         *found("note", "no-annotation-id", table.split, np.flatnonzero(table.no_id),
-               f"{{n}} of {num_annotations} annotations have no id",
+               f"{{n}} of {num_annotations} annotations {{has|have}} no id",
                "number them with --fix; here they are named by their position in the file", table.box_example),
     ]  # fmt: skip
 
@@ -64,13 +64,13 @@ def _categories(table: Table) -> list[Finding]:
     bad_names = [(id_, wrong) for id_, name in table.categories if (wrong := class_name_problem(name))]
     return [
         *found("error", "category-name", table.split, bad_names,
-               f"{{n}} of {total} categories have a name that cannot be used",
+               f"{{n}} of {total} categories {{has|have}} a name that cannot be used",
                "give each a short name on one line", lambda case: f"category {case[0]}: its name {case[1]}"),
         *found("error", "duplicate-category-id", table.split, _list_repeats([id_ for id_, _ in table.categories]),
-               f"{{n}} of {total} categories have the id of another category",
+               f"{{n}} of {total} categories {{has|have}} the id of another category",
                "give each category its own id; which class a box has is unknown until then", text),
         *found("error", "duplicate-category-name", table.split, _list_repeats([name for _, name in table.categories]),
-               f"{{n}} of {total} categories have the name of another category",
+               f"{{n}} of {total} categories {{has|have}} the name of another category",
                "join them with --fix if they mean the same; rename one if not", text),
     ]  # fmt: skip
 
@@ -98,11 +98,11 @@ def _references(table: Table) -> list[Finding]:
     total = len(category_ids)
     return [
         *found("error", "unknown-image", table.split, unknown["image_id"],
-               f"{{n}} of {total} annotations have an image_id that no image has",
+               f"{{n}} of {total} annotations {{has|have}} an image_id that no image has",
                "check that images and annotations are of the same export, or drop these annotations with --fix",
                table.box_example),
         *found("error", "unknown-category", table.split, unknown["category_id"],
-               f"{{n}} of {total} annotations have a category_id that no category has",
+               f"{{n}} of {total} annotations {{has|have}} a category_id that no category has",
                "add the category, or drop them with --fix (often ids count from 0 in one place, from 1 in another)",
                lambda b: table.box_example(b, f", category_id {category_ids[b]}")),
     ]  # fmt: skip
@@ -120,10 +120,10 @@ def _select_classes(table: Table, kept: list[str] | None) -> tuple[Table, list[F
     selected = replace(selected, categories=[row for row in table.categories if row[1] in among])
     return selected, [
         *found("error", "no-such-class", table.split, [name for name in kept if name not in names],
-               f"{{n}} of {len(kept)} classes of the descriptor are not in the annotation file",
+               f"{{n}} of {len(kept)} classes of the descriptor {{is|are}} not in the annotation file",
                f"correct `classes:`; the file has: {shortened(list(names), 20)}"),
         *found("note", "left-out", table.split, left_out,
-               f"{{n}} of {len(table.image)} annotations are of classes that `classes:` leaves out",
+               f"{{n}} of {len(table.image)} annotations {{is|are}} of classes that `classes:` leaves out",
                "nothing: they are neither trained nor checked", table.box_example),
     ]  # fmt: skip
 
@@ -147,11 +147,11 @@ def _without_objects(table: Table) -> list[Finding]:
     return [
         *findings,
         *found("warning" if is_train else "note", "class-without-objects", split, classes_without_objects(table),
-               f"{{n}} of {len(table.categories)} classes have no object",
+               f"{{n}} of {len(table.categories)} classes {{has|have}} no object",
                "add examples, or leave these classes out of `classes:`; they cannot be learnt" if is_train
                else "add examples; how well these classes are found cannot be measured"),
         *found("note", "image-without-objects", split, empty,
-               f"{{n}} of {len(columns.image_ids)} images have no object",
+               f"{{n}} of {len(columns.image_ids)} images {{has|have}} no object",
                "nothing if they show none: they teach the background; if they do, annotate them or leave them out",
                table.image_example),
     ]  # fmt: skip

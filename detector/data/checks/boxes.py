@@ -13,14 +13,14 @@ from detector.ops.box_arrays import clipped_xyxy
 ROUNDING = 0.01  # pixels: a box that sticks out by no more does not count
 ENOUGH = 10  # boxes: fewer do not tell which format they are written in
 BAD_BOXES = {  # checks of boxes that data.bad_annotations=drop leaves out of a training, and what each finds
-    "not-finite": "contain NaN or Infinity",
-    "negative-size": "have a negative width or height",
-    "zero-size": "have zero width or height",
-    "outside": "lie outside their image",
+    "not-finite": "with NaN or Infinity",
+    "negative-size": "of negative width or height",
+    "zero-size": "of zero width or height",
+    "outside": "outside their image",
 }
 OTHER_FORMATS = {  # what is evident of all boxes of a file, and what they are then
-    "normalised": "are fractions of the image's sides, not pixels",
-    "xyxy-as-xywh": "are corners where COCO has width and height",
+    "normalised": "that are fractions of the image's sides, not pixels",
+    "xyxy-as-xywh": "that are corners where COCO has width and height",
 }
 UNUSABLE = BAD_BOXES | OTHER_FORMATS  # checks of boxes that training and evaluation refuse
 
@@ -140,7 +140,7 @@ def _format(table: Table) -> list[Finding]:
         )
         return found(
             "error", other, table.split, np.flatnonzero(overhang(table) > 1),
-            f"{{n}} of {total} boxes leave their image when read as [x, y, w, h], and none when read as "
+            f"{{n}} of {total} boxes {{leaves|leave}} their image when read as [x, y, w, h], and none when read as "
             "[x1, y1, x2, y2]: the file has corners where COCO has width and height",
             f"write [x1, y1, x2 - x1, y2 - y1]{how}",
             table.box_example,
@@ -155,7 +155,7 @@ def _bad(table: Table) -> list[Finding]:
         for check, which in bad_boxes(table).items()
         for finding in found(
             "error", check, table.split, np.flatnonzero(which),
-            f"{{n}} of {len(which)} boxes {BAD_BOXES[check]}", advice,
+            f"boxes {BAD_BOXES[check]}: {{n}} of {len(which)}", advice,
             partial(_example_with_size, table) if check == "outside" else table.box_example,
         )
     ]  # fmt: skip
@@ -170,11 +170,12 @@ def _sticking_out(table: Table) -> list[Finding]:
     slightly = np.flatnonzero((out > ROUNDING) & (out <= 1 + ROUNDING))
     return [
         *found("warning", "sticks-out", table.split, far,
-               f"{{n}} of {total} boxes stick out of their image, by up to {out.max(initial=0):.6g} pixels",
+               f"{{n}} of {total} boxes {{sticks|stick}} out of their image, by up to {out.max(initial=0):.6g} pixels",
                "check that these boxes belong to these images, then clip them with --fix; training clips them too",
                lambda b: _example_with_size(table, b)),
         *found("note", "sticks-out-slightly", table.split, slightly,
-               f"{{n}} of {total} boxes stick out of their image by a pixel or less", "nothing: training clips them",
+               f"{{n}} of {total} boxes {{sticks|stick}} out of their image by a pixel or less",
+               "nothing: training clips them",
                lambda b: _example_with_size(table, b)),
     ]  # fmt: skip
 
@@ -185,7 +186,7 @@ def _tiny(table: Table) -> list[Finding]:
     sides = table.columns.boxes[:, 2:].min(axis=1, initial=np.inf)
     cases = np.flatnonzero(good_boxes(table) & (sides < 1))
     return found(
-        "note", "tiny", table.split, cases, f"{{n}} of {len(sides)} boxes have a side below one pixel",
+        "note", "tiny", table.split, cases, f"{{n}} of {len(sides)} boxes {{has|have}} a side below one pixel",
         "look at them: most are slips of the mouse, and no detector finds such an object", table.box_example,
     )  # fmt: skip
 
@@ -194,10 +195,11 @@ def _areas(table: Table) -> list[Finding]:
     areas, total = table.columns.areas, len(table.image)
     return [
         *found("note", "no-area", table.split, np.flatnonzero(~np.isfinite(areas)),
-               f"{{n}} of {total} annotations have no `area`", "nothing: width x height is used; --fix writes it",
+               f"{{n}} of {total} annotations {{has|have}} no `area`",
+               "nothing: width x height is used; --fix writes it",
                table.box_example),
         *found("note", "area-contradicts", table.split, np.flatnonzero(wrong_areas(table)),
-               f"{{n}} of {total} annotations have an `area` that is not above 0, or larger than their box",
+               f"{{n}} of {total} annotations {{has|have}} an `area` that is not above 0, or larger than their box",
                "write width x height with --fix: COCO's AP by size uses `area`",
                lambda b: table.box_example(b, f", area {areas[b]:g}")),
     ]  # fmt: skip
@@ -206,7 +208,7 @@ def _areas(table: Table) -> list[Finding]:
 def _no_iscrowd(table: Table) -> list[Finding]:
     return found(
         "note", "no-iscrowd", table.split, np.flatnonzero(table.no_iscrowd),
-        f"{{n}} of {len(table.image)} annotations have no `iscrowd`", "nothing: 0 is used; --fix writes it",
+        f"{{n}} of {len(table.image)} annotations {{has|have}} no `iscrowd`", "nothing: 0 is used; --fix writes it",
         table.box_example,
     )  # fmt: skip
 

@@ -30,10 +30,10 @@ def check_duplicate_boxes(table: Table) -> list[Finding]:
 
     return [
         *found("warning", "duplicate-box", table.split, _one_pair_each(pairs[same_class]),
-               f"two boxes of one class are nearly the same (IoU {SAME} or more): {{n}} times",
+               f"two boxes of one class are nearly the same (IoU {SAME} or more): {{n}} {{time|times}}",
                "the object counts twice, and one of the two boxes can never be found; --fix keeps the first", example),
         *found("warning", "two-classes", table.split, pairs[~same_class],
-               f"two boxes of different classes are nearly the same (IoU {SAME} or more): {{n}} times",
+               f"two boxes of different classes are nearly the same (IoU {SAME} or more): {{n}} {{time|times}}",
                "decide which class the object has, and remove the other box", example),
     ]  # fmt: skip
 

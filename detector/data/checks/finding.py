@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,6 +16,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the worst first
 
 EXAMPLES = 5
+_EITHER = re.compile(r"\{(\w+)\|(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,15 @@ def found(
 ) -> list[Finding]:
     """A list of the one finding that these cases make; an empty list if there is no case.
 
-    message: `{n}` in it becomes the number of cases.
+    message: `{n}` in it becomes the number of cases, and of `{is|are}` the first word if that is 1, else the second.
     example: describes a case; the first EXAMPLES cases are described. None = the message says it all.
     unit: what a case is, such as group.
     Every text is made one line (`one_line`), since it may quote what somebody wrote into a file.
     """
     if len(cases) == 0:
         return []
-    text = one_line(message.replace("{n}", str(len(cases))))
+    agreeing = _EITHER.sub(lambda words: words[1 if len(cases) == 1 else 2], message)
+    text = one_line(agreeing.replace("{n}", str(len(cases))))
     examples = [_as_example(example(case)) for case in cases[:EXAMPLES]] if example else []
     return [Finding(severity, check, split, len(cases), text, one_line(advice), examples, unit)]
 

@@ -200,9 +200,9 @@ def _split_records(records: list, struct: type) -> tuple[list, list[_BadRecord],
 def _record_findings(split: str, kind: str, bad: list[_BadRecord], total: int) -> list[Finding]:
     """Findings on the bad records of a list of `total`. kind: image, annotation or category."""
     messages = {
-        "not-utf8": f"{{n}} of {total} {kind} records have text that is not UTF-8",
-        "not-4-numbers": f"{{n}} of {total} boxes are not four numbers",
-        f"{kind}-record": f"{{n}} of {total} {kind} records are not as COCO has them",
+        "not-utf8": f"{{n}} of {total} {kind} records {{has|have}} text that is not UTF-8",
+        "not-4-numbers": f"{{n}} of {total} boxes {{is|are}} not four numbers",
+        f"{kind}-record": f"{{n}} of {total} {kind} records {{is|are}} not as COCO has them",
     }
     numbers = "--fix reads numbers written as text or as 7.0"
     category = "give each a whole number as `id` and text as `name`"

@@ -19,6 +19,7 @@ from detector.data.mixing.paste_bank import crop_windows, pasted_per_epoch, rare
 from detector.data.sample import Sample, read_image_of
 from detector.data.transforms import resize
 from detector.ops.box_arrays import coverage
+from detector.utils.text import counted
 
 MAX_SIDE = 0.5  # greatest side of a pasted object, as a fraction of the image's
 TRIES = 20  # random places for an object; see `_place` for the one that is taken
@@ -103,7 +104,7 @@ class Paster:
         width = max(len("class"), *(len(names[k]) for k in shown))
         return [
             *lines,
-            f"pasting: {self.rate:.2f} objects an image on average; in an epoch of {len(self.data)} images:",
+            f"pasting: {self.rate:.2f} objects an image on average; in an epoch of {counted(len(self.data), 'image')}:",
             f" {'class':<{width}}  own boxes  good crops  drawn  pasted  together",
             *(
                 f" {names[k]:<{width}}  {self.counts[k]:>9d}  {self.crops[k]:>10d}  {self.drawn[k]:>5.0f}"

@@ -16,6 +16,7 @@ from detector.data.transforms import fed_size
 from detector.doctor.advice.augmentation import choose_augmentation
 from detector.doctor.advice.image_size import choose_image_size
 from detector.doctor.advice.setting import Setting
+from detector.utils.text import counted
 
 CPU_PIXELS = 1.1e9  # in a whole training: 70 epochs of BCCD's 205 images of 240x320
 CPU_SPEED = 1.2e6  # pixels a second, trained on 2 cores
@@ -43,6 +44,7 @@ def _cpu(train: CocoData, size: dict[str, int], fed: dict[str, int]) -> list[Set
     batch = 4 if len(train) < 500 else 8
     every = max(1, epochs // 7)
     steps, minutes = epochs * -(-len(train) // batch), epochs * _pixels_an_epoch(train, fed) / CPU_SPEED / 60
+    images = counted(len(train), "image")
     return [
         Setting("model.backbone", {"name": "resnet18", "weights": None, "norm": "batch"},
                 "no GPU here: the smallest ResNet, from scratch; weights: DEFAULT starts from ImageNet (a download)"),
@@ -51,7 +53,7 @@ def _cpu(train: CocoData, size: dict[str, int], fed: dict[str, int]) -> list[Set
                 "half of the default too; norms help with small batches"),
         Setting("loss.box", "giou", "measures overlap, as AP does"),
         Setting("train.epochs", epochs,
-                f"{steps} steps, about {_duration(minutes)} on 2 CPU cores for {len(train)} images"),
+                f"{counted(steps, 'step')}, about {_duration(minutes)} on 2 CPU cores for {images}"),
         Setting("train.batch_size", batch,
                 "few images: many small steps learn more than few large ones" if batch == 4 else
                 f"{len(train)} images make enough steps of 8"),
@@ -61,7 +63,7 @@ def _cpu(train: CocoData, size: dict[str, int], fed: dict[str, int]) -> list[Set
         Setting("train.schedule", "cosine", "ends at zero: no milestones to choose"),
         Setting("train.warmup_steps", min(200, steps // 10), "all weights start at random"),
         Setting("train.clip_norm", 10, "one odd image or box cannot move the weights far"),
-        Setting("train.eval_every", every, f"{-(-epochs // every)} evaluations; the best weights are kept"),
+        Setting("train.eval_every", every, f"{counted(-(-epochs // every), 'evaluation')}; the best weights are kept"),
     ]  # fmt: skip
 
 
@@ -69,6 +71,7 @@ def _gpu(train: CocoData) -> list[Setting]:
     few = len(train) < 2000
     epochs = 36 if few else 24 if len(train) < 10_000 else 12
     batch = 8 if few else 16
+    steps, images = counted(epochs * -(-len(train) // batch), "step"), counted(len(train), "image")
     return [
         Setting("data.workers", min(8, os.cpu_count() or 1), "one for each CPU core here, at most 8"),
         Setting("model.weights", "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1",
@@ -79,7 +82,7 @@ def _gpu(train: CocoData) -> list[Setting]:
         Setting("model.head", {"norm": "group"}, "as these weights have it"),
         Setting("loss.box", "giou", "these weights were trained with it"),
         Setting("train.epochs", epochs,
-                f"{epochs * -(-len(train) // batch)} steps for {len(train)} images; patience ends it earlier"),
+                f"{steps} for {images}; patience ends it earlier"),
         Setting("train.batch_size", batch, "if GPU memory is short, each batch is split, with the same result"),
         Setting("train.optimizer", "adamw", "its learning rate depends little on the data"),
         Setting("train.lr", 4e-4, f"for 16 images, scaled to the batch: {4e-4 * batch / 16:g} for {batch}"),
@@ -101,4 +104,4 @@ def _pixels_an_epoch(train: CocoData, size: dict[str, int]) -> float:
 
 
 def _duration(minutes: float) -> str:
-    return f"{max(1, minutes):.0f} minutes" if minutes < 100 else f"{minutes / 60:.0f} hours"
+    return counted(max(1, round(minutes)), "minute") if minutes < 100 else counted(round(minutes / 60), "hour")

@@ -28,10 +28,10 @@ def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, I
 
     return [
         *found("error", "leaves-folder", table.split, outside,
-               f"{{n}} of {total} file names are empty, absolute, or leave their folder by `..`",
+               f"{{n}} of {total} file names {{is|are}} empty, absolute, or {{leaves|leave}} their folder by `..`",
                f"write names relative to {folder}; --fix does so where it finds the file, and drops the other images",
                table.image_text),
-        *found("error", "missing-file", table.split, missing, f"{{n}} of {total} image files do not exist",
+        *found("error", "missing-file", table.split, missing, f"{{n}} of {total} image files {{does|do}} not exist",
                f"{look}, or drop these images with --fix" if existing else look, nearest),
         *_unreadable(table, files),
         *_other_sizes(table, files),
@@ -41,8 +41,8 @@ def check_images(table: Table, folder: Path) -> tuple[list[Finding], dict[int, I
 
 def _unreadable(table: Table, files: dict[int, ImageFile]) -> list[Finding]:
     texts = {
-        "zero-bytes": "are empty (zero bytes)",
-        "truncated-image": "are cut short",
+        "zero-bytes": "{is|are} empty (zero bytes)",
+        "truncated-image": "{is|are} cut short",
         "unreadable-image": "cannot be read",
     }
     return [
@@ -69,7 +69,7 @@ def _other_sizes(table: Table, files: dict[int, ImageFile]) -> list[Finding]:
 
     return found(
         "error", "another-size", table.split, wrong,
-        f"{{n}} of {len(files)} images have another size than the annotation file states",
+        f"{{n}} of {len(files)} images {{has|have}} another size than the annotation file states",
         "if they were resized after annotation, their boxes are wrong too; --fix exchanges width and height where that "
         "is all, and drops the other images", example,
     )  # fmt: skip

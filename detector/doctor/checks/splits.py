@@ -43,21 +43,21 @@ def _compare(train: Table, other: Table, kept: list[str] | None) -> list[Finding
     ]
     return [
         *found("error", "category-missing", both, [name for name in trained if name not in other_ids],
-               f"{{n}} of {len(trained)} classes of {train.split} are not in the categories of {other.split}",
+               f"{{n}} of {len(trained)} classes of {train.split} {{is|are}} not in the categories of {other.split}",
                f"if {other.split} has no object of them, `--fix OUT.json --split {other.split}` adds them as "
                f"{train.split} has them; if it names them otherwise, rename them first",
                lambda name: f"{name}: {did_you_mean(name, other_ids)}"),
         *found("warning", "category-extra", both, extra,
-               f"{{n}} of {len(other_ids)} classes of {other.split} are not in the categories of {train.split}",
+               f"{{n}} of {len(other_ids)} classes of {other.split} {{is|are}} not in the categories of {train.split}",
                f"check that {train.split} does not name them differently; it has {shortened(list(ids))}. Their objects "
                "are left out"),
         *found("note", "category-ids-differ", both, moved,
-               f"{{n}} of {len(trained)} classes have another id in {other.split} than in {train.split}",
+               f"{{n}} of {len(trained)} classes {{has|have}} another id in {other.split} than in {train.split}",
                f"nothing: classes go by name here; for other tools `--fix OUT.json --split {other.split}` gives them "
                f"the ids of {train.split}",
                lambda name: f"{name}: {ids[name]} in {train.split}, {other_ids[name]} in {other.split}"),
         *found("warning", "class-not-trained", both, only_in_other,
-               f"{{n}} of {len(ids)} classes have objects in {other.split}, and none in {train.split}",
+               f"{{n}} of {len(ids)} classes {{has|have}} objects in {other.split}, and none in {train.split}",
                "move some of their images to train; until then they cannot be found"),
     ]  # fmt: skip
 
@@ -76,7 +76,7 @@ def compare_file_names(tables: dict[str, Table], splits: dict[str, Split], datas
         shared = [i for i in range(total) if tables[first].file_name(i) in names]
         findings += found(
             "warning", "file-in-both", f"{first} and {second}", shared,
-            f"{{n}} of {total} image files of {first} are in {second} too", leak_advice(dataset),
+            f"{{n}} of {total} image files of {first} {{is|are}} in {second} too", leak_advice(dataset),
             tables[first].image_example,
         )  # fmt: skip
     return findings

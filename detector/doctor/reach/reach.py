@@ -12,6 +12,7 @@ from detector.doctor.by_class import class_shares, split_by_class
 from detector.doctor.reach.anchor_fit import best_iou, cell_distances
 from detector.doctor.reach.anchor_search import Proposal, propose_anchors
 from detector.doctor.reach.resized_objects import ResizedObjects, resize_objects
+from detector.utils.text import counted
 
 WORST = 24  # lost objects that are named, at most
 WORST_OF_CLASS = 3  # ... of one class
@@ -142,7 +143,7 @@ def _summary(reach: Reach) -> list[str]:
         "with each object",
         f"  anchors with an IoU of {positive:g} or more reach {reach.ceiling:.1%} of the objects; {rest}",
         *([reach.proposal.line()] if reach.proposal else []),
-        *([f"  {lost} objects have no anchor with an IoU of {negative:g}: {_examples(reach)}"] if lost else []),
+        *([f"  no anchor reaches IoU {negative:g} for {counted(lost, 'object')}: {_examples(reach)}"] if lost else []),
     ]
 
 

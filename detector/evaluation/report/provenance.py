@@ -10,6 +10,7 @@ from typing import TypedDict
 from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.evaluation.report.history import data_findings, training_time
+from detector.utils.text import counted
 
 
 class Provenance(TypedDict):
@@ -29,7 +30,8 @@ def provenance(
     data: the split that the evaluation is of. split: its name. curves: the lines of the run's metrics.jsonl.
     """
     model, train, loss, transforms = config.model, config.train, config.loss, config.augment.transforms
-    boxes = f": {sum(class_counts)} boxes of {len(class_counts)} classes" if class_counts else ""
+    boxes = f": {counted(sum(class_counts), 'box')} of {counted(len(class_counts), 'class')}" if class_counts else ""
+    epochs, objects = counted(train.epochs, "epoch"), counted(data.class_counts().sum(), "object")
     batch = f"{train.batch_size} x {train.accumulate}" if train.accumulate > 1 else f"{train.batch_size}"
     size = config.data.image_size
     pixels = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
@@ -38,11 +40,11 @@ def provenance(
     rows = {
         "Detector": source,
         "Trained on": f"{config.data.dataset}{boxes}",
-        "Evaluated on": f"{split}: {len(data)} images with {data.class_counts().sum()} objects, {today}",
+        "Evaluated on": f"{split}: {counted(len(data), 'image')} with {objects}, {today}",
         "Network": f"{model.backbone.name}, {neck}, head {model.head.depth} x {model.head.width}",
         "Started from": model.weights or f"backbone {model.backbone.weights or 'from scratch'}",
         "Images": f"{pixels}, augmentation {transforms if isinstance(transforms, str) else 'custom'}",
-        "Training": f"{train.epochs} epochs, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",
+        "Training": f"{epochs}, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",
         "Trained": f"{f'{trained}, ' if trained else ''}seed {config.seed}",
         "Loss": f"{loss.classification}, gamma {loss.gamma}, box {loss.box}",
         "For the rare classes": ", ".join(_for_rare_classes(config)),

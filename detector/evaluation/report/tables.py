@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from detector.evaluation.metrics.bootstrap import FEW
 from detector.evaluation.report.verdict import deployment_sentences
-from detector.utils.text import shortened
+from detector.utils.text import counted, shortened
 
 ROWS = [  # key, figure, IoU, size of the objects, detections an image: as pycocotools prints them
     ("AP", "Average Precision  (AP)", "0.50:0.95", "all", 100),
@@ -41,7 +41,8 @@ def interval_line(metrics: dict) -> str:
     interval = metrics["intervals"]["AP"]
     if interval is None:
         return " too few images to say how sure AP is"
-    return f" AP is in {_interval(interval)} with 95 % confidence, as far as {metrics['images']} images can tell"
+    images = counted(metrics["images"], "image")
+    return f" AP is in {_interval(interval)} with 95 % confidence, as far as {images} can tell"
 
 
 def group_table(metrics: dict) -> str:

@@ -11,7 +11,7 @@ from detector.evaluation.metrics.confusion import ClassCounts, counts_by_class
 from detector.evaluation.metrics.score_thresholds import WORKS
 from detector.evaluation.report.history import still_rises
 from detector.pages.render import figure, is_known
-from detector.utils.text import shortened
+from detector.utils.text import counted, shortened
 
 GOOD = 0.5  # F1 from which on a class is found well; below WORKS it does not work
 MOST_CLASSES = 12  # with a sentence of their own, the worst first
@@ -75,7 +75,7 @@ def class_sentence(name: str, counts: ClassCounts) -> str:
     text = f"{name}: {', '.join(objects)}."
     if not counts.detections:
         return f"{text} No detection."
-    return f"{text} {counts.detections} detection{'s' * (counts.detections > 1)}: {', '.join(detections)}."
+    return f"{text} {counted(counts.detections, 'detection')}: {', '.join(detections)}."
 
 
 def costs_most(counts: ClassCounts) -> str:
@@ -104,7 +104,8 @@ def _with_others(others: dict[str, int], words: str) -> list[str]:
 def _overall(metrics: dict) -> str:
     ends = metrics["intervals"].get("AP")
     interval = f" (95 % sure between {ends[0]:.3f} and {ends[1]:.3f})" if ends else ""
-    text = f"AP is {figure(metrics['AP'])}{interval} on {metrics['images']} images with {metrics['objects']} objects."
+    data = f"{counted(metrics['images'], 'image')} with {counted(metrics['objects'], 'object')}"
+    text = f"AP is {figure(metrics['AP'])}{interval} on {data}."
     ap = {group: metrics["groups"][group]["AP"] for group in GROUPS}
     parts = [f"{group} {figure(value)}" for group, value in ap.items() if is_known(value)]
     return f"{text} By how common a class is: {', '.join(parts)}." if len(parts) > 1 else text
@@ -132,7 +133,7 @@ def _classes(classes: dict[str, dict], counts: dict[str, ClassCounts]) -> list[t
         for name in worst_first[:MOST_CLASSES]
     ]
     left = len(worst_first) - MOST_CLASSES
-    return [*sentences, ("", f"{left} more classes: see their table.")] if left > 0 else sentences
+    return [*sentences, ("", f"{counted(left, 'more class')}: see their table.")] if left > 0 else sentences
 
 
 def _tone(f1: float) -> str:

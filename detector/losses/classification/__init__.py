@@ -38,5 +38,7 @@ def build_classification(loss: LossConfig, alpha: Alpha, num_classes: int) -> Cl
     """
     built = lookup(CLASSIFICATION_LOSSES, loss.classification, "loss.classification")(loss, alpha, num_classes)
     if isinstance(alpha, list) and not built.takes_alpha_by_class:
-        raise InputError(f"loss.alpha: {loss.classification} has weights of its own and takes none by class")
+        raise InputError(
+            f"loss.alpha: {loss.classification} has weights of its own and takes none by class; set it to a number"
+        )
     return built

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,61 +26,80 @@ from detector.losses.classification.one_pass import (
     softplus,
 )
 
+Reduction = Literal["none", "mean", "sum"]
 ALPHA = 0.25  # the paper's, best with gamma 2 (table 1b); of weights by class, the least
 
 
-def sigmoid_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = ALPHA, gamma: float = 2.0) -> Tensor:
-    """Focal loss, summed over all anchors and classes.
+def sigmoid_focal_loss(
+    inputs: Tensor,
+    targets: Tensor,
+    alpha: float | None = ALPHA,
+    gamma: float = 2.0,
+    reduction: Reduction = "none",
+) -> Tensor:
+    """Focal loss of logits and 0/1 targets of one shape: arguments and values of torchvision.ops.sigmoid_focal_loss.
 
-    logits: (..., K) float. classes: (...) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED
-    (-2: no loss, no gradient). alpha weighs the positives and 1 - alpha the negatives; None means no weights, so
-    that gamma=0 is exactly binary cross entropy. Returns a scalar: float64 for float64 logits, else float32.
-    Raises ValueError if the shapes do not fit, a class is not below K, or for an alpha or gamma as in FocalLoss.
+    The gradient is finite at any logit, too. inputs: logits of any shape, float. targets: the same shape, 0 or 1, any
+    dtype. alpha, 0..1, weighs the positives and 1 - alpha the negatives; None, torchvision's -1, means no weights.
+    gamma: 0 or more. reduction: "none" (a loss for each entry), "mean" or "sum". Raises ValueError for any other value
+    of these, and if shapes differ. `dense_focal_loss` is for class ids.
     """
-    _check(alpha, gamma)
+    alpha = None if alpha == -1 else alpha
+    _check(alpha, gamma, reduction)
+    if inputs.shape != targets.shape:
+        raise ValueError(
+            f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} differ in shape: targets are 0 or 1 for "
+            "each class; dense_focal_loss takes class ids"
+        )
+    positive = targets > 0.5
+    wrong = torch.where(positive, -inputs, inputs)  # logit of the wrong answer: sigmoid(wrong) = 1 - p_t
+    loss = torch.exp(-gamma * softplus(-wrong)) * softplus(wrong)
+    if alpha is not None:
+        loss = loss * torch.where(positive, alpha, 1.0 - alpha)
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+class FocalLoss(nn.Module):
+    """`sigmoid_focal_loss` as a module, whose reduction is "mean" by default, as that of torch's losses.
+
+    Raises ValueError for the same values.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = ALPHA, reduction: Reduction = "mean"):
+        super().__init__()
+        _check(alpha, gamma, reduction)
+        self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits: any shape, float. labels: the same shape, 0 or 1, any dtype. Raises ValueError if shapes differ."""
+        return sigmoid_focal_loss(logits, labels, self.alpha, self.gamma, self.reduction)
+
+
+def dense_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = ALPHA, gamma: float = 2.0) -> Tensor:
+    """Focal loss of dense predictions, from class ids, summed over all anchors and classes.
+
+    It is `sigmoid_focal_loss(logits, one_hot, alpha, gamma, "sum")`, many times faster, without one-hot targets; divide
+    it by the number of positives, as the paper does. logits: (..., K) float. classes: (...) int64, each anchor's class
+    0..K-1, or BACKGROUND (-1), or IGNORED (-2: no loss, no gradient). alpha, gamma: as there. Returns a scalar: float64
+    for float64 logits, else float32. Raises ValueError if the shapes do not fit, a class is not below K, or for another
+    alpha or gamma.
+    """
+    _check(alpha, gamma, "sum")
     if classes.is_floating_point() or (classes >= logits.shape[-1]).any():
         raise ValueError(f"classes must be whole numbers from -2 to {logits.shape[-1] - 1}, one below K")
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
     return SummedLoss.apply(logits, classes, None, focal_formula(positive, negative, gamma))[0]
 
 
-def _check(alpha: object, gamma: object) -> None:
-    """Raise ValueError unless alpha is None or one number in 0..1, and gamma one number from 0 on."""
+def _check(alpha: object, gamma: object, reduction: str) -> None:
+    """Raise ValueError unless alpha is None or one number in 0..1, gamma one number from 0 on, and reduction one of
+    three."""
     if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
         raise ValueError(f"alpha must be one number from 0 to 1, for all classes, or None; got {alpha!r}")
     if not (isinstance(gamma, int | float) and 0 <= gamma < math.inf):
         raise ValueError(f"gamma must be one number from 0 on, got {gamma!r}")
-
-
-class FocalLoss(nn.Module):
-    """Focal loss of logits and 0/1 labels of one shape, for direct use.
-
-    alpha, 0..1, weighs the positives and 1 - alpha the negatives; None means no weights. gamma: 0 or more.
-    reduction: "none" (a loss for each entry), "mean" or "sum". Raises ValueError for any other value of these.
-    """
-
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        alpha: float | None = ALPHA,
-        reduction: Literal["none", "mean", "sum"] = "mean",
-    ):
-        super().__init__()
-        _check(alpha, gamma)
-        if reduction not in ("none", "mean", "sum"):
-            raise ValueError(f"reduction must be none, mean or sum, got {reduction!r}")
-        self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits: any shape, float. labels: the same shape, 0 or 1, any dtype. Raises ValueError if shapes differ."""
-        if logits.shape != labels.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in shape")
-        positive = labels > 0.5
-        wrong = torch.where(positive, -logits, logits)  # logit of the wrong answer: sigmoid(wrong) = 1 - p_t
-        loss = torch.exp(-self.gamma * softplus(-wrong)) * softplus(wrong)
-        if self.alpha is not None:
-            loss = loss * torch.where(positive, self.alpha, 1.0 - self.alpha)
-        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be none, mean or sum, got {reduction!r}")
 
 
 class Focal(OnePassLoss):

@@ -9,6 +9,7 @@ from torch import Tensor
 from detector.models.weights import detectron2, torchvision
 from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS
 from detector.utils.errors import InputError
+from detector.utils.text import counted
 
 CLS_LOGITS = "head.classification_head.cls_logits"
 BBOX_REG = "head.regression_head.bbox_reg"
@@ -43,9 +44,9 @@ class Weights(NamedTuple):
         if self.backbone_only:
             return self.layout
         if self.category_ids is None:
-            return f"{self.layout}, {self.num_rows} classes of unknown names"
+            return f"{self.layout}, {counted(self.num_rows, 'class')} of unknown names"
         coco = " (COCO's)" if self.category_ids == COCO_IDS else ""
-        return f"{self.layout}, {len(self.category_ids)} classes{coco}"
+        return f"{self.layout}, {counted(len(self.category_ids), 'class')}{coco}"
 
 
 def published(name: str) -> Weights:

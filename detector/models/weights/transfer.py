@@ -17,7 +17,7 @@ from detector.models.weights.compatibility import BODY, check_backbone
 from detector.models.weights.detectron2 import rows_by_ratio
 from detector.models.weights.layouts import PREDICTION, Weights
 from detector.utils.errors import InputError
-from detector.utils.text import shortened
+from detector.utils.text import counted, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,8 @@ def _find_rows(
         doubt = f"its class names are unknown, taken for the dataset's {len(class_names)} in order"
         return {name: row for row, name in enumerate(class_names)}, doubt
     return {}, (
-        f"its class names are unknown, and it has {weights.num_rows} classes where the dataset has {len(class_names)}"
+        f"its class names are unknown, and it has {counted(weights.num_rows, 'class')} where the dataset has "
+        f"{len(class_names)}"
     )
 
 

@@ -31,7 +31,7 @@ from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
 from detector.losses.class_alpha import resolve_alpha
 from detector.losses.classification.focal import ALPHA
-from detector.utils.text import shortened
+from detector.utils.text import counted, shortened
 
 WORTHWHILE = 1.5
 FEW = 100  # boxes
@@ -88,12 +88,13 @@ class ImbalanceChoice:
         if not self.tail:
             return [
                 f"imbalance auto: plain focal loss, uniform sampling, no pasting, unless the configuration sets them: "
-                f"the rarest class, {rare} ({fewest} boxes), has at least {TAIL:.0%} of the boxes of the commonest, "
-                f"{common} ({most})"
+                f"the rarest class, {rare} ({counted(fewest, 'box')}), has at least {TAIL:.0%} of the boxes of the "
+                f"commonest, {common} ({most})"
             ]
+        have = "has" if len(self.tail) == 1 else "have"
         return [
-            f"imbalance auto: {len(self.tail)} of {self.num_classes} classes have less than {TAIL:.0%} of the boxes of "
-            f"{common} ({most}): {shortened(self.tail)}",
+            f"imbalance auto: {len(self.tail)} of {self.num_classes} classes {have} less than {TAIL:.0%} of the boxes "
+            f"of {common} ({most}): {shortened(self.tail)}",
             *(f"  {decision.line()}" for decision in self.decisions),
             *([f"  {self.head_pays}"] if self.head_pays else []),
         ]

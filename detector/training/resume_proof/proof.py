@@ -18,6 +18,7 @@ from detector.training.optim import REFERENCE_BATCH
 from detector.training.resume_proof.differences import differences
 from detector.training.resume_proof.processes import train_interrupted, train_uninterrupted, write_config
 from detector.utils.console import console
+from detector.utils.text import counted
 
 VAL_IMAGES = 8
 MOST_PRINTED = 20  # differences
@@ -33,18 +34,19 @@ def verify(config: Config, directory: Path, *, steps: int, kills: int, seed: int
     rng = random.Random(seed)
     small, count = _short_training(config, directory, steps, rng)
     log = directory / "console.txt"
-    console.print(f"two trainings of {count} steps, with train.deterministic=true; in {directory}")
+    console.print(f"two trainings of {counted(count, 'step')}, with train.deterministic=true; in {directory}")
     seconds = train_uninterrupted(write_config(small, directory / "whole.yaml"), log)
     console.print(f"  without interruption: {seconds:.0f} s")
     saving_often = write_config(small, directory / "parts.yaml", {"train.save_every": max(1, count // 5)})
     done = train_interrupted(saving_often, log, kills=kills, steps=count, seconds=seconds, rng=rng)
     steps_at_kill = ", ".join(map(str, done.steps)) or "none"
-    console.print(f"  killed {done.kills} times, {done.while_saving} while saving; at steps: {steps_at_kill}")
+    kills_done = f"{counted(done.kills, 'time')}, {done.while_saving} while saving"
+    console.print(f"  killed {kills_done}; at steps: {steps_at_kill}")
     found = differences(directory / "whole", directory / "parts")
     for line in found[:MOST_PRINTED]:
         console.print(f"  differs: {line}")
     same = "weights, average, optimizer, generators, records, figures and best checkpoint are the same, bit for bit"
-    console.print(f"NOT THE SAME: {len(found)} differences" if found else f"the same: {same}")
+    console.print(f"NOT THE SAME: {counted(len(found), 'difference')}" if found else f"the same: {same}")
     return not found
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from detector.utils.digest import ARCHIVE
 from detector.utils.errors import InputError
+from detector.utils.nearest import nearest_file
 from detector.utils.untrusted.pickles import max_values_and_names
 
 DTYPES = (
@@ -50,8 +51,10 @@ def read_torch_file(path: str | Path) -> Any:
         if _count_values(contents, {}) > _max_values(path):
             raise InputError(f"{path}: {REPEATING}")
         return contents
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such file") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {nearest_file(path)}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, not a file") from None
     except Exception as problem:  # reading bytes that are no pickle can raise anything
         if path.suffix == ".pkl":
             raise InputError(

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from detector.utils.errors import InputError
-from detector.utils.nearest import did_you_mean
+from detector.utils.nearest import nearest_file
 from detector.utils.text import quoted
 
 MAX_BYTES = 1 << 19  # of a file: PyYAML takes up to 12 s for this much; a list of 10,000 classes has half of it
@@ -93,8 +93,7 @@ def _parse_file(path: Path, what: str) -> Any:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 10} kB, too large for a {what}")
         return read_yaml(content.decode())
     except FileNotFoundError:
-        near = did_you_mean(path.name, sorted(p.name for p in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: no such {what}; {near}") from None
+        raise InputError(f"{path}: no such {what}; {nearest_file(path, '*.yaml')}") from None
     except InputError:
         raise
     except (OSError, ValueError) as problem:  # ValueError: the path has a null byte, or the content is not UTF-8

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.losses import sigmoid_focal_loss
+from detector.losses import dense_focal_loss
 from detector.losses.classification import one_pass as classification
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.classification.equalized_focal import EqualizedFocal
@@ -193,10 +193,10 @@ def test_limits():
     torch.testing.assert_close(Focal(alpha=None, gamma=0.0)(logits, classes), bce)
     torch.testing.assert_close(QualityFocal(gamma=0.0)(logits, classes, torch.ones_like(quality)), bce)
     # boxes that are all perfect: the focal loss without weights
-    unweighted = sigmoid_focal_loss(logits, classes, alpha=None, gamma=2.0)
+    unweighted = dense_focal_loss(logits, classes, alpha=None, gamma=2.0)
     torch.testing.assert_close(QualityFocal()(logits, classes, torch.ones_like(quality)), unweighted)
     # all classes alike: the scalar's loss, for numbers that float32 has exactly
-    focal = sigmoid_focal_loss(logits, classes)
+    focal = dense_focal_loss(logits, classes)
     torch.testing.assert_close(Focal(alpha=[0.25] * K, gamma=[2.0] * K)(logits, classes), focal)
     torch.testing.assert_close(EqualizedFocal(K)(logits, classes), focal)
     torch.testing.assert_close(AdaptiveFocal(gamma=2.0)(logits, classes), focal, rtol=1e-6, atol=0)
