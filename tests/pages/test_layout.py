@@ -1,0 +1,148 @@
+"""Pages fit a desk and a phone: what matters is in sight, names break between words, many classes are folded, and a
+group of classes has one colour everywhere."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_report import CURVES, PROVENANCE, evaluated
+
+from detector.data.class_groups import GROUPS
+from detector.evaluation.compare import Comparison, Difference, Entry, Figure, FigureName
+from detector.evaluation.report.comparison import write_comparison
+from detector.evaluation.report.page import write_report
+from detector.pages.palette import GROUP_COLOURS, PALETTE
+
+LONG = ["mask_weared_correctly", "without_mask", "mask_weared_incorrectly", "NoMaskAtAll/or_none-visible"]
+BREAKS = re.compile(r"[_/\s-]$|^\s|^\.")  # the end of a line, or the beginning of the next
+# Of an element's text: where its lines begin, and whether all of it is inside the element `within`, in both directions.
+LINES = """e => {
+    const walker = document.createTreeWalker(e, NodeFilter.SHOW_TEXT), lines = [];
+    let bottom = -Infinity;
+    for (let node; (node = walker.nextNode());) for (let i = 0; i < node.length; i++) {
+        const range = document.createRange();
+        range.setStart(node, i); range.setEnd(node, i + 1);
+        const box = range.getBoundingClientRect();
+        if (box.width && box.top >= bottom - 2) { lines.push(''); bottom = box.bottom; }
+        if (lines.length) lines[lines.length - 1] += node.data[i];
+    }
+    return lines;
+}"""
+INSIDE = """(e, within) => {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    const box = range.getBoundingClientRect(), own = e.closest(within).getBoundingClientRect();
+    return box.left >= own.left - 1 && box.right <= own.right + 1 && box.top >= own.top - 1 && box.bottom <= own.bottom + 1;
+}"""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("layout")
+    analysis = evaluated(folder, LONG)
+    per_class = {name: {"positives": 5, "score_positive": 0.3} for name in LONG}
+    curves = [*CURVES[:-1], CURVES[-1] | {"per_class": per_class}]
+    path = folder / "report.html"
+    write_report(path, metrics=analysis.metrics, matching=analysis.matching, provenance=PROVENANCE, curves=curves)
+    return path
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    analysis = evaluated(folder, [f"traffic_sign_of_the-kind {k}" for k in range(200)], images=60)
+    path = folder / "report.html"
+    write_report(path, metrics=analysis.metrics, matching=analysis.matching, provenance=PROVENANCE, curves=None)
+    return path
+
+
+@pytest.fixture
+def comparison(tmp_path) -> Path:
+    """Of three runs with long names."""
+    runs = ["runs/quickstart_baseline", "/home/somebody/runs/alpha_by_effective_number", "runs/repeat_factor_sampling"]
+    figures = [FigureName("AP"), *map(FigureName, GROUPS), *(FigureName(name, of_class=True) for name in LONG)]
+    entries = [Entry(run, 3, {name: Figure(0.4, np.full(99, 0.4), 50) for name in figures[:4]}) for run in runs]
+    rows = [Difference(run, name, 0.4, 0.5, [0.05, 0.15]) for run in runs[1:] for name in figures]
+    write_comparison(tmp_path / "compare.html", Comparison(entries, rows, []))
+    return tmp_path / "compare.html"
+
+
+def closed(page) -> int:
+    """The height of the page as it opens, when nothing is unfolded."""
+    page.evaluate("for (const d of document.querySelectorAll('details')) d.open = false")
+    return page.evaluate("document.documentElement.scrollHeight")
+
+
+@pytest.mark.parametrize(("width", "most"), [(1400, 9500), (400, 16000)])
+def test_page_of_200_classes_is_short_until_it_is_unfolded(many, visit, width, most):
+    page = visit(many, width=width)
+    unfolded = page.evaluate("document.documentElement.scrollHeight")
+    assert closed(page) < most < unfolded
+    first = page.locator("#gallery h3").first  # the rarest class is in sight
+    assert first.is_visible() and first.inner_text().startswith("traffic_sign_of_the-kind 199")
+    assert page.locator("#pr .small figure").first.is_visible() and not page.locator("#pr .small figure").last.is_visible()
+
+
+def test_tables_of_a_comparison_fit_a_desk(comparison, visit):
+    page = visit(comparison, width=1400)
+    wide = "all => all.filter(s => s.scrollWidth > s.clientWidth).map(s => s.ariaLabel)"
+    assert page.eval_on_selector_all(".scroll", wide) == []
+
+
+@pytest.mark.parametrize(
+    ("which", "cell"),
+    [
+        ("few", "#class-table td:nth-child(5)"), ("few", "#coco td:nth-child(2)"), ("few", "#groups td:nth-child(2)"),
+        ("few", "#errors td:nth-child(2)"), ("comparison", "#runs td:nth-child(3)"),
+        ("comparison", "#figures td:nth-child(3)"), ("comparison", "#classes td:nth-child(3)"),
+    ],
+)  # fmt: skip
+def test_column_that_matters_is_in_sight_on_a_phone_beside_the_name(request, visit, which, cell):
+    page = visit(request.getfixturevalue(which), width=400)
+    cells = page.locator(cell)
+    assert cells.count() and all(cells.nth(i).evaluate(INSIDE, ".scroll") for i in range(cells.count()))
+    name = page.locator(cell.split()[0]).locator("tbody th").first
+    before = name.bounding_box()["x"]
+    name.evaluate("e => { e.closest('.scroll').scrollLeft = 150 }")
+    assert name.bounding_box()["x"] == before  # it stays while the figures scroll
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("which", ["few", "comparison"])
+def test_names_break_between_their_words(request, visit, which, width):
+    page = visit(request.getfixturevalue(which), width=width)
+    names = page.locator("tbody th.name, td.name, .heat th, .small figcaption, .card strong, h3")
+    assert names.count() > 8
+    for lines in (names.nth(i).evaluate(LINES) for i in range(names.count())):
+        for line, after in zip(lines, lines[1:], strict=False):
+            assert BREAKS.search(line) or BREAKS.search(after) or re.search("[a-z]$", line) and after[0].isupper(), lines
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_rotated_headings_are_whole(few, visit, width):
+    page = visit(few, width=width)
+    headings = page.locator("#confusion thead span.breakable")
+    assert headings.all_text_contents() == [*LONG, "background"]
+    assert all(headings.nth(i).evaluate(INSIDE, "th") for i in range(len(LONG) + 1))
+
+
+def test_a_group_has_one_colour_on_the_whole_page(few, comparison, visit):
+    assert set(GROUP_COLOURS) == set(GROUPS)
+    lights = [light for light, _ in PALETTE.values()]
+    assert len(lights) == len(set(lights))  # plots are recoloured by these
+    page = visit(few, width=1400)
+    expected = {group: f"rgb({', '.join(map(str, bytes.fromhex(c[1:])))})" for group, c in GROUP_COLOURS.items()}
+    for selector, what in ((".badge", "backgroundColor"), (".tile", "borderTopColor"), (".small polyline", "stroke")):
+        seen = set()
+        for group, colour in expected.items():
+            where = f".{group} polyline" if "polyline" in selector else f"{selector}.{group}"
+            seen |= set(page.eval_on_selector_all(where, f"all => all.map(e => getComputedStyle(e).{what} + '{group}')"))
+        assert seen and seen <= {colour + group for group, colour in expected.items()}
+    lines = page.eval_on_selector_all("#pr svg.plot path", "all => all.map(e => getComputedStyle(e).stroke)")
+    groups_here = {c.split()[-1] for c in page.eval_on_selector_all("#class-table .badge", "all => all.map(e => e.className)")}
+    assert {expected[group] for group in groups_here & set(GROUPS)} <= set(lines)
+    page = visit(comparison, width=1400)
+    for group, colour in expected.items():
+        style = page.eval_on_selector_all(f"#figures .badge.{group}", "all => all.map(e => getComputedStyle(e).backgroundColor)")
+        assert style == [colour, colour]
