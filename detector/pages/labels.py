@@ -6,12 +6,10 @@ import numpy as np
 
 FURTHER = 3  # rows of places above and below a box, each a label's height further away
 ON_A_LABEL = 3.0  # cost of hiding a label, where hiding a box costs 1
-LATER = 0.01  # cost of each place that comes later in the list: of places that hide as little, the first is taken
+LATER = 0.001  # cost of each place that comes later in the list: of places that hide as little, the first is taken
 
 
-def place_labels(
-    labelled: np.ndarray, sizes: np.ndarray, boxes: np.ndarray, width: int, height: int
-) -> np.ndarray:
+def place_labels(labelled: np.ndarray, sizes: np.ndarray, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """(n, 4) float64 xyxy: a place inside the picture for the label of each box that has one.
 
     Greedy: the labels choose in their order. Each takes, of the places above, below, beside and in the corners of its

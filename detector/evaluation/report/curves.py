@@ -115,9 +115,7 @@ def draw_ap(axes: Axes, evaluations: Sequence[dict]) -> None:
     _count_epochs(axes)
 
 
-def draw_class_figure(
-    axes: Axes, epochs: Sequence[dict], figure: str, groups: Mapping[str, str]
-) -> list[ClassLine]:
+def draw_class_figure(axes: Axes, epochs: Sequence[dict], figure: str, groups: Mapping[str, str]) -> list[ClassLine]:
     """One of CLASS_FIGURES against epochs, a line for each of `class_lines`, which are returned.
 
     epochs: the lines of kind `classes`, at least one. An epoch without a value is a gap in the line. groups: class →

@@ -109,8 +109,9 @@ class Gallery:
     def _detection_card(self, d: int) -> Card:
         data, detections = self.data, self.detections
         image = int(detections.images[d])
+        beside = self.matching.pairs.objects[self.matching.pairs.detections == d]
         outlines = [
-            Outline(_box(self.objects[b]), OTHER, THIN, label=data.class_names[data.labels[b]])
+            Outline(_box(self.objects[b]), OTHER, THIN, data.class_names[data.labels[b]] if b in beside else "")
             for b in range(data.first[image], data.first[image + 1])
         ]
         box = _box(detections.boxes[d])

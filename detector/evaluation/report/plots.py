@@ -69,9 +69,7 @@ def _legend_below(axes: Axes, handles: Sequence[Line2D]) -> None:
     axes.figure.legend(handles=handles, loc="outside lower left", ncols=2 if len(handles) > 3 else 1)
 
 
-def precision_recall(
-    pr_curves: dict[str, list[float]], rare_first: Sequence[str], groups: Mapping[str, str]
-) -> Markup:
+def precision_recall(pr_curves: dict[str, list[float]], rare_first: Sequence[str], groups: Mapping[str, str]) -> Markup:
     """All classes in one plot, in the colours of their groups, the rarest the strongest.
 
     pr_curves: class → 101 precisions at recall 0, 0.01 ... 1. rare_first: the classes, the rarest first. groups: class
