@@ -6,26 +6,29 @@ import numpy as np
 
 FURTHER = 3  # rows of places above and below a box, each a label's height further away
 ON_A_LABEL = 3.0  # cost of hiding a label, where hiding a box costs 1
+MOST_HIDDEN = 0.5  # a label that costs more is left out
 LATER = 0.001  # cost of each place that comes later in the list: of places that hide as little, the first is taken
 
 
 def place_labels(labelled: np.ndarray, sizes: np.ndarray, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(n, 4) float64 xyxy: a place inside the picture for the label of each box that has one.
+    """(n, 4) float64 xyxy: a place inside the picture for each label; NaN for one that there is no room for.
 
     Greedy: the labels choose in their order. Each takes, of the places above, below, beside and in the corners of its
     box, the one that hides least: the shares of each box that it hides, plus ON_A_LABEL times the share of itself that
-    lies on other labels. So a label may lie on a large box, but hardly on one that is smaller than itself.
+    lies on other labels. So a label may lie on a large box, but hardly on one that is smaller than itself. Where all
+    places cost more than MOST_HIDDEN, it has none: a crowd of labels that cover each other says less than a few.
 
     labelled: (n, 4) boxes, xyxy pixels. sizes: (n, 2) width and height of their labels, in pixels. boxes: (m, 4), all
     that are drawn. width, height: of the picture.
     """
-    placed = np.zeros((0, 4))
-    for box, size in zip(labelled, sizes, strict=True):
+    placed = np.full((len(labelled), 4), np.nan)
+    for i, (box, size) in enumerate(zip(labelled, sizes, strict=True)):
         places = _places_around(box, size, width, height)
         hidden = _overlaps(places, boxes) / np.maximum(1, _areas(boxes))
-        on_labels = _overlaps(places, placed) / max(1, size.prod())
+        on_labels = _overlaps(places, placed[:i][~np.isnan(placed[:i, 0])]) / max(1, size.prod())
         cost = hidden.sum(axis=1) + ON_A_LABEL * on_labels.sum(axis=1) + LATER * np.arange(len(places))
-        placed = np.concatenate([placed, places[[np.argmin(cost)]]])
+        if cost.min() <= MOST_HIDDEN:
+            placed[i] = places[np.argmin(cost)]
     return placed
 
 

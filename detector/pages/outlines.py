@@ -29,7 +29,8 @@ class Outline:
 
 
 def draw_outlines(picture: Image.Image, outlines: Sequence[Outline], font_size: float) -> None:
-    """Draw boxes and then their labels onto an RGB picture. The last is on top, and its label has the first choice.
+    """Draw boxes and then their labels onto an RGB picture. The last is on top, and its label has the first choice. A
+    label that there is no room for is left out (`place_labels`).
 
     The lines lie around the boxes, inside the picture. font_size: in pixels.
     """
@@ -43,8 +44,11 @@ def draw_outlines(picture: Image.Image, outlines: Sequence[Outline], font_size: 
     labelled = [i for i in reversed(range(len(outlines))) if outlines[i].label]
     texts = [_fitting(outlines[i].label, font, picture.width) for i in labelled]
     sizes = np.array([_size(text, font) for text in texts]).reshape(-1, 2)
-    places = place_labels(frames[labelled], sizes, frames, *picture.size).round().tolist()
-    for i, text, (left, top, right, bottom) in list(zip(labelled, texts, places, strict=True))[::-1]:
+    places = place_labels(frames[labelled], sizes, frames, *picture.size)
+    for i, text, place in zip(labelled, texts, places, strict=True):
+        if np.isnan(place).any():
+            continue
+        left, top, right, bottom = place.round().tolist()
         pen.rectangle((left, top, right - 1, bottom - 1), fill=outlines[i].colour)
         pen.text((left + PADDING, top + PADDING), text, fill=_ink(outlines[i].colour), font=font, anchor="la")
 

@@ -56,8 +56,12 @@ def test_label_of_a_box_at_the_edge_stays_in_the_picture(box):
     assert (label >= 0).all() and (label <= (WIDTH, HEIGHT, WIDTH, HEIGHT)).all()
 
 
-def test_picture_smaller_than_a_label():
-    assert place([(1, 1, 5, 5)], width=30, height=8).tolist() == [[0, 0, 70, 13]]
+def test_labels_without_room_are_left_out():
+    """Of 12 boxes in a picture as large as four labels."""
+    boxes = [(12 * i, 12, 12 * i + 6, 13) for i in range(12)]
+    labels = place(boxes, width=140, height=26)
+    placed = labels[~np.isnan(labels).any(axis=1)]
+    assert not np.isnan(labels[0]).any() and 1 < len(placed) <= 4
 
 
 def drawn(outlines: list[Outline], size: tuple[int, int] = (100, 80), font_size: float = 10) -> np.ndarray:

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split

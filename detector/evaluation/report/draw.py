@@ -12,8 +12,8 @@ from detector.evaluation.detections import Detections
 from detector.pages.outlines import Outline, draw_outlines
 
 TRUTH_COLOUR = "#ffffff"
-LINE, FONT = 400, 50  # the longer side of a picture in widths of its lines, and in heights of its letters
-SMALLEST_FONT = 8  # pixels
+LINE, FONT = 400, 45  # the longer side of a picture in widths of its lines, and in heights of its letters
+SMALLEST_FONT = 9  # pixels
 GAP = 6  # pixels between two pictures of one image
 
 
