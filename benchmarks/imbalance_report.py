@@ -13,10 +13,10 @@ import numpy as np
 from imbalance import ARMS, BASELINE, description, key_of
 from matplotlib.figure import Figure
 
+from detector.pages.palette import GROUP_COLOURS
 from detector.utils.json_lines import read_json_lines
 
 FIGURES = ("AP", "AP50", "head", "medium", "tail")
-COLOURS = {"head": "0.6", "medium": "C0", "tail": "C3"}
 
 
 def main() -> None:
@@ -70,10 +70,10 @@ def draw(tables: dict[str, dict[str, dict[int, dict]]], picture: Path) -> None:
     for panel, (dataset, arms) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
         base, rows = arms[BASELINE], {arm: runs for arm, runs in arms.items() if arm != BASELINE}
         own = points(base, "tail") - points(base, "tail").mean()
-        panel.axvspan(own.min(), own.max(), color=COLOURS["tail"], alpha=0.12, linewidth=0)
+        panel.axvspan(own.min(), own.max(), color=GROUP_COLOURS["tail"], alpha=0.12, linewidth=0)
         panel.axvline(0, color="black", linewidth=0.8)
         for row, runs in enumerate(rows.values()):
-            for offset, (group, colour) in zip((-0.22, 0, 0.22), COLOURS.items(), strict=True):
+            for offset, (group, colour) in zip((-0.22, 0, 0.22), GROUP_COLOURS.items(), strict=True):
                 if group in base[0]:
                     change = points(runs, group, base)
                     panel.plot(change, [row + offset] * len(change), "o", color=colour, markersize=3)
@@ -83,7 +83,7 @@ def draw(tables: dict[str, dict[str, dict[int, dict]]], picture: Path) -> None:
         panel.grid(axis="x", alpha=0.3)
         mean = points(base, "AP").mean()
         panel.set(title=dataset, xlabel=f"AP points against {BASELINE}, uniform (whose AP is {mean:.1f})")
-    handles = [panel.plot([], [], color=colour, linewidth=3, label=group)[0] for group, colour in COLOURS.items()]
+    handles = [panel.plot([], [], color=colour, linewidth=3, label=group)[0] for group, colour in GROUP_COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, title="classes")
     figure.savefig(picture, dpi=100)
 

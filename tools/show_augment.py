@@ -31,11 +31,11 @@ def main() -> None:
     from detector.evaluation.report.draw import contact_sheet
     from detector.training.augmentation_preview import mixed_images
 
-    pictures = list(itertools.islice(mixed_images(config), args.images))
+    pictures = list(itertools.islice(mixed_images(config, width=320), args.images))
     if not pictures:
         raise InputError("augment: no image is changed; try augment.paste={}, augment.mosaic=1 or augment.mixup=1")
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(contact_sheet(pictures, columns=4, cell_width=256)).save(args.output, quality=80)
+    Image.fromarray(contact_sheet(pictures, columns=4)).save(args.output, quality=80)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from detector.doctor.advice.config_text import config_lines, one_line_yaml
 from detector.doctor.class_balance import ClassReport
 from detector.doctor.reach.reach import LostObject, Reach
 from detector.doctor.report import Report
+from detector.pages.outlines import Outline
 from detector.pages.pictures import Card, take_pictures
 from detector.pages.render import render, write
 from detector.utils.errors import InputError
@@ -22,7 +23,7 @@ from detector.utils.text import LONGEST_NAME, printable
 MAX_PICTURES = 72  # of findings, in all
 MAX_MATRIX = 30  # classes in the matrix of classes that occur together: the commonest
 MAX_VALUE = 100  # characters of a setting in the table
-COLOUR, LINE_WIDTH = "#ffd400", 4  # of boxes
+COLOUR, LINE_WIDTH = "#ffd400", 3  # of boxes
 
 
 def write_page(
@@ -115,10 +116,10 @@ def _with_texts(finding: Finding, rows: list[list[Card]]) -> tuple[Finding, list
 
 
 def _example_card(example: Example, file_name: str, split: str) -> Card:
-    boxes = [(_xyxy(box), COLOUR, LINE_WIDTH) for box in example.boxes]
-    around = boxes[0][0] if len(boxes) == 1 and np.isfinite(boxes[0][0]).all() else None
+    boxes = [_xyxy(box) for box in example.boxes]
+    around = boxes[0] if len(boxes) == 1 and np.isfinite(boxes[0]).all() else None
     title = printable(PurePath(file_name).name, LONGEST_NAME)
-    return Card(title, example.text, f"{split}:{file_name}", boxes, around)
+    return Card(title, example.text, f"{split}:{file_name}", [Outline(b, COLOUR, LINE_WIDTH) for b in boxes], around)
 
 
 def _card_beside(split: str, file_name: str) -> Card:
@@ -130,7 +131,7 @@ def _lost_card(lost: LostObject, split: str) -> Card:
     box = _xyxy(lost.box)
     title = f"{lost.class_name}, {lost.resized[0]:.0f} × {lost.resized[1]:.0f} px after resizing"
     text = f"best IoU {lost.best_iou:.2f}. {printable(lost.file_name, LONGEST_NAME)}, annotation {lost.annotation_id}"
-    return Card(title, text, f"{split}:{lost.file_name}", [(box, COLOUR, LINE_WIDTH)], box)
+    return Card(title, text, f"{split}:{lost.file_name}", [Outline(box, COLOUR, LINE_WIDTH)], box)
 
 
 def _xyxy(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -157,7 +158,7 @@ def _read(which: str, folders: dict[str, Path]) -> np.ndarray:
 
 
 def _class_rows(report: ClassReport) -> list[dict]:
-    """A row for each class, the commonest first; `share` is the length of its bar on a logarithmic scale, 0..1."""
+    """A row for each class, the rarest first; `share` is the length of its bar on a logarithmic scale, 0..1."""
     most = np.log1p(max(1, report.boxes.max(initial=1)))
     return [
         {
@@ -169,7 +170,7 @@ def _class_rows(report: ClassReport) -> list[dict]:
             "sizes": report.sizes[k].tolist(),
             "aspects": report.aspects[k].tolist(),
         }
-        for k in report.order.tolist()
+        for k in report.order[::-1].tolist()
     ]
 
 

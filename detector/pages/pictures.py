@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from detector.pages.outlines import Box, Outline, draw_outlines
 from detector.utils.errors import InputError
 
 SIDE = 320  # pixels of the longer side of a picture
 JPEG_QUALITY = 78  # 10-25 kB a picture
 MIN_DRAWN = 20  # pixels of the picture; a box with a shorter side is drawn with this side
+FONT = 17  # pixels of the picture, which the page shows at about two thirds of its size
 CONTEXT = 1.0  # how much of the image to show around a box, in lengths of its longer side
 MIN_CONTEXT = 64  # pixels of the image; around a small box
 
-Box = tuple[float, float, float, float]  # xyxy pixels of the image
 Key = TypeVar("Key", int, str)  # what names an image: its index, or its file
 
 
@@ -30,7 +31,7 @@ class Card(Generic[Key]):
     title: str
     text: str
     image: Key
-    boxes: list[tuple[Box, str, int]]  # to draw: (box, colour, width in pixels); the last one on top
+    outlines: list[Outline]  # boxes in pixels of the image; widths in pixels of the picture; the last one on top
     around: Box | None = None  # the part of the image to show, with some context; None = all of it
     tag: str = ""  # one word, in a corner
     tone: str = ""  # of the tag: good, warn, bad
@@ -58,7 +59,7 @@ def take_pictures(cards: Iterable[Card[Key]], read: Callable[[Key], np.ndarray])
         except InputError:
             continue
         for card in cards_of_image:
-            small = thumbnail(image, card.boxes, card.around)
+            small = thumbnail(image, card.outlines, card.around)
             card.width, card.height = small.size
             card.picture = as_uri(small)
 
@@ -71,31 +72,32 @@ def as_uri(picture: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def thumbnail(image: np.ndarray, boxes: list[tuple[Box, str, int]], around: Box | None = None) -> Image.Image:
+def thumbnail(image: np.ndarray, outlines: Sequence[Outline], around: Box | None = None) -> Image.Image:
     """A picture with a longer side of SIDE pixels, of all of the image or of what is `around` a box.
 
-    image: (H, W, 3) uint8 RGB. boxes: see Card; one with a NaN is not drawn.
+    image: (H, W, 3) uint8 RGB. outlines: see Card; one with a NaN is not drawn.
     """
     left, top, right, bottom = _part(image, around)
     cut = Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
     scale = SIDE / max(cut.size)
     size = max(1, round(cut.width * scale)), max(1, round(cut.height * scale))
     small = cut.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(small)
-    for box, colour, width in boxes:
-        if not np.isfinite(box).all():
-            continue
-        x1, x2 = _visible_side((box[0] - left) * scale, (box[2] - left) * scale)
-        y1, y2 = _visible_side((box[1] - top) * scale, (box[3] - top) * scale)
-        pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black")  # to stand out from any background
-        pen.rectangle((x1, y1, x2, y2), outline=colour, width=width)
+    shown = []
+    for outline in outlines:
+        x1, y1, x2, y2 = outline.box
+        if np.isfinite(outline.box).all():
+            x1, x2 = _visible_side((x1 - left) * scale, (x2 - left) * scale)
+            y1, y2 = _visible_side((y1 - top) * scale, (y2 - top) * scale)
+            if x1 < small.width and x2 > 0 and y1 < small.height and y2 > 0:
+                shown.append(replace(outline, box=(x1, y1, x2, y2)))
+    draw_outlines(small, shown, FONT)
     return small
 
 
-def _visible_side(a: float, b: float) -> tuple[int, int]:
+def _visible_side(a: float, b: float) -> tuple[float, float]:
     """The ends of a side of a box in rising order, at least MIN_DRAWN apart."""
     middle, half = (a + b) / 2, max(abs(b - a) / 2, MIN_DRAWN / 2)
-    return round(middle - half), round(middle + half)
+    return middle - half, middle + half
 
 
 def _part(image: np.ndarray, around: Box | None) -> tuple[int, int, int, int]:

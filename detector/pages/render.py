@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from detector.pages.palette import PALETTE
 from detector.utils.atomic import write_atomically
 from detector.utils.text import counted, plural
 
@@ -18,7 +21,7 @@ def render(template: str, **context: Any) -> str:
     """A template of this folder as HTML, with the variables of `context`.
 
     All text is escaped, because names of classes and files are whatever somebody typed. Only `Markup` is not, which
-    only `svg` makes. The script of a page gets no data: it reads the page's tables.
+    only `svg` and `breakable` make. The script of a page gets no data: it reads the page's tables.
     """
     return _environment().get_template(template).render(**context)
 
@@ -32,9 +35,25 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(counted=counted, figure=figure, interval=interval, percent=percent, plural=plural)
-    environment.filters.update(signed=signed, value=value)
+    environment.filters.update(
+        breakable=breakable,
+        counted=counted,
+        figure=figure,
+        interval=interval,
+        percent=percent,
+        plural=plural,
+        signed=signed,
+        value=value,
+    )
+    environment.globals["palette"] = PALETTE
     return environment
+
+
+def breakable(text: str) -> Markup:
+    """Text with names of classes, files or runs: these may go on in another line after `_` and `/`, before a suffix
+    and between `camelCase`, where a browser would break them anywhere."""
+    parts = re.split(r"(?<=[_/])|(?=\.[a-zA-Z])|(?<=[a-z])(?=[A-Z])", text)
+    return Markup('<span class="breakable">{}</span>').format(Markup("<wbr>").join(parts))
 
 
 def is_known(number: float | None) -> bool:

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from detector.pages.palette import CYCLE, INK, LINE, PALETTE
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Matplotlib wants colours as numbers. These stand for the page's own, which follow the reader's light or dark setting.
-INK, LINE, GREY, CARD = "#010101", "#010102", "#010103", "#010104"
-COLOURS = ("#020201", "#020202", "#020203", "#020204", "#020205", "#020206")
-_PAGE_COLOUR = {INK: "currentColor", LINE: "var(--line)", GREY: "var(--grey)", CARD: "var(--card)"} | {
-    colour: f"var(--c{i})" for i, colour in enumerate(COLOURS, start=1)
-}
-_STYLE: dict[str, Any] = {
+_PAGE_COLOUR = {light: f"var(--{name})" for name, (light, _) in PALETTE.items()}  # follows the reader's light or dark
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "detector",  # so that ids are the same each time
     "text.parse_math": False,  # a class may be named $x$
@@ -34,6 +31,7 @@ _STYLE: dict[str, Any] = {
     "grid.color": LINE,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "axes.prop_cycle": CYCLE,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -45,11 +43,9 @@ _NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/199
 @contextlib.contextmanager
 def plot_style() -> Iterator[None]:
     """Inside this context, figures are made and drawn in the style of the page."""
-    from cycler import cycler
     from matplotlib import rc_context
 
-    style: dict[Any, Any] = {**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}
-    with rc_context(style), warnings.catch_warnings():
+    with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser may have the font
         yield
 
@@ -77,9 +73,13 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def plain(text: str, length: int = 28) -> str:
-    """A name for a plot: on one line, at most `length` characters, none that XML cannot hold."""
+    """A name for a plot: on one line, at most `length` characters, none that XML cannot hold.
+
+    The middle of a longer name is left out, as names of one dataset often differ at their ends.
+    """
     text = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
-    return text if len(text) <= length else text[: length - 1] + "…"
+    end = (length - 1) // 2
+    return text if len(text) <= length else f"{text[: length - 1 - end]}…{text[-end:]}"
 
 
 def _restyled(style: str, name: str) -> str:

@@ -17,8 +17,8 @@ from detector.training.auto import imbalance
 from detector.utils.console import console
 
 
-def mixed_images(config: Config) -> Iterator[np.ndarray]:
-    """The training images that mixing changes, (H, W, 3) uint8 RGB, in random order. Prints what is mixed.
+def mixed_images(config: Config, width: int) -> Iterator[np.ndarray]:
+    """The training images that mixing changes, (H, width, 3) uint8 RGB, in random order. Prints what is mixed.
 
     Raises InputError where the training split cannot be read.
     """
@@ -35,4 +35,5 @@ def mixed_images(config: Config) -> Iterator[np.ndarray]:
         image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
         if image is not sample[0]:
             added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)
-            yield draw_boxes(image, boxes[added], labels, [data.class_names[k] for k in labels[added]])
+            names = [data.class_names[k] for k in labels[added]]
+            yield draw_boxes(image, boxes[added], labels[added], names, width=width)

@@ -6,6 +6,7 @@ import json
 from functools import partial
 from typing import Any
 
+from detector.data.class_groups import class_groups
 from detector.evaluation.assess import Assessment, assess, write_evaluation, write_metrics
 from detector.evaluation.deployment import Deployment
 from detector.evaluation.detections import Detections
@@ -55,7 +56,9 @@ def evaluate_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
     with warn_if_unwritable("eval/curves.png", log.say):
         run.directory.curves.parent.mkdir(parents=True, exist_ok=True)
         plot_curves(run.directory.metrics, run.directory.curves)
-        plot_classes(run.directory.metrics, run.directory.class_curves)
+        groups = class_groups(run.train.class_counts())
+        by_class = dict(zip(run.train.class_names, groups, strict=True))
+        plot_classes(run.directory.metrics, run.directory.class_curves, by_class)
     return True
 
 

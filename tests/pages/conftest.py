@@ -1,10 +1,22 @@
-"""Pages in Debian's chromium, without a window."""
+"""Pages in Debian's chromium, without a window, and evaluations of made-up detections to show on them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from detector.data.coco import read_coco
+from detector.data.descriptor import Split
+from detector.evaluation.detections import Detections
+from detector.evaluation.metrics.analysis import analyse
+from detector.evaluation.metrics.average_precision import hits_by_class
+from detector.evaluation.metrics.matching import match
+from detector.evaluation.metrics.score_thresholds import Goal, choose_thresholds
 
 WIDTHS = (1400, 380)  # a desk, a phone
 
@@ -60,3 +72,50 @@ def _load_pictures(page) -> None:
         }))"""
     )
     assert all(width > 0 for width in widths)
+
+
+@pytest.fixture(scope="session")
+def evaluated() -> Callable:
+    """evaluated(folder, names, images=12): see below."""
+    return _evaluated
+
+
+@pytest.fixture(scope="session")
+def analysed() -> Callable:
+    """analysed(matching, train_counts): its metrics and itself."""
+    return _analysed
+
+
+def _evaluated(folder: Path, names: list[str], images: int = 12):
+    """The analysis of detections made up: of every three objects one is found, one is taken for another class, one is
+    missed; beside them something is found in every image where nothing is."""
+    rng = np.random.default_rng(0)
+    coco = {"images": [], "annotations": [], "categories": [{"id": k + 1, "name": n} for k, n in enumerate(names)]}
+    found = {"images": [], "boxes": [], "scores": [], "labels": []}
+
+    def find(i: int, box: list, label: int) -> None:
+        for key, v in zip(found, (i, box, rng.uniform(0.3, 0.9), label), strict=True):
+            found[key].append(v)
+
+    for i in range(images):
+        Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        coco["images"].append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 90})
+        for n in range(len(names) if len(names) < 9 else 9):
+            x, y, label = 38 * (n % 3) + 2, 28 * (n // 3) + 2, (7 * i + n) % len(names)
+            box = {"id": 9 * i + n + 1, "image_id": i, "category_id": label + 1, "iscrowd": 0, "area": 400}
+            coco["annotations"].append(box | {"bbox": [x, y, 20, 20]})
+            if (i + n) % 3:
+                find(i, [x, y, x + 20, y + 20], (label + ((i + n) % 3 - 1) * (1 + i % 2)) % len(names))
+        find(i, [100, 70, 118, 88], i % len(names))
+    (folder / "val.json").write_text(json.dumps(coco))
+    data = read_coco(Split(folder, folder / "val.json"))
+    found = {"images": np.array(found["images"]), "boxes": np.array(found["boxes"], np.float32),
+             "scores": np.array(found["scores"], np.float32), "labels": np.array(found["labels"])}  # fmt: skip
+    counts = np.arange(len(names))[::-1] * 5
+    return _analysed(match(Detections(**found), data), counts)
+
+
+def _analysed(matching, train_counts):
+    hits = hits_by_class(matching)
+    metrics = analyse(matching, hits, choose_thresholds(hits, Goal()), train_counts)
+    return SimpleNamespace(metrics=metrics, matching=matching)

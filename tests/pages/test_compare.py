@@ -46,8 +46,10 @@ def test_comparison_shows_alarms_figures_and_classes(comparison, tmp_path, visit
     assert cells == ["loss.alpha", BOLD, "plain", BOLD]
     assert [s.strip() for s in page.locator("#runs tbody td:nth-child(5)").all_inner_texts()] == ["0.600", "0.600"]
     assert "+0.030" in page.text_content("#figures tbody tr:nth-child(1)")
-    says = page.eval_on_selector_all("tbody tr > :nth-child(6)", "all => all.map(c => c.textContent)")
-    assert says[-4:] == ["better", "worse", "not clear", "not clear"]
+    says = page.eval_on_selector_all(
+        "#figures tbody tr > :nth-child(3), #classes tbody tr > :nth-child(3)", "all => all.map(c => c.textContent)"
+    )
+    assert says == ["better", "worse", "not clear", "not clear"]
     names = page.eval_on_selector_all("#classes tbody th", "all => all.map(c => c.textContent)")
     assert names == [SCRIPT, "yak"]
 

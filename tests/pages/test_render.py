@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from detector.pages import pictures
-from detector.pages.render import figure, interval, percent, render, signed, value
-from detector.pages.svg import COLOURS, plain, plot_style, svg
+from detector.pages.outlines import Outline
+from detector.pages.palette import COLOURS
+from detector.pages.render import breakable, figure, interval, percent, render, signed, value
+from detector.pages.svg import plain, plot_style, svg
 from detector.utils.errors import InputError
 
 NASTY = "<script>window.broken = 1</script></svg><img src=x onerror='window.broken = 1'>{{ 7 * 7 }} $x$ &amp; \"q\""
@@ -111,7 +113,7 @@ def test_table_sorts_by_keyboard_and_counts_in_names(page_file, visit):
 def test_a_plot_wears_the_colours_of_the_page_and_keeps_its_text(browser):
     drawn = a_plot("one", "boxes")
     assert "boxes" in drawn and "<text" in drawn
-    assert "var(--c1)" in drawn and COLOURS[0] not in drawn and "#010101" not in drawn
+    assert "var(--c1)" in drawn and COLOURS[0] not in drawn and "var(--ink)" in drawn
     assert "DejaVu" not in drawn
     assert set(re.findall(r'\bid="(\w+)-', drawn)) == {"one"}
     assert set(re.findall(r"url\(#(\w+)-", drawn)) == {"one"}
@@ -123,7 +125,19 @@ def test_plot_is_the_same_each_time():
 
 def test_names_in_plots_are_short_and_printable():
     assert plain("a\x00b\n c") == "ab c"
-    assert plain("x" * 40) == "x" * 27 + "…"
+    assert plain("a" * 20 + "z" * 20) == "a" * 14 + "…" + "z" * 13
+    assert plain("x" * 28) == "x" * 28
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("mask_weared_incorrect", ["mask_", "weared_", "incorrect"]), ("runs/photo.png", ["runs/", "photo", ".png"]),
+        ("SpeedLimit 0.50", ["Speed", "Limit 0.50"]), ("a<b", ["a&lt;b"]), ("", [""]),
+    ],
+)  # fmt: skip
+def test_names_may_break_between_their_words_only(name, parts):
+    assert breakable(name) == f'<span class="breakable">{"<wbr>".join(parts)}</span>'
 
 
 @pytest.mark.parametrize(
@@ -143,24 +157,28 @@ def test_picture_is_cut_around_its_box_with_the_box_on_it():
     image = np.zeros((400, 600, 3), np.uint8)
     image[200:300, 300:400] = 255
     box = (300, 200, 400, 300)
-    picture = np.asarray(pictures.thumbnail(image, [(box, "#ff0000", 3)], around=box)).astype(int)
+    picture = np.asarray(pictures.thumbnail(image, [Outline(box, "#ff0000", 3)], around=box)).astype(int)
     assert picture.shape == (320, 320, 3)  # 100 pixels and 100 on each side
     assert (picture[160, 160] > 240).all() and (picture[20, 20] < 15).all()
-    red = picture[160, 107]  # the box's left edge: 100 / 300 of 320
-    assert red[0] > 180 and red[1] < 90
+    edge = 107  # the box's left edge: 100 / 300 of 320
+    assert picture[160, edge - 2, 0] > 180 and picture[160, edge - 2, 1] < 90  # red, beside the box
+    assert (picture[160, edge + 3] > 240).all()  # what is in the box stays as it is
 
 
 @pytest.mark.parametrize(
     "box", [(-50, -50, 2000, 2000), (590, 390, 600, 400), (700, 500, 800, 600), (10, 10, 10, 10), (30, 30, 20, 20)]
 )
 def test_any_box_gives_a_picture(box):
-    assert max(pictures.thumbnail(np.zeros((400, 600, 3), np.uint8), [(box, "white", 2)], around=box).size) == 320
+    assert (
+        max(pictures.thumbnail(np.zeros((400, 600, 3), np.uint8), [Outline(box, "white", 2, "a")], around=box).size)
+        == 320
+    )
 
 
 def test_a_box_without_numbers_is_not_drawn():
     nan = float("nan")
     image = np.full((50, 50, 3), 128, np.uint8)
-    assert pictures.thumbnail(image, [((nan, 0, 5, 5), "red", 2)]) == pictures.thumbnail(image, [])
+    assert pictures.thumbnail(image, [Outline((nan, 0, 5, 5), "red", 2, "a")]) == pictures.thumbnail(image, [])
 
 
 def test_each_image_is_read_once_and_an_unreadable_one_leaves_no_picture():

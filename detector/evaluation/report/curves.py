@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detector.pages.palette import CYCLE, GREY, GROUP_COLOURS
 from detector.pages.svg import plain
 from detector.utils.atomic import replacing
 from detector.utils.json_lines import read_json_lines
@@ -31,7 +32,13 @@ CLASS_FIGURES: dict[str, dict[str, Any]] = {  # of each class (losses/class_stat
     "loss_share": {"title": "share of the classification loss", "ylim": (0, None)},
 }
 DOTTED_LINES = {"gradient_ratio": 1.0, "score_positive": LOW_SCORE}
-PNG_STYLE: dict[Any, Any] = {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3}  # a class may be named $x$
+DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^", "D", "v", "P")  # tell classes of one group apart
+PNG_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # a class may be named $x$
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.prop_cycle": CYCLE,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class ClassLine:
 
     name: str
     label: str  # the class and its positive anchors an epoch
-    rare: bool  # drawn in colour, not in grey
+    group: str | None  # whose colour it has; None: unknown, drawn in grey
+    rare: bool  # drawn strongly
     style: dict[str, Any]  # arguments of `Axes.plot`
 
 
@@ -54,20 +62,25 @@ def plot_curves(metrics_file: Path, picture: Path) -> None:
         draw_ap(ap, evaluations)
 
 
-def plot_classes(metrics_file: Path, picture: Path) -> None:
+def plot_classes(metrics_file: Path, picture: Path, groups: Mapping[str, str]) -> None:
     """Write a PNG of CLASS_FIGURES of each class, from a run's metrics.jsonl; none if the file has no such figures.
 
-    The rarest classes are in colour, the commonest in grey. Raises OSError.
+    Classes have the colour of their group; the lines of the rarest are the strongest. groups: class → head, medium or
+    tail. Raises OSError.
     """
+    from matplotlib.patches import Patch
+
     epochs = of_kind(read_json_lines(metrics_file), "classes")
     if not epochs:
         return
     with _three_panels(picture, (13, 4)) as (figure, panels):
         for name, axes in zip(CLASS_FIGURES, panels, strict=True):
-            draw_class_figure(axes, epochs, name)
-        handles, labels = panels[0].get_legend_handles_labels()
+            lines = draw_class_figure(axes, epochs, name, groups)
         title = "class (positive\nanchors an epoch)"
-        figure.legend(handles, labels, loc="outside right center", title=title, fontsize=8)
+        figure.legend(handles=panels[0].lines[: len(lines)], loc="outside right center", title=title, fontsize=8)
+        shown = [group for group in GROUP_COLOURS if group in {line.group for line in lines}]
+        keys = [Patch(color=GROUP_COLOURS[group], label=f"{group} classes") for group in shown]
+        figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)
 
 
 def of_kind(lines: Sequence[dict], kind: str) -> list[dict]:
@@ -102,12 +115,13 @@ def draw_ap(axes: Axes, evaluations: Sequence[dict]) -> None:
     _count_epochs(axes)
 
 
-def draw_class_figure(axes: Axes, epochs: Sequence[dict], figure: str) -> list[ClassLine]:
+def draw_class_figure(axes: Axes, epochs: Sequence[dict], figure: str, groups: Mapping[str, str]) -> list[ClassLine]:
     """One of CLASS_FIGURES against epochs, a line for each of `class_lines`, which are returned.
 
-    epochs: the lines of kind `classes`, at least one. An epoch without a value is a gap in the line.
+    epochs: the lines of kind `classes`, at least one. An epoch without a value is a gap in the line. groups: class →
+    head, medium or tail.
     """
-    lines = class_lines(epochs)
+    lines = class_lines(epochs, groups)
     for line in lines:
         rows = [epoch["per_class"][line.name] for epoch in epochs]
         axes.plot(_column(epochs, "epoch"), _column(rows, figure), label=line.label, **line.style)
@@ -126,7 +140,7 @@ def label_powers(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(lambda value, _: "")
 
 
-def class_lines(epochs: Sequence[dict]) -> list[ClassLine]:
+def class_lines(epochs: Sequence[dict], groups: Mapping[str, str]) -> list[ClassLine]:
     """The classes to draw, by falling number of positive anchors: all, or the RAREST and COMMONEST of many."""
     positives = {
         name: sum(epoch["per_class"][name]["positives"] for epoch in epochs) for name in epochs[-1]["per_class"]
@@ -137,15 +151,26 @@ def class_lines(epochs: Sequence[dict]) -> list[ClassLine]:
     num_common = len(names) - min(RAREST, math.ceil(len(names) / 2))
     lines = []
     for i, name in enumerate(names):
-        if i < num_common:
-            shade = str(0.75 - 0.4 * i / num_common)
-            style = {"color": shade, "linewidth": 1, "linestyle": ("-", "--")[i % 2]}
-        else:
-            style = {"color": f"C{i - num_common}", "linewidth": 2, "marker": "o", "markersize": 3, "zorder": 3}
-        label = f"{plain(name)} ({positives[name] / len(epochs):.0f})"
-        label = f" {label}" if label.startswith("_") else label  # matplotlib leaves _names out of legends
-        lines.append(ClassLine(name, label, i >= num_common, style))
+        label = f"{legend_name(name)} ({positives[name] / len(epochs):.0f})"
+        group, rare = groups.get(name), i >= num_common
+        style = line_style(group, i - num_common if rare else i, strong=rare)
+        if rare:
+            style["marker"] = MARKERS[i - num_common]
+        lines.append(ClassLine(name, label, group, rare, style))
     return lines
+
+
+def legend_name(name: str) -> str:
+    """The name of a class, short, for a legend."""
+    text = plain(name)
+    return f" {text}" if text.startswith("_") else text  # matplotlib leaves _names out
+
+
+def line_style(group: str | None, number: int, strong: bool) -> dict[str, Any]:
+    """Arguments of `Axes.plot` for the line of a class, one of several numbered from 0: the colour is the group's."""
+    paler, dashes = divmod(number, len(DASHES))
+    style = {"color": GROUP_COLOURS.get(group or "", GREY), "linestyle": DASHES[dashes], "alpha": 1 - 0.45 * paler}
+    return style | ({"linewidth": 1.8, "markersize": 4, "zorder": 3} if strong else {"linewidth": 0.9})
 
 
 def _column(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:

@@ -6,17 +6,21 @@ import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from detector.evaluation.detections import Detections
+from detector.pages.outlines import Outline, draw_outlines
 
-TRUTH_COLOUR = (255, 255, 255)
+TRUTH_COLOUR = "#ffffff"
+LINE, FONT = 400, 45  # the longer side of a picture in widths of its lines, and in heights of its letters
+SMALLEST_FONT = 9  # pixels
+GAP = 6  # pixels between two pictures of one image
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
-    """RGB for a class. Hues a golden ratio apart stay distinct however many classes there are."""
+def class_colour(label: int) -> str:
+    """The colour of a class. Hues a golden ratio apart stay distinct however many classes there are."""
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1.0, 0.9, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
 def draw_boxes(
@@ -25,53 +29,60 @@ def draw_boxes(
     labels: np.ndarray,
     names: Sequence[str],
     scores: np.ndarray | None = None,
+    width: int | None = None,
 ) -> np.ndarray:
-    """A copy of image (H, W, 3) uint8 RGB with n boxes drawn on it.
+    """A copy of image (H, W, 3) uint8 RGB with n boxes drawn on it; lines and letters grow with it.
 
     boxes: (n, 4) xyxy pixels. labels: (n,), which the colours depend on. names: n, what to write on each box.
-    scores: (n,); None = ground truth, drawn in white.
+    scores: (n,); None = ground truth, drawn in white. width: in pixels, to which the copy is resized before boxes are
+    drawn; None = that of the image.
     """
     picture = Image.fromarray(image)
-    pen = ImageDraw.Draw(picture)
+    scale = width / picture.width if width else 1.0
+    if width:
+        picture = picture.resize((width, max(1, round(scale * picture.height))))
     side = max(picture.size)
-    width, font = max(1, side // 400), ImageFont.load_default(size=max(9, side // 60))
     order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable").tolist()  # the surest on top
-    for i in order:
-        colour = TRUTH_COLOUR if scores is None else class_colour(int(labels[i]))
-        text = names[i] if scores is None else f"{names[i]} {scores[i]:.2f}"
-        x1, y1, x2, y2 = boxes[i].tolist()
-        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=width)
-        _, _, text_width, text_height = pen.textbbox((0, 0), text, font=font)
-        left, top = min(x1, picture.width - text_width), max(0, y1 - text_height)
-        pen.rectangle((left, top, left + text_width, top + text_height), fill=colour)
-        pen.text((left, top), text, fill=(0, 0, 0), font=font)
+    outlines = [
+        Outline(
+            box=tuple((scale * boxes[i]).tolist()),
+            colour=TRUTH_COLOUR if scores is None else class_colour(int(labels[i])),
+            width=max(1, side // LINE),
+            label=names[i] if scores is None else f"{names[i]} {scores[i]:.2f}",
+        )
+        for i in order
+    ]
+    draw_outlines(picture, outlines, font_size=max(SMALLEST_FONT, side / FONT))
     return np.asarray(picture)
 
 
 def truth_beside_detections(
-    image: np.ndarray, truth: tuple[np.ndarray, np.ndarray], detections: Detections, class_names: Sequence[str]
+    image: np.ndarray,
+    truth: tuple[np.ndarray, np.ndarray],
+    detections: Detections,
+    class_names: Sequence[str],
+    width: int = 640,
 ) -> np.ndarray:
-    """(H, W', 3) uint8 RGB: the image (H, W, 3) twice, with ground truth at the left and detections at the right.
+    """(H', width, 3) uint8 RGB: the image (H, W, 3) twice, with ground truth at the left and detections at the right.
 
     truth: boxes (M, 4) xyxy pixels and labels (M,). detections: those of this image.
     """
     boxes, labels = truth
-    left = draw_boxes(image, boxes, labels, [class_names[label] for label in labels])
+    half = (width - GAP) // 2
+    left = draw_boxes(image, boxes, labels, [class_names[label] for label in labels], width=half)
     names = [class_names[label] for label in detections.labels]
-    right = draw_boxes(image, detections.boxes, detections.labels, names, detections.scores)
-    gap = np.full((image.shape[0], max(2, image.shape[1] // 50), 3), 128, np.uint8)
-    return np.concatenate([left, gap, right], axis=1)
+    right = draw_boxes(image, detections.boxes, detections.labels, names, detections.scores, width=half)
+    middle = np.full((len(left), width - 2 * half, 3), 128, np.uint8)
+    return np.concatenate([left, middle, right], axis=1)
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], columns: int, cell_width: int = 640) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: pictures (h, w, 3) in a grid, each resized to `cell_width` pixels."""
-    cells = [
-        Image.fromarray(p).resize((cell_width, max(1, round(p.shape[0] * cell_width / p.shape[1])))) for p in pictures
-    ]
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-    heights = [max(cell.height for cell in row) for row in rows]
-    sheet = Image.new("RGB", (columns * cell_width, sum(heights)), (128, 128, 128))
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: pictures (h, w, 3), all as wide, in a grid."""
+    width = pictures[0].shape[1]
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    heights = [max(len(picture) for picture in row) for row in rows]
+    sheet = np.full((sum(heights), columns * width, 3), 128, np.uint8)
     for y, row in zip(np.cumsum([0, *heights]).tolist(), rows, strict=False):
-        for column, cell in enumerate(row):
-            sheet.paste(cell, (column * cell_width, y))
-    return np.asarray(sheet)
+        for column, picture in enumerate(row):
+            sheet[y : y + len(picture), column * width : (column + 1) * width] = picture
+    return sheet

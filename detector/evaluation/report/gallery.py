@@ -8,13 +8,16 @@ from detector.data.image import read_image
 from detector.evaluation.metrics.confusion import pair_all
 from detector.evaluation.metrics.matching import Matching
 from detector.ops.box_arrays import iou_xyxy
-from detector.pages.pictures import Box, Card, take_pictures
+from detector.pages.outlines import Box, Outline
+from detector.pages.pictures import Card, take_pictures
 
 MAX_CARDS = 88  # misses and false positives, of all classes
 OF_A_KIND = 6  # misses of a class, and as many false positives
 SUSPECTS = 16  # of each kind
 SAME_PLACE = 0.5  # IoU from which on two detections show one thing, so that one picture is enough
 OBJECT, DETECTION, OTHER = "#ffd400", "#ff2e88", "#ffffff"  # colours of boxes
+THICK, THIN = 3, 2  # lines of the case itself, and of what is near
+SHOWN = 3  # detections near a missed object
 
 
 class Gallery:
@@ -91,22 +94,34 @@ class Gallery:
     def _object_card(self, b: int) -> Card:
         data, detections, pairs = self.data, self.detections, self.matching.pairs
         near = pairs.detections[pairs.objects == b]
-        near = near[np.argsort(detections.scores[near], kind="stable")][-3:]  # the highest score last, on top
-        boxes = [(_box(detections.boxes[d]), DETECTION, 3) for d in near.tolist()]
+        near = near[np.argsort(detections.scores[near], kind="stable")][-SHOWN:]  # the highest score last, on top
+        outlines = [
+            Outline(_box(detections.boxes[d]), DETECTION, THIN, label=self._described(d)) for d in near.tolist()
+        ]
         box, image = _box(self.objects[b]), int(self.box_images[b])
         width, height = data.boxes[b, 2:]
         title = f"{data.class_names[data.labels[b]]}, {width:.0f} × {height:.0f} px"
-        text = f"{self._why_missed(b)}. {data.file_name(image)}, annotation {data.annotation_ids[b]}"
-        return Card(title, text, image, [*boxes, (box, OBJECT, 4)], around=box, tag="missed", tone="warn")
+        shown = f" Detections shown: {', '.join(map(self._described, near[::-1].tolist()))}." if len(near) else ""
+        text = f"{self._why_missed(b)}.{shown} {data.file_name(image)}, annotation {data.annotation_ids[b]}"
+        outlines.append(Outline(box, OBJECT, THICK))
+        return Card(title, text, image, outlines, around=box, tag="missed", tone="warn")
 
     def _detection_card(self, d: int) -> Card:
         data, detections = self.data, self.detections
         image = int(detections.images[d])
-        boxes = [(_box(box), OTHER, 2) for box in self.objects[data.first[image] : data.first[image + 1]]]
+        beside = self.matching.pairs.objects[self.matching.pairs.detections == d]
+        outlines = [
+            Outline(_box(self.objects[b]), OTHER, THIN, data.class_names[data.labels[b]] if b in beside else "")
+            for b in range(data.first[image], data.first[image + 1])
+        ]
         box = _box(detections.boxes[d])
-        title = f"{data.class_names[detections.labels[d]]} {detections.scores[d]:.2f}"
+        outlines.append(Outline(box, DETECTION, THICK))
         text = f"{self._why_wrong(d)}. {data.file_name(image)}"
-        return Card(title, text, image, [*boxes, (box, DETECTION, 4)], around=box, tag="false positive", tone="bad")
+        return Card(self._described(d), text, image, outlines, around=box, tag="false positive", tone="bad")
+
+    def _described(self, d: int) -> str:
+        """Class and score of a detection."""
+        return f"{self.data.class_names[self.detections.labels[d]]} {self.detections.scores[d]:.2f}"
 
     def _why_missed(self, b: int) -> str:
         detections, pairs, label = self.detections, self.matching.pairs, self.data.labels[b]

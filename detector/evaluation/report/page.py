@@ -32,7 +32,8 @@ def write_report(
     rare_first = rarest_first(per_class)
     measured = [name for name in rare_first if is_known(per_class[name]["AP50"])]
     pr_curves = {name: metrics["pr_curves"][name] for name in measured}
-    training = training_plots(curves)
+    group_of = {name: row["group"] for name, row in per_class.items()}
+    training = training_plots(curves, group_of)
     counts = counts_by_class(metrics["confusion"]["names"], metrics["confusion"]["counts"])
     html = render(
         "report.html",
@@ -46,8 +47,8 @@ def write_report(
         training=training,
         coco_rows=ROWS,
         works=WORKS,
-        classes=[{"name": name, "worst": costs_most(counts[name]), **per_class[name]} for name in rare_first[::-1]],
-        pr_plot=precision_recall(pr_curves, rare_first) if pr_curves else None,
+        classes=[{"name": name, "worst": costs_most(counts[name]), **per_class[name]} for name in rare_first],
+        pr_plot=precision_recall(pr_curves, rare_first, group_of) if pr_curves else None,
         pr_small=[_small_curve(name, pr_curves[name], per_class[name]) for name in measured],
         confusion=_matrix(metrics["confusion"]) if len(per_class) <= MATRIX_CLASSES else None,
         confused=_confused_pairs(metrics["confusion"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -14,22 +14,26 @@ from detector.evaluation.report.curves import (
     draw_learning_rate,
     draw_losses,
     label_powers,
+    legend_name,
+    line_style,
     of_kind,
 )
-from detector.pages.svg import GREY, INK, plain, plot_style, svg
+from detector.pages.palette import INK
+from detector.pages.svg import plot_style, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-HIGHLIGHTED = 6  # of the rarest classes are drawn in colour
+HIGHLIGHTED = 6  # of the rarest classes are drawn strongly, and named
 INCHES = (5, 3.1)  # as wide as a phone
 
 
-def training_plots(lines: Sequence[dict]) -> list[Markup]:
+def training_plots(lines: Sequence[dict], groups: Mapping[str, str]) -> list[Markup]:
     """Losses, learning rate, AP, and the scores of classes on their own objects: those that `lines` have.
 
-    lines: of a run's metrics.jsonl.
+    lines: of a run's metrics.jsonl. groups: class → head, medium or tail.
     """
     train, evaluations, classes = (of_kind(lines, kind) for kind in ("train", "eval", "classes"))
     plots = []
@@ -41,7 +45,7 @@ def training_plots(lines: Sequence[dict]) -> list[Markup]:
         plots.append(_plot("ap", "AP and AP50 on val against epochs", lambda axes: draw_ap(axes, evaluations)))
     if classes:
         alt = "Mean score of each class on its own objects against epochs"
-        plots.append(_plot("scores", alt, lambda axes: _draw_scores(axes, classes)))
+        plots.append(_plot("scores", alt, lambda axes: _draw_scores(axes, classes, groups)))
     return plots
 
 
@@ -53,30 +57,37 @@ def _plot(name: str, alt: str, draw: Callable[[Axes], None]) -> Markup:
         return svg(figure, name, alt)
 
 
-def _draw_scores(axes: Axes, classes: Sequence[dict]) -> None:
+def _draw_scores(axes: Axes, classes: Sequence[dict], groups: Mapping[str, str]) -> None:
     """The mean score on own objects; the legend names only the rare classes, as there is little room."""
-    classes_drawn = draw_class_figure(axes, classes, "score_positive")
+    classes_drawn = draw_class_figure(axes, classes, "score_positive", groups)
     rare = [line for line, drawn in zip(axes.lines, classes_drawn, strict=False) if drawn.rare]
-    axes.legend(handles=rare, loc="upper left", ncols=2)
+    _legend_below(axes, rare)
 
 
-def precision_recall(pr_curves: dict[str, list[float]], rare_first: Sequence[str]) -> Markup:
-    """All classes in one plot, the rarest in colour.
+def _legend_below(axes: Axes, handles: Sequence[Line2D]) -> None:
+    """Names may be as long as the plot is wide."""
+    axes.figure.legend(handles=handles, loc="outside lower left", ncols=2 if len(handles) > 3 else 1)
 
-    pr_curves: class → 101 precisions at recall 0, 0.01 ... 1. rare_first: the classes, the rarest first.
+
+def precision_recall(pr_curves: dict[str, list[float]], rare_first: Sequence[str], groups: Mapping[str, str]) -> Markup:
+    """All classes in one plot, in the colours of their groups, the rarest the strongest.
+
+    pr_curves: class → 101 precisions at recall 0, 0.01 ... 1. rare_first: the classes, the rarest first. groups: class
+    → head, medium or tail.
     """
     with plot_style():
         figure, axes = _figure()
         rare = [name for name in rare_first if name in pr_curves][:HIGHLIGHTED]
         for name in (name for name in pr_curves if name not in rare):
-            axes.plot(RECALLS, pr_curves[name], color=GREY, linewidth=0.8, alpha=0.6)
-        for name in reversed(rare):
-            axes.plot(RECALLS, pr_curves[name], linewidth=1.8, label=plain(name))
+            axes.plot(RECALLS, pr_curves[name], **line_style(groups[name], 3, strong=False))
+        strong = [
+            axes.plot(RECALLS, pr_curves[name], label=legend_name(name), **line_style(groups[name], i, strong=True))[0]
+            for i, name in enumerate(rare)
+        ]
         axes.set(title="precision against recall at IoU 0.5", xlabel="recall", ylabel="precision")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        if rare:
-            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        return svg(figure, "pr", "Precision against recall of all classes, the rarest in colour")
+        _legend_below(axes, strong)
+        return svg(figure, "pr", "Precision against recall of all classes, the rarest drawn strongly")
 
 
 def reliability(calibration: dict) -> Markup:

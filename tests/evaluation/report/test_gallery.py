@@ -61,14 +61,19 @@ def texts(cards: list) -> list[str]:
         ([((0, 0, 20, 8), CAT, 0.9)], "found in the wrong place: IoU 0.40, score 0.90"),
         ([((0, 0, 20, 8), CAT, 0.9), ((0, 0, 20, 20), CAT, 0.1)],
          "found with a score of 0.10, below the threshold 0.50"),
+        ([((0, 0, 20, 8), DOG, 0.9)], "nothing found here"),  # it overlaps too little
     ],
 )  # fmt: skip
-def test_why_an_object_was_missed(found, why):
+def test_why_an_object_was_missed_and_what_its_picture_shows(found, why):
     gallery, _ = scene([(HERE, CAT, False)], found)
     (card,) = gallery.misses(CAT, 6)
-    assert card.text == f"{why}. a.png, annotation 100"
+    shown = [f"{('cat', 'dog')[k]} {score:.2f}" for _, k, score in sorted(found, key=lambda f: -f[2])]
+    also = f" Detections shown: {', '.join(shown)}." if shown else ""
+    assert card.text == f"{why}.{also} a.png, annotation 100"
     assert card.title == "cat, 20 × 20 px" and card.tag == "missed"
-    assert card.boxes[-1][0] == (0, 0, 20, 20)  # on top, whatever else is drawn
+    *detections, own = card.outlines
+    assert own.box == (0, 0, 20, 20) and own.label == ""  # on top, whatever else is drawn
+    assert [outline.label for outline in detections] == shown[::-1]
 
 
 def test_an_object_where_the_detection_is_of_another():
@@ -92,6 +97,8 @@ def test_why_a_detection_is_wrong(found, why):
     (card,) = gallery.false_positives(found[1], 6)
     assert card.text == f"{why}. a.png"
     assert card.title == f"{('cat', 'dog')[found[1]]} 0.90"
+    near = "" if why == "nothing is labelled here" else "cat"
+    assert [outline.label for outline in card.outlines] == [near, ""]  # the object, the detection
 
 
 def test_an_object_that_is_found_and_a_crowd_are_no_misses():
