@@ -39,8 +39,8 @@ def _by_group(report: ClassReport, histogram: np.ndarray, edges: np.ndarray, nam
         own = histogram[[g == group for g in report.groups]].sum(axis=0)
         if own.sum():
             ends = np.append(own[first:last], own[last - 1]) / own.sum()
-            style = {"color": GROUP_COLOURS[group], "label": f"{group}: {own.sum()} objects"}
-            axes.step(np.arange(first, last + 1), ends, where="post", **style)
+            (line,) = axes.step(np.arange(first, last + 1), ends, where="post", color=GROUP_COLOURS[group])
+            line.set_label(f"{group}: {own.sum()} objects")
     ticks = np.arange(max(first, 1), min(last, len(edges)) + 1)  # bin i lies between edges i - 1 and i
     axes.set_xticks(ticks, [f"{edges[t - 1]:.3g}" for t in ticks], rotation=45 if len(ticks) > 9 else 0)
     axes.set(ylim=(0, None))

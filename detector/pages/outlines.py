@@ -35,6 +35,7 @@ def draw_outlines(picture: Image.Image, outlines: Sequence[Outline], font_size: 
     The lines lie around the boxes, inside the picture. font_size: in pixels.
     """
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=font_size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # wherever Pillow is installed from a wheel
     for outline in outlines:
         if outline.width > 1:  # stands out from any background
             pen.rectangle(_frame(outline, picture.size, 1), outline="black")

@@ -50,14 +50,12 @@ def few(tmp_path_factory, evaluated) -> Path:
 def many(tmp_path_factory, evaluated) -> Path:
     folder = tmp_path_factory.mktemp("many")
     analysis = evaluated(folder, [f"traffic_sign_of_the-kind {k}" for k in range(200)], images=60)
-    return _report(folder, analysis, None)
+    return _report(folder, analysis, [])
 
 
-def _report(folder: Path, analysis, curves: list[dict] | None) -> Path:
-    path, provenance = (
-        folder / "report.html",
-        {"title": "runs/a", "rows": [("trained on", "/data/instances_train.json")]},
-    )
+def _report(folder: Path, analysis, curves: list[dict]) -> Path:
+    path, rows = folder / "report.html", [("trained on", "/data/annotations/instances_train.json")]
+    provenance = {"title": "runs/a", "rows": rows, "findings": []}
     write_report(path, metrics=analysis.metrics, matching=analysis.matching, provenance=provenance, curves=curves)
     return path
 
@@ -67,9 +65,9 @@ def comparison(tmp_path) -> Path:
     """Of three runs with long names."""
     runs = ["runs/quickstart_baseline", "/home/somebody/runs/alpha_by_effective_number", "runs/repeat_factor_sampling"]
     figures = [FigureName("AP"), *map(FigureName, GROUPS), *(FigureName(name, of_class=True) for name in LONG)]
-    entries = [Entry(run, 3, {name: Figure(0.4, np.full(99, 0.4), 50) for name in figures[:4]}) for run in runs]
+    entries = [Entry(run, 3, {name: Figure(0.4, np.full(99, 0.4), 50) for name in figures[:4]}, {}) for run in runs]
     rows = [Difference(run, name, 0.4, 0.5, [0.05, 0.15]) for run in runs[1:] for name in figures]
-    write_comparison(tmp_path / "compare.html", Comparison(entries, rows, []))
+    write_comparison(tmp_path / "compare.html", Comparison("val of a.yaml", entries, rows, []))
     return tmp_path / "compare.html"
 
 
