@@ -134,6 +134,7 @@ def test_names_in_plots_are_short_and_printable():
     [
         ("mask_weared_incorrect", ["mask_", "weared_", "incorrect"]), ("runs/photo.png", ["runs/", "photo", ".png"]),
         ("SpeedLimit 0.50", ["Speed", "Limit 0.50"]), ("a<b", ["a&lt;b"]), ("", [""]),
+        ("train.epochs=9.", ["train.epochs=9."]),
     ],
 )  # fmt: skip
 def test_names_may_break_between_their_words_only(name, parts):
