@@ -3,7 +3,7 @@
     python benchmarks/imbalance.py [--datasets shapes bccd] [--seeds 3] [--arms ...] [--jobs 2]
     python benchmarks/imbalance_report.py        # the tables and the picture of all runs so far
 
-Every run fine-tunes the same detector with `tools/train.py` and a small budget (BUDGETS). That detector is trained
+Every run on shapes or bccd fine-tunes one detector with `tools/train.py` and a small budget (BUDGETS). It is trained
 first, on shapes of another seed, in which the rare shapes are one class. Its class logits are not used, but its
 features tell shapes apart, as COCO's weights do for photos. A run's figures on val after the last epoch become one JSON
 line in `results.jsonl`, and the run is not repeated: stop and restart this script as you like. `jobs` runs go on at a
@@ -41,6 +41,7 @@ BUDGETS = {
         "augment.transforms=[{name: HorizontalFlip, p: 0.5}, {name: VerticalFlip, p: 0.5}]",
     ],
 }  # fmt: skip
+FINE_TUNED = tuple(BUDGETS)  # from one detector, which is trained first
 # Short and long trainings for `imbalance: auto`: shapes from scratch, the others from the detector of `make demo`.
 SMALL = ["configs/quickstart.yaml", "train.precision=bf16"]
 AQUARIUM = [*SMALL, "data.dataset=data/aquarium/aquarium.yaml", "data.image_size=224", "model.weights=runs/quickstart"]
@@ -119,10 +120,12 @@ def main() -> int:
     done = {key_of(line) for line in read_json_lines(results)}
     left = [one for one in wanted(args.datasets, args.arms, args.seeds) if key_of(description(*one)) not in done]
     print(f"{len(left)} runs are not yet in {results}", flush=True)
-    start = start_detector(args.output / "start") if {"shapes", "bccd"} & set(args.datasets) else None
+    start = start_detector(args.output / "start") if set(FINE_TUNED) & set(args.datasets) else None
     pool, failed = ThreadPoolExecutor(args.jobs), 0
     try:
-        running = {pool.submit(train, description(*one), start, results): one for one in left}
+        running = {
+            pool.submit(train, description(*one), start if one[0] in FINE_TUNED else None, results): one for one in left
+        }
         for number, ended in enumerate(as_completed(running), start=1):
             problem = ended.exception()
             failed += problem is not None
@@ -151,7 +154,7 @@ def key_of(line: dict) -> str:
 
 
 def start_detector(folder: Path) -> Path:
-    """The run directory of the detector that all runs start from. It is trained if it does not exist."""
+    """The run directory of the detector that runs on FINE_TUNED start from. It is trained if it does not exist."""
     directory = folder / "run"
     if not (directory / "eval/val/metrics.json").exists():
         shapes = (folder / "shapes").resolve()

@@ -6,6 +6,7 @@ The JSON Schema, the reference (`tools/train.py --show-config`) and the error me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -202,11 +203,6 @@ class LossConfig(Section):
     """Weight of the box loss in the sum."""
     assigner: AssignerConfig = AssignerConfig()
 
-    @property
-    def deferred_part(self) -> float:
-        """The part of the training in which weights by class do not apply yet."""
-        return self.defer_alpha if isinstance(self.alpha, (list, str)) else 0.0
-
 
 def _one_or_more(parts: Any) -> Any:
     return [parts] if isinstance(parts, str) and parts != "auto" else parts
@@ -384,6 +380,12 @@ class Config(Section):
         """`output_dir`, which `load_config` has filled in."""
         assert self.output_dir is not None
         return Path(self.output_dir)
+
+    @property
+    def deferred_epochs(self) -> int:
+        """Epochs before weights by class apply (`loss.defer_alpha`); 0 where `loss.alpha` is one number."""
+        by_class = isinstance(self.loss.alpha, (list, str))
+        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if by_class else 0
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

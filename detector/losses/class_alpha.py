@@ -28,11 +28,11 @@ def resolve_alpha(
 def alpha_table(loss: LossConfig, class_counts: np.ndarray, class_names: Sequence[str]) -> list[str]:
     """The weight of each class's positives as lines of a table (class, boxes in an epoch, alpha), the most first.
 
-    No lines if all classes have the same weight. class_counts: (K,) int, boxes of each class that an epoch shows.
+    No table if all classes have the same weight. class_counts: (K,) int, boxes of each class that an epoch shows.
     """
     alphas = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
     if not isinstance(alphas, list):
-        return []
+        return ["loss.defer_alpha has no effect: loss.alpha is not by class"] if loss.defer_alpha else []
     width = max(len("class"), *map(len, class_names))
     order = np.argsort(-class_counts, kind="stable")
     later = f", from {loss.defer_alpha:.0%} of the training on, {ALPHA} before" if loss.defer_alpha else ""

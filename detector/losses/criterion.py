@@ -119,19 +119,17 @@ def build_criterion(
     )
 
 
-def set_class_weights(criterion: Criterion, loss: LossConfig, class_counts: np.ndarray, *, done: float) -> None:
-    """Give the classification loss the weights by class for a training of which the part `done`, 0 to 1, is over.
+def set_class_weights(criterion: Criterion, loss: LossConfig, class_counts: np.ndarray, *, deferred: bool) -> None:
+    """Let the positives of each class weigh what `loss.alpha` says, or, while that is `deferred`, all the same.
 
-    Before `loss.defer_alpha` all classes weigh the same, then as `loss.alpha` says (deferred re-weighting, LDAM-DRW,
-    arXiv 1906.07413, algorithm 1). The state of the loss is kept. A function of `done` alone, so that a checkpoint need
-    not record which weights apply. class_counts: as for `build_criterion`.
+    Deferred re-weighting (LDAM-DRW, arXiv 1906.07413, algorithm 1). The state of the loss is kept. Nothing changes
+    where `loss.alpha` is one number. class_counts: as for `build_criterion`.
     """
-    if not loss.deferred_part:
-        return
     alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
-    assert isinstance(alpha, list)
+    if not isinstance(alpha, list):
+        return
     present = criterion.classification
-    weighted = build_classification(loss, alpha if done >= loss.defer_alpha else [ALPHA] * len(alpha), len(alpha))
+    weighted = build_classification(loss, [ALPHA] * len(alpha) if deferred else alpha, len(alpha))
     weighted.load_state_dict(present.state_dict())
     device = next(criterion.buffers()).device
     criterion.classification = weighted.to(device).train(present.training)

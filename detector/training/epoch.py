@@ -28,7 +28,8 @@ def train_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
     """
     progress, settings, log, training = run.progress, run.config.train, run.log, run.training
     freeze.set_frozen(training.model, run.frozen, settings.unfreeze, epoch=progress.epoch + 1)
-    set_class_weights(training.criterion, run.config.loss, run.shown, done=progress.epoch / settings.epochs)
+    deferred = progress.epoch < run.config.deferred_epochs  # of the epoch alone, so a checkpoint need not record it
+    set_class_weights(training.criterion, run.config.loss, run.shown, deferred=deferred)
     name = f"epoch {progress.epoch + 1}/{settings.epochs}"
     monitor, last = StepMonitor(run), None
     with progress_bar() as bar:

@@ -174,8 +174,8 @@ def _rebuild(state: dict[str, Any], config: Config, device: torch.device) -> Tra
     )
     freeze.set_frozen(model, state["frozen"], config.train.unfreeze, epoch=state["epoch"] + 1)
     training.criterion.load_state_dict(state["criterion"])
-    done = state["epoch"] / config.train.epochs
-    set_class_weights(training.criterion, config.loss, np.array(state["class_counts"]), done=done)
+    deferred = state["epoch"] < config.deferred_epochs
+    set_class_weights(training.criterion, config.loss, np.array(state["class_counts"]), deferred=deferred)
     torch.set_rng_state(state["random"])
     if state["random_cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["random_cuda"], device)

@@ -8,7 +8,7 @@ from typing import Any
 
 from detector import checkpoint
 from detector.config.file import differences, validate
-from detector.config.schema import Config, TrainConfig
+from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.training.auto import imbalance
 from detector.training.directory import RunDirectory
@@ -80,22 +80,24 @@ def check_same_data(last: dict[str, Any], train: CocoData, val: CocoData, direct
             )
 
 
-def changed_length(begun: TrainConfig, settings: TrainConfig, epoch_steps: int, step: int) -> list[str]:
-    """A line on what another `train.epochs` than the run's does to the learning rate; none if it is the same.
-
-    epoch_steps: optimizer steps of an epoch. step: the one that comes next, from 0.
-    """
-    if begun.epochs == settings.epochs:
+def changed_length(begun: Config, config: Config, epoch_steps: int, progress: Progress) -> list[str]:
+    """A line on what another `train.epochs` than the run's does to the learning rate and to weights by class; none if
+    it is the same. epoch_steps: optimizer steps of an epoch."""
+    if begun.train.epochs == config.train.epochs:
         return []
-    before, now = (lr_factors(length, length.epochs * epoch_steps) for length in (begun, settings))
-    lr = scaled_lr(settings)
-    change = f"train.epochs was {begun.epochs} and is {settings.epochs}"
+    before, now = (lr_factors(one.train, one.train.epochs * epoch_steps) for one in (begun, config))
+    step, lr = progress.step, scaled_lr(config.train)
+    change = f"train.epochs was {begun.train.epochs} and is {config.train.epochs}"
     rates = f"at step {step} the learning rate was {lr * before(step):.3g} and is {lr * now(step):.3g}"
-    if all(before(done) == now(done) for done in range(step)):
-        return [f"{change}: the steps so far are those of a training of {settings.epochs} epochs; {rates}"]
+    weights = ""
+    if begun.deferred_epochs != config.deferred_epochs:
+        weights = f"; weights by class apply after epoch {config.deferred_epochs} instead of {begun.deferred_epochs}"
+    first = min(begun.deferred_epochs, config.deferred_epochs)
+    if all(before(done) == now(done) for done in range(step)) and (not weights or progress.epoch < first):
+        return [f"{change}: the steps so far are those of a training of {config.train.epochs} epochs; {rates}{weights}"]
     return [
         f"warning: {change}, which stretches the schedule: from here on this is neither the training that began nor "
-        f"one of {settings.epochs} epochs; {rates}"
+        f"one of {config.train.epochs} epochs; {rates}{weights}"
     ]
 
 

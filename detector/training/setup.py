@@ -83,8 +83,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         training.progress.evaluated = -1 if loaded and loaded.kept else 0
     else:
         training.load(last, source=str(config.run_directory))
-        begun = validate(last["config"], str(config.run_directory)).train
-        notes += changed_length(begun, config.train, total_steps // config.train.epochs, training.progress.step)
+        begun = validate(last["config"], str(config.run_directory))
+        notes += changed_length(begun, config, total_steps // config.train.epochs, training.progress)
     notes += [*loader_notes, *alpha_table(config.loss, shown, train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, shown, notes)

@@ -54,7 +54,7 @@ class Progress:
 
     def is_out_of_patience(self, config: Config) -> bool:
         """Whether `train.metric` has not improved for `train.patience` epochs, nor since the weights by class apply."""
-        since = max(self.best_epoch, math.ceil(config.loss.deferred_part * config.train.epochs))
+        since = max(self.best_epoch, config.deferred_epochs)
         return config.train.patience is not None and self.evaluated - since >= config.train.patience
 
     def is_finished(self, config: Config) -> bool:

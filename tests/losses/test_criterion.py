@@ -136,16 +136,16 @@ def test_every_setting_builds_its_loss_and_trains(settings, kind):
 
 
 def test_weights_by_class_may_come_later():
-    loss = LossConfig(classification="equalized_focal", alpha=[0.1, 0.2, 0.6], defer_alpha=0.5)
+    loss = LossConfig(classification="equalized_focal", alpha=[0.1, 0.2, 0.6])
     criterion = build_criterion(loss, COUNTS)
     criterion.classification.negative_gradient += 3
-    for done, expected in ((0, [0.25] * 3), (0.49, [0.25] * 3), (0.5, [0.1, 0.2, 0.6]), (0.2, [0.25] * 3)):
-        set_class_weights(criterion, loss, COUNTS, done=done)
+    for deferred, expected in ((True, [0.25] * 3), (False, [0.1, 0.2, 0.6]), (True, [0.25] * 3)):
+        set_class_weights(criterion, loss, COUNTS, deferred=deferred)
         assert criterion.classification.positive.tolist() == pytest.approx(expected)
         assert criterion.classification.negative_gradient.tolist() == [3, 3, 3] and criterion.classification.training
-    at_once = build_criterion(LossConfig(alpha=[0.1, 0.2, 0.6]), COUNTS)
-    set_class_weights(at_once, LossConfig(alpha=[0.1, 0.2, 0.6]), COUNTS, done=0)
-    assert at_once.classification.positive.tolist() == pytest.approx([0.1, 0.2, 0.6])
+    plain = build_criterion(LossConfig(), COUNTS)
+    set_class_weights(plain, LossConfig(), COUNTS, deferred=True)
+    assert plain.classification.positive == 0.25
 
 
 def test_settings_reach_the_loss():

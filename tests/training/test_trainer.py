@@ -14,13 +14,14 @@ from torch.nn.functional import dropout
 
 from detector import checkpoint
 from detector.config.file import load_config
-from detector.config.schema import TrainConfig
+from detector.config.schema import Config
 from detector.evaluation.metrics.average_precision import SUMMARY
 from detector.inference import evaluate
 from detector.models.build import build_model
 from detector.training.log import RunLog
 from detector.training.resume import changed_length
 from detector.training.resume_proof.differences import differences
+from detector.training.state import Progress
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
 
@@ -319,8 +320,12 @@ def test_another_number_of_epochs_is_told_with_its_learning_rates(train, run):
 
 def test_a_longer_training_that_began_alike_is_the_same():
     def said(step: int, **settings) -> str:
-        begun, now = (TrainConfig(batch_size=16, warmup_steps=0, epochs=n, **settings) for n in (2, 4))
-        return " ".join(changed_length(begun, now, epoch_steps=10, step=step))
+        begun, now = (config(n, **settings) for n in (2, 4))
+        return " ".join(changed_length(begun, now, 10, Progress(epoch=step // 10, step=step)))
+
+    def config(epochs: int, loss: dict | None = None, **settings) -> Config:
+        train = {"batch_size": 16, "warmup_steps": 0, "epochs": epochs, **settings}
+        return Config.model_validate({"data": {"dataset": "d.yaml"}, "train": train, "loss": loss or {}})
 
     assert said(20, schedule="constant") == (
         "train.epochs was 2 and is 4: the steps so far are those of a training of 4 epochs; "
@@ -330,7 +335,10 @@ def test_a_longer_training_that_began_alike_is_the_same():
     assert said(15, schedule="step").endswith("at step 15 the learning rate was 0.001 and is 0.01")
     assert said(20, schedule="cosine").endswith("at step 20 the learning rate was 0 and is 0.005")
     assert all(said(15, schedule=name).startswith("warning: ") for name in ("step", "cosine"))
-    assert changed_length(TrainConfig(), TrainConfig(lr=1), 10, 5) == []
+    assert changed_length(config(2), config(2, lr=1), 10, Progress(step=5)) == []
+    weighted = {"schedule": "constant", "loss": {"alpha": "effective_number", "defer_alpha": 0.5}}
+    assert said(9, **weighted).endswith("; weights by class apply after epoch 2 instead of 1")
+    assert not said(9, **weighted).startswith("warning") and said(10, **weighted).startswith("warning")
 
 
 def test_only_the_same_annotations_are_resumed(train, run, tmp_path):

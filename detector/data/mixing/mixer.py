@@ -69,7 +69,8 @@ class Mixer:
     ):
         source = RandomImages(data, weights)
         drawn = data.class_counts() if weights is None else exposure(data, weights).expected_boxes
-        self.shown = drawn.astype(np.float64)  # (K,) boxes of each class in an epoch, on average
+        # (K,) boxes of each class in an epoch, on average; mosaic and mixup show more of all classes alike
+        self.shown = drawn.astype(np.float64)
         self.mixings: list[Mixing] = [
             Sometimes("mosaic", mosaic, 3, config.mosaic, source),
             Sometimes("mixup", mixup, 1, config.mixup, source),

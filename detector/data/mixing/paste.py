@@ -100,7 +100,7 @@ class Paster:
         lines = [f"pasting: no good crop of {', '.join(without)}, so none is pasted"] if without else []
         shown = [k for k in self.chosen[np.argsort(-self.counts[self.chosen], kind="stable")] if self.expected[k] > 0]
         if not shown:
-            return lines or ["pasting: the chosen classes have an equal share of the boxes, so nothing is pasted"]
+            return lines or ["pasting: an epoch shows the chosen classes often enough, so nothing is pasted"]
         width = max(len("class"), *(len(names[k]) for k in shown))
         return [
             *lines,

@@ -44,8 +44,8 @@ def sigmoid_focal_loss(
     gamma: 0 or more. reduction: "none" (a loss for each entry), "mean" or "sum". Raises ValueError for any other value
     of these, and if shapes differ. `dense_focal_loss` is for class ids.
     """
-    alpha = None if alpha == -1 else alpha
     _check(alpha, gamma, reduction)
+    alpha = None if alpha == -1 else alpha
     if inputs.shape != targets.shape:
         raise ValueError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} differ in shape: targets are 0 or 1 for "
@@ -85,6 +85,7 @@ def dense_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = A
     alpha or gamma.
     """
     _check(alpha, gamma, "sum")
+    alpha = None if alpha == -1 else alpha
     if classes.is_floating_point() or (classes >= logits.shape[-1]).any():
         raise ValueError(f"classes must be whole numbers from -2 to {logits.shape[-1] - 1}, one below K")
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
@@ -92,9 +93,9 @@ def dense_focal_loss(logits: Tensor, classes: Tensor, *, alpha: float | None = A
 
 
 def _check(alpha: object, gamma: object, reduction: str) -> None:
-    """Raise ValueError unless alpha is None or one number in 0..1, gamma one number from 0 on, and reduction one of
+    """Raise ValueError unless alpha is None, -1 or one number in 0..1, gamma one number from 0 on, and reduction one of
     three."""
-    if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
+    if alpha is not None and not (isinstance(alpha, int | float) and (alpha == -1 or 0 <= alpha <= 1)):
         raise ValueError(f"alpha must be one number from 0 to 1, for all classes, or None; got {alpha!r}")
     if not (isinstance(gamma, int | float) and 0 <= gamma < math.inf):
         raise ValueError(f"gamma must be one number from 0 on, got {gamma!r}")

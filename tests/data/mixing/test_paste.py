@@ -283,7 +283,7 @@ def test_nothing_to_paste_is_said(dataset):
     sample = (np.zeros((9, 9, 3), np.uint8), *NONE)
     for mixer, words in (
         (paster(balanced, classes="auto"), "no class has less than half an equal share"),
-        (paster(balanced), "have an equal share"),
+        (paster(balanced), "shows the chosen classes often enough"),
         (paster(dataset([((100, 100), [(0, 0, 0, 20, 20), *COMMON])], "border")), "no good crop of rare"),
         (paster(dataset([((100, 100), [])], "empty"), classes="auto"), "nothing is pasted"),
     ):
