@@ -157,11 +157,11 @@ def test_lesser_doubts_are_counted(coco, split_of):
     for name in ("train", "val"):
         data = read_coco(split_of(coco), name=name)
         assert data.warnings[:2] == [
-            "1 of 5 boxes stick out of their image, by up to 10 pixels (sticks-out)",
-            "two boxes of one class are nearly the same (IoU 0.95 or more): 1 times (duplicate-box)",
+            "1 of 5 boxes sticks out of their image, by up to 10 pixels (sticks-out)",
+            "two boxes of one class are nearly the same (IoU 0.95 or more): 1 time (duplicate-box)",
         ]
         assert [w for w in data.warnings if "no object" in w] == (
-            ["1 of 4 classes have no object (class-without-objects)"] if name == "train" else []
+            ["1 of 4 classes has no object (class-without-objects)"] if name == "train" else []
         )
     assert data.remarks()[0].startswith("warning: 1 of 5 boxes")
 
