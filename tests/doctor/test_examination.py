@@ -146,7 +146,7 @@ def test_the_verdict_says_which_errors_fix_repairs(succeeds, tiny_dataset, tmp_p
     descriptor = tiny_dataset.read_text()
     tiny_dataset.write_text(f"{descriptor}classes: [light, drak]\n")
     said = succeeds("doctor", tiny_dataset).splitlines()[-1]
-    assert said.endswith("repair unknown-image with --fix, and repair no-such-class by hand")
+    assert said.endswith("repair unknown-image with --fix, and repair no-such-class as said above")
     tiny_dataset.write_text(descriptor.splitlines()[1])
     assert "--fix" not in succeeds("doctor", tiny_dataset).splitlines()[-1]
 
