@@ -378,6 +378,8 @@ def test_thresholds_are_chosen_on_val_and_used(succeeds, run, tmp_path):
     metrics = json.loads((run / "eval/val/metrics.json").read_text())
     assert [row["threshold"] for row in metrics["per_class"].values()] == state["deployment"]["thresholds"]
 
+    assert state["deployment"]["failing"] == []  # with 6 objects in all, nothing is to be concluded
+    state["deployment"]["failing"] = ["dark", "light"]
     state["deployment"]["thresholds"] = [0.0, 1.0]  # all that is dark, nothing that is light
     torch.save(state, best)
     image = tmp_path / "val" / "1.png"
