@@ -15,7 +15,6 @@ Written are a COCO file for each split, beside that of train, and a descriptor t
 import argparse
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from detector.data.splitting import join_groups
 from detector.utils.cli import ArgumentParser, run
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import command, counted
 
 DEFAULT_VAL = 0.2
 
@@ -58,7 +58,7 @@ def group_images(pool: Pool, column: str | None, blocks: int | None) -> np.ndarr
         return join_groups(one_file, equal_groups(files), consecutive_blocks(paths, blocks))
     if column:
         given = labels(column_values(pool, column))
-        print(f"{column}: {given.max() + 1} values, each in one split only")
+        print(f"{column}: {counted(int(given.max()) + 1, 'value')}, each in one split only")
         if alike:
             print(f"nearly all images look alike, as those of one fixed camera do: only {column} keeps them together")
             return join_groups(one_file, equal_groups(files), given)
@@ -176,7 +176,7 @@ def main():
     write_splits(pool, out, files, members)
     for file in files.values():
         print(file)
-    print(f"{out}: the descriptor; python tools/doctor.py {shlex.quote(str(out))}")
+    print(f"{out}: the descriptor; {command('tools/doctor.py', out)}")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def load(
         console.print(f"without effect on a detector that is not trained: {', '.join(idle)}")
     if detector.config.eval.calibrate and detector.deployment is None:
         console.print(
-            f"eval.calibrate: {source} has no calibration; scores stay as they are until tools/eval.py on val"
+            f"eval.calibrate: {source} has no calibration; tools/eval.py on val makes one, without it scores stay as they are"
         )
     if detector.deployment is not None:
         detector = replace(detector, thresholds=detector.deployment.thresholds)
