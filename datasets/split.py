@@ -15,7 +15,6 @@ Written are a COCO file for each split, beside that of train, and a descriptor t
 import argparse
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +27,19 @@ from detector.data.image_files import inspect_all
 from detector.data.similar_images import equal_groups, nearly_all_alike, similar_groups
 from detector.data.splitting import join_groups
 from detector.utils.cli import ArgumentParser, run
+from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
+from detector.utils.text import command, counted
 
 DEFAULT_VAL = 0.2
+MOST_IMAGES = 10**9
 
 
 def size(text: str) -> float:
     """An argparse type: a fraction between 0 and 1, or a whole number of images."""
     value = float(text)
-    if not (0 < value < 1 or (value >= 1 and value.is_integer())):
+    if not (0 < value < 1 or (1 <= value < MOST_IMAGES and value.is_integer())):
         raise argparse.ArgumentTypeError(f"{text} is neither a fraction, such as 0.2, nor a number of images")
     return value
 
@@ -58,7 +60,7 @@ def group_images(pool: Pool, column: str | None, blocks: int | None) -> np.ndarr
         return join_groups(one_file, equal_groups(files), consecutive_blocks(paths, blocks))
     if column:
         given = labels(column_values(pool, column))
-        print(f"{column}: {given.max() + 1} values, each in one split only")
+        print(f"{column}: {counted(int(given.max()) + 1, 'value')}, each in one split only")
         if alike:
             print(f"nearly all images look alike, as those of one fixed camera do: only {column} keeps them together")
             return join_groups(one_file, equal_groups(files), given)
@@ -163,6 +165,8 @@ def main():
     files = targets(pool, out, [*pool.trees, *sizes])
     if not options.overwrite:
         check_new([out, *files.values()])
+    for folder in {file.parent for file in (out, *files.values())}:
+        check_writable(folder)
     groups = group_images(pool, options.group_by, options.blocks)
     plan = plan_splits(pool, groups, sizes, options.anew, options.seed)
     kept = kept_images(pool, plan)
@@ -176,7 +180,7 @@ def main():
     write_splits(pool, out, files, members)
     for file in files.values():
         print(file)
-    print(f"{out}: the descriptor; python tools/doctor.py {shlex.quote(str(out))}")
+    print(f"{out}: the descriptor; {command('tools/doctor.py', out)}")
 
 
 if __name__ == "__main__":

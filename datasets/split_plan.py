@@ -10,6 +10,7 @@ from split_files import Pool
 from detector.data.descriptor import SPLITS
 from detector.data.splitting import divide, gather
 from detector.utils.errors import InputError
+from detector.utils.text import counted
 
 SHOWN = 5  # images named of those moved
 
@@ -40,8 +41,8 @@ def plan_splits(pool: Pool, groups: np.ndarray, sizes: dict[str, float], anew: b
         wanted[names.index(name)] = max(1, round(value * len(own))) if value < 1 else value
     wanted[0] = len(pool.images) - wanted[1:].sum()
     if wanted[0] < 1:
-        rest = " and ".join(f"{images} for {name}" for name, images in zip(names[1:], wanted[1:].tolist(), strict=True))
-        raise InputError(f"{pool.descriptor.path}: of {len(own)} images, {rest} leave none for train")
+        rest = " and ".join(f"{wanted[names.index(name)]} for {name}" for name in sizes)
+        raise InputError(f"{pool.descriptor.path}: of {counted(len(own), 'image')}, {rest} leave none for train")
     made = np.array([0, *(names.index(name) for name in sizes)])
     if len(made) > 1:
         _, own_groups = np.unique(groups[own], return_inverse=True)
@@ -99,7 +100,7 @@ def print_shortcomings(pool: Pool, plan: Plan, groups: np.ndarray, anew: bool) -
     for part, name in enumerate(plan.names):
         images = int((plan.parts == part).sum())
         if images != plan.wanted[part]:
-            print(f"{name} has {images} images, not {plan.wanted[part]}: groups stay whole, the largest of "
+            print(f"{name} has {counted(images, 'image')}, not {plan.wanted[part]}: groups stay whole, the largest of "
                   f"{np.bincount(groups).max()}")  # fmt: skip
 
 
@@ -108,10 +109,11 @@ def print_moves(pool: Pool, plan: Plan, kept: np.ndarray) -> None:
     moved = np.flatnonzero(kept & (plan.before != plan.repaired))
     ways = Counter((plan.names[plan.before[i]], plan.names[plan.repaired[i]]) for i in moved)
     for (old, new), images in ways.items():
-        print(f"moved from {old} to {new}: {images} image{'s' * (images != 1)}")
+        print(f"moved from {old} to {new}: {counted(images, 'image')}")
     for i in moved[:SHOWN].tolist():
         print(f"  {pool.images[i]['file_name']}, from {plan.names[plan.before[i]]} to {plan.names[plan.repaired[i]]}")
     if len(moved) > SHOWN:
         print(f"  ... and {len(moved) - SHOWN} more")
     if not kept.all():
-        print(f"{(~kept).sum()} images were listed in two splits: each is kept once, as its new split has it")
+        twice = counted(int((~kept).sum()), "image")
+        print(f"listed in two splits: {twice}; each is kept once, as its new split has it")

@@ -20,6 +20,7 @@ from detector.data.checks.boxes import UNUSABLE, unusable_boxes
 from detector.data.checks.table import table_of_columns
 from detector.data.coco_file import Columns, name_at, read_columns
 from detector.data.descriptor import Split
+from detector.data.image import list_folders
 from detector.ops.box_arrays import clipped_xyxy
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
@@ -192,20 +193,19 @@ def check_images_exist(data: CocoData) -> None:
 
     Each folder is listed once, which on network disks is much faster than a query per file.
     """
-    listings: dict[str, frozenset[str]] = {}
+    listings = list_folders(data.images_dir, map(data.file_name, range(len(data))))
     missing = []
     for i in range(len(data)):
         folder, name = os.path.split(data.file_name(i))
-        if folder not in listings:
-            listings[folder] = _listing(data, folder)
         if name not in listings[folder]:
             missing.append(i)
     if missing:
         first = data.file_name(missing[0])
         folder, name = os.path.split(first)
+        nearest = nearest_image(name, listings[folder] or list_folders(data.images_dir, [""])[""])
         raise InputError(
             f"{data.images_dir}: missing: {len(missing)} of the {counted(len(data), 'image')} of the annotation file, "
-            f"the first is {printable(repr(first), 300)}; {nearest_image(name, listings[folder] or _listing(data, ''))}"
+            f"the first is {printable(repr(first), 300)}; {nearest}"
         )
 
 
@@ -257,15 +257,6 @@ def _positions(path: Path, columns: Columns, values: np.ndarray, ids: np.ndarray
             f"{'image' if key == 'image_id' else 'category'} of the file"
         )
     return positions
-
-
-def _listing(data: CocoData, folder: str) -> frozenset[str]:
-    """The names in a folder below `images_dir`; none when it does not exist."""
-    try:
-        with os.scandir(data.images_dir / folder) as entries:
-            return frozenset(entry.name for entry in entries)
-    except (OSError, ValueError):  # the folder does not exist, or cannot have that name
-        return frozenset()
 
 
 def nearest_image(name: str, listing: frozenset[str]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean, nearest_file
-from detector.utils.text import quoted
+from detector.utils.text import command, quoted
 from detector.utils.untrusted.yaml import read_yaml_file
 
 SPLITS = ("train", "val", "test")
@@ -71,7 +70,7 @@ def is_annotation_file(descriptor: Descriptor) -> bool:
 
 def split_command(path: str | Path) -> str:
     """The command that makes the splits which a dataset lacks, or repairs them. path: as for `descriptor_of`."""
-    return f"python datasets/split.py {shlex.quote(str(path))}"
+    return command("datasets/split.py", path)
 
 
 def load_descriptor(path: str | Path) -> Descriptor:

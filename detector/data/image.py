@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -148,3 +149,15 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "P":  # Pillow converts a palette with transparency given as bytes correctly only to RGBA
         return np.array(image.convert("RGBA").convert("RGB"))
     return np.array(image.convert("RGB"))
+
+
+def list_folders(folder: Path, names: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Folder of the file names, relative to `folder` → the names in it; empty if there is no such folder."""
+    listings = {}
+    for directory in {os.path.dirname(name) for name in names}:
+        try:
+            with os.scandir(folder / directory) as entries:
+                listings[directory] = frozenset(entry.name for entry in entries)
+        except (OSError, ValueError):  # no such folder, or a name that no folder can have
+            listings[directory] = frozenset()
+    return listings

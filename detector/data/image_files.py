@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from detector.data.image import check_file, open_image, orientation, to_rgb, turned_upright
+from detector.data.image import check_file, list_folders, open_image, orientation, to_rgb, turned_upright
 from detector.utils.console import progress_bar
 from detector.utils.untrusted.file_names import stays_inside
 
@@ -56,18 +56,6 @@ def files_exist(folder: Path, names: list[str]) -> list[bool]:
     return [
         ok and os.path.basename(name) in listings[os.path.dirname(name)] for name, ok in zip(names, inside, strict=True)
     ]
-
-
-def list_folders(folder: Path, names: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Folder of the file names, relative to `folder` → the names in it; empty if there is no such folder."""
-    listings = {}
-    for directory in {os.path.dirname(name) for name in names}:
-        try:
-            with os.scandir(folder / directory) as entries:
-                listings[directory] = frozenset(entry.name for entry in entries)
-        except (OSError, ValueError):  # no such folder, or a name that no folder can have
-            listings[directory] = frozenset()
-    return listings
 
 
 def inspect_all(paths: list[Path], split: str) -> Iterator[ImageFile]:

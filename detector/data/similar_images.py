@@ -17,9 +17,9 @@ NEAR = 32
 MAX_NEIGHBOURS = 64  # with the same row or column that a hash is compared with
 MAX_PAIRS = 1_000_000  # no further neighbours are compared beyond these
 BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)  # set bits of each byte
-NEARLY_ALL = (
-    0.9  # of the images in one group of alike ones: they come from one camera, and no split keeps them together
-)
+# Share of the images in one group from which on they are taken for those of one fixed camera: likeness cannot tell
+# their scenes apart, and one split would have to take them all.
+NEARLY_ALL = 0.9
 
 
 def equal_groups(files: list[ImageFile]) -> np.ndarray:

@@ -27,7 +27,7 @@ from detector.inference.config_check import check_config
 from detector.training.setup import read_training_data
 from detector.utils.disk import check_writable
 from detector.utils.errors import InputError
-from detector.utils.text import counted, shortened
+from detector.utils.text import counted, plural, shortened
 
 EXAMPLES_SHOWN = 3  # of a finding, on the console
 
@@ -189,7 +189,7 @@ def _how_to_repair(errors: list[Finding]) -> str:
 
 
 def _kinds(count: int, what: str) -> str:
-    return f"{counted(count, 'kind')} of {what}s"
+    return f"{counted(count, 'kind')} of {plural(what, count)}"
 
 
 def _finding_lines(findings: list[Finding]) -> list[str]:

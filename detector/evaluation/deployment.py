@@ -55,11 +55,16 @@ class Deployment:
         return replace(detections, scores=scores), replace(self, thresholds=thresholds)
 
     def lines(self) -> list[str]:
-        """Sentences about the classes whose thresholds are doubtful; none if all are sound."""
+        """Sentences about the classes that do not work on val, or whose thresholds are doubtful; none if all are
+        sound."""
+        if not self.failing:
+            return self.threshold_lines()
+        nothing_works = len(self.failing) == len(self.thresholds)
+        return [f"warning: on val, {not_to_deploy(self.failing, nothing_works)}", *self.threshold_lines()]
+
+    def threshold_lines(self) -> list[str]:
+        """Of `lines`, those about thresholds: an evaluation itself says what works (report/verdict.py)."""
         lines = []
-        if self.failing:
-            nothing_works = len(self.failing) == len(self.thresholds)
-            lines.append(f"warning: on val, {not_to_deploy(self.failing, nothing_works)}")
         if self.borrowed:
             lines.append(
                 f"thresholds: val has fewer than {FEW} objects of {shortened(self.borrowed)}, too few to choose from; "

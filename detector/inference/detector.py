@@ -142,7 +142,8 @@ def load(
         console.print(f"without effect on a detector that is not trained: {', '.join(idle)}")
     if detector.config.eval.calibrate and detector.deployment is None:
         console.print(
-            f"eval.calibrate: {source} has no calibration; scores stay as they are until tools/eval.py on val"
+            f"eval.calibrate: {source} has no calibration, without which scores stay as they are; "
+            "tools/eval.py on val makes one"
         )
     if detector.deployment is not None:
         detector = replace(detector, thresholds=detector.deployment.thresholds)

@@ -175,17 +175,20 @@ def _thresholds_of(detector: Detector, classes: ClassMapping, assessment: Assess
     goal, deployment, hits = Goal(**detector.config.eval.threshold.model_dump()), detector.deployment, assessment.hits
     if deployment is None:
         console.print(f"no thresholds were chosen for this detector: {UNCHOSEN} is used; an evaluation on val chooses")
-        return thresholds_at(hits, goal, [UNCHOSEN] * len(hits), own=[False] * len(hits), reached=[False] * len(hits))
+        none = [False] * len(hits)
+        return [replace(t, chosen=False) for t in thresholds_at(hits, goal, [UNCHOSEN] * len(hits), none, none)]
     if deployment.goal != goal:
         console.print(f"thresholds stay those for {deployment.goal}: others are chosen on the detector's own val split")
-    for line in deployment.lines():
+    for line in deployment.threshold_lines():
         console.print(line)
     scores = classes.in_dataset(deployment.thresholds, missing=1.0)
     borrowed, unreached = (
         classes.in_dataset(np.array([name in names for name in detector.class_names]), missing=True)
         for names in (deployment.borrowed, deployment.unreached)
     )
-    return thresholds_at(hits, deployment.goal, scores, ~borrowed, ~unreached)
+    known = classes.in_dataset(np.ones(len(detector.class_names), bool), missing=False)
+    given = thresholds_at(hits, deployment.goal, scores, ~borrowed, ~unreached)
+    return [replace(threshold, chosen=bool(is_known)) for threshold, is_known in zip(given, known, strict=True)]
 
 
 def _keep(deployment: Deployment, detector: Detector, source: str) -> None:

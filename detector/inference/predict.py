@@ -89,8 +89,8 @@ def predict(
     (output / "detections.json").write_text(json.dumps(results, indent=1))
     if doubled:
         console.print(
-            f"{counted(doubled, 'detection')} on a better one of another class; model.postprocess.nms=all keeps only "
-            "the best of them"
+            f"{counted(doubled, 'detection')} on a better one of another class; model.postprocess.nms=all keeps fewer "
+            "of them"
         )
     what = f"{counted(len(results), 'detection')} in {counted(len(images), 'image')}"
     console.print(f"{what}: {output / 'detections.json'} and pictures")
@@ -125,7 +125,7 @@ def _with_thresholds(detector: Detector) -> Detector:
 
 
 def _count_doubled(found: dict[str, Any], settings: PostprocessConfig) -> int:
-    """How many detections overlap a better one of another class so much that `nms: all` would drop them."""
+    """How many detections overlap a better one of another class by more than `nms_iou`."""
     if settings.nms == "all":
         return 0
     boxes, labels = found["boxes"], found["labels"]

@@ -10,7 +10,7 @@ from detector.training import replay
 from detector.training.bad_step import BadStep
 from detector.training.state import Run
 from detector.utils.errors import RunError
-from detector.utils.text import command, counted, shortened
+from detector.utils.text import command, counted, plural, shortened
 
 WINDOW = 100  # recent losses that show what is usual
 FEWEST = 20  # with fewer losses, nothing is known to be usual
@@ -124,4 +124,4 @@ class StepMonitor:
 
 
 def _images(image_ids: list[int]) -> str:
-    return f"image{'s' if len(image_ids) > 1 else ''} {shortened([str(i) for i in image_ids])}"
+    return f"{plural('image', len(image_ids))} {shortened([str(i) for i in image_ids])}"

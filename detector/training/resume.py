@@ -76,7 +76,8 @@ def check_same_data(last: dict[str, Any], train: CocoData, val: CocoData, direct
         if last.get("fingerprints", {}).get(name) not in (None, data.fingerprint()):
             raise InputError(
                 f"{directory}: --resume needs the same data, but the annotations of {name} (ids, file names, sizes or "
-                f"boxes) have changed; put them back, or start a new run with model.weights={directory}"
+                f"boxes) have changed; put them back, or start a new run with "
+                f"{shell_word(f'model.weights={directory}')}"
             )
 
 

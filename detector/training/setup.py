@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from detector.training.state import Prepared, Training
 from detector.utils.device import resolve_device, resolve_precision
 from detector.utils.errors import InputError
 from detector.utils.randomness import seed_everything, set_deterministic
-from detector.utils.text import shortened
+from detector.utils.text import command, shortened
 
 
 def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
@@ -106,7 +105,7 @@ def _read_val(config: Config, train: CocoData) -> CocoData:
     try:
         return read_split(config, "val", train.class_names)
     except UnknownClass as problem:
-        repair = f"python tools/doctor.py {shlex.quote(config.data.dataset)} --fix OUT.json --split val"
+        repair = command("tools/doctor.py", config.data.dataset, "--fix", "OUT.json", "--split", "val")
         raise InputError(f"{problem}; if val has no such object, `{repair}` adds the category") from None
 
 

@@ -26,7 +26,8 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     findings = _data_findings(run)
     for finding in findings:
         log.say(f"  {finding}")
-    log.numbers("start", progress.step, progress.epoch, {"device": device_name(run.device), "findings": findings})
+    planned = {"device": device_name(run.device), "epochs": config.train.epochs, "findings": findings}
+    log.numbers("start", progress.step, progress.epoch, planned)
     for note in notes:
         log.say(note)
     groups = run.training.optimizer.param_groups

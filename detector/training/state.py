@@ -26,6 +26,7 @@ from detector.training.optim import set_lr
 from detector.training.saver import Saver
 from detector.utils.errors import InputError
 from detector.utils.randomness import random_state, set_random_state
+from detector.utils.text import shell_word
 
 
 @dataclass
@@ -120,7 +121,8 @@ class Training:
             set_random_state(state["random"], self.device)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             raise InputError(
-                f"{source}: this version cannot continue its training; start a new run with model.weights={source}"
+                f"{source}: this version cannot continue its training; start a new run with "
+                f"{shell_word(f'model.weights={source}')}"
             ) from None
 
 

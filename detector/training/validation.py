@@ -65,7 +65,7 @@ def evaluate_epoch(run: Run, stop: StopRequest, deadline: Deadline) -> bool:
 def conclude(run: Run) -> None:
     """The tables, metrics.json and report.html of the best evaluation, and where to look at them."""
     settings, directory, log = run.config.train, run.directory, run.log
-    if run.progress.is_out_of_patience(run.config):
+    if run.progress.evaluated < settings.epochs:  # only for want of patience
         assert settings.patience is not None
         epochs = counted(settings.patience, "epoch")
         log.say(f"stopped early: {settings.metric} did not rise for {epochs} (train.patience)")
@@ -86,7 +86,7 @@ def conclude(run: Run) -> None:
     thresholds = choose_thresholds(assessment.hits, goal)
     metrics = assessment.analysis(thresholds)
     curves = read_json_lines(directory.metrics)
-    doubts = Deployment.of(assessment.matching, thresholds, goal).lines()
+    doubts = Deployment.of(assessment.matching, thresholds, goal).threshold_lines()
     log.say("\n".join(filter(None, [tables(metrics), still_rises(curves), *doubts])))
     with warn_if_unwritable("the report", log.say):
         write_metrics(directory.evaluation, metrics)

@@ -123,7 +123,7 @@ def test_a_file_that_two_splits_list_is_kept_once(split, tmp_path):
     descriptor = describe(tmp_path, "train", "val")
     descriptor.write_text(descriptor.read_text().replace("images: val", "images: train"))
     said, seeds = split(descriptor)
-    assert "4 images were listed in two splits" in said
+    assert "listed in two splits: 4 images;" in said
     assert sorted(seeds["train"] + seeds["val"]) == list(range(12)) and len(seeds["val"]) == 2
 
 

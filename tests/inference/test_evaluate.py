@@ -259,6 +259,7 @@ def test_thresholds_are_not_chosen_on_another_dataset(run, other_dataset, capsys
     dataset = other_dataset(light="light", dark="blue")
     metrics = evaluate(run, RECALL, split="test", dataset=dataset)
     assert {name: row["threshold"] for name, row in metrics["per_class"].items()} == {"light": light, "blue": 1}
+    assert {name: row["chosen"] for name, row in metrics["per_class"].items()} == {"light": True, "blue": False}
     assert "thresholds stay those for" in capsys.readouterr().out
     dataset.write_text("val: {images: val, annotations: other.json}\n")
     evaluate(run, RECALL, split="val", dataset=dataset)
@@ -270,7 +271,9 @@ def test_a_detector_without_thresholds(run, other_dataset, capsys):
     dataset = other_dataset(light="light", dark=None)
     row = evaluate_detector(detector, str(run), "test", str(dataset))["per_class"]["light"]
     assert (row["threshold"], row["num_train"]) == (0.3, None)
-    assert "no thresholds were chosen for this detector: 0.3 is used" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no thresholds were chosen for this detector: 0.3 is used" in out and "not chosen on objects" not in out
+    assert not row["chosen"]
 
 
 def test_where_the_files_of_a_lone_checkpoint_and_of_a_config_go(run, tmp_path):

@@ -311,7 +311,7 @@ def test_pickled_code_is_not_run(fails, tmp_path):
 def test_predict_says_where_objects_have_several_classes(succeeds, run, tmp_path):
     everything = ["predict", run, tmp_path / "val" / "1.png", "--output", tmp_path / "out", "--threshold", "0"]
     everything.append("model.postprocess.max_detections=10000")
-    assert "of another class; model.postprocess.nms=all keeps only the best of them" in succeeds(*everything)
+    assert "of another class; model.postprocess.nms=all keeps fewer of them" in succeeds(*everything)
     count = len(json.loads((tmp_path / "out/detections.json").read_text()))
     assert "of another class" not in succeeds(*everything, "model.postprocess.nms=all")
     found = json.loads((tmp_path / "out/detections.json").read_text())
@@ -378,6 +378,8 @@ def test_thresholds_are_chosen_on_val_and_used(succeeds, run, tmp_path):
     metrics = json.loads((run / "eval/val/metrics.json").read_text())
     assert [row["threshold"] for row in metrics["per_class"].values()] == state["deployment"]["thresholds"]
 
+    assert state["deployment"]["failing"] == []  # with 6 objects in all, nothing is to be concluded
+    state["deployment"]["failing"] = ["dark", "light"]
     state["deployment"]["thresholds"] = [0.0, 1.0]  # all that is dark, nothing that is light
     torch.save(state, best)
     image = tmp_path / "val" / "1.png"

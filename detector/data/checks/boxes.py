@@ -108,7 +108,8 @@ def are_normalised(table: Table) -> bool:
     boxes = table.columns.boxes[np.isfinite(table.columns.boxes).all(axis=1)]
     if len(boxes) < 3 or np.min(_image_sides(table)) < 16:
         return False
-    return bool((boxes >= 0).all() and (boxes <= 1).all() and ((boxes % 1) != 0).any())
+    in_unit = ((boxes > -0.1) & (boxes < 1.1)).all(axis=1)  # rounding, or a box that sticks out, changes nothing
+    return bool(in_unit.mean() >= 0.99 and ((boxes % 1) != 0).any())
 
 
 def wrong_areas(table: Table) -> np.ndarray:

@@ -141,8 +141,8 @@ def table_of(path: Path, split: str, lists: dict[str, list]) -> tuple[Table, lis
 def table_of_columns(columns: Columns, image: np.ndarray, split: str) -> Table:
     """The table of a file that `read_columns` accepts. image: (B,) int64, the image of each annotation.
 
-    The columns do not tell whether a record has its own `id` or `iscrowd`. So ids are taken for missing, and are not
-    checked, and no `iscrowd` is.
+    The columns do not tell whether a record has its own `id` or `iscrowd`. So all ids are taken for missing, which
+    leaves them unchecked, and every `iscrowd` for present.
     """
     count = len(image)
     return Table(

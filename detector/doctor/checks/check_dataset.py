@@ -10,6 +10,7 @@ from detector.data.image_files import ImageFile, files_exist
 from detector.doctor.checks.duplicate_images import check_duplicate_images
 from detector.doctor.checks.images import check_images
 from detector.doctor.checks.splits import compare_categories, compare_file_names
+from detector.utils.text import counted
 
 FEW_IMAGES = 10  # in a split: fewer neither teach nor measure anything
 TOO_FEW = "few-images"
@@ -66,7 +67,7 @@ def _few_images(tables: dict[str, Table]) -> list[Finding]:
         for name, table in tables.items()
         if 0 < (count := len(table.columns.image_ids)) < FEW_IMAGES
         for finding in found(
-            "warning", TOO_FEW, name, [name], f"{name} has {count} image{'s' * (count != 1)}, fewer than {FEW_IMAGES}",
+            "warning", TOO_FEW, name, [name], f"{name} has {counted(count, 'image')}, fewer than {FEW_IMAGES}",
             "annotate more: a detector knows these few by heart" if name == "train"
             else "annotate more, or move some from train: figures on so few images are chance",
             None,

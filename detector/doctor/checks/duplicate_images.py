@@ -13,6 +13,7 @@ from detector.data.descriptor import split_command
 from detector.data.image_files import ImageFile
 from detector.data.similar_images import equal_groups, nearly_all_alike, similar_groups
 from detector.doctor.checks.splits import leak_advice
+from detector.utils.text import counted
 
 Place = tuple[str, int]  # split, image of its table
 NEARLY = "nearly the same picture (resized, saved again, next frame)"
@@ -115,7 +116,7 @@ def _example(first: Table, second: Table, group: list[Place]) -> Example:
 
 
 def _count(groups: list[list[Place]]) -> str:
-    return f"{len(groups)} group{'s' * (len(groups) != 1)}"
+    return counted(len(groups), "group")
 
 
 def _images(groups: Iterable[list[Place]], split: str | None = None) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 from detector.data.checks.finding import Example, Finding, Severity, found
 from detector.data.checks.table import Table
 from detector.data.coco import nearest_image
-from detector.data.image_files import ImageFile, files_exist, inspect_all, list_folders
+from detector.data.image import list_folders
+from detector.data.image_files import ImageFile, files_exist, inspect_all
 from detector.utils.untrusted.file_names import stays_inside
 
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path, PureWindowsPath
 
 from detector.data.descriptor import Split
-from detector.data.image_files import ImageFile, files_exist, inspect, inspect_all, list_folders
+from detector.data.image import list_folders
+from detector.data.image_files import ImageFile, files_exist, inspect, inspect_all
 from detector.utils.untrusted.file_names import stays_inside
 
 

@@ -66,7 +66,10 @@ class Threshold:
     f_score: float
     own: bool  # chosen on the class's own objects, not on those of all classes together
     reached: bool  # the goal, on the data that the score was chosen on
-    works: bool  # F1 is WORKS or more here; of all classes together, if the class has fewer than FEW objects here
+    # F1 is WORKS or more here; of all classes together, if the class has fewer than FEW objects here. Also true where
+    # these have fewer than FEW too: nothing is to be concluded.
+    works: bool
+    chosen: bool = True  # on val, for this detector; False: no threshold was, or it does not know the class
 
 
 @dataclass(frozen=True)
@@ -141,11 +144,12 @@ def _measured(
 ) -> list[Threshold]:
     """What these scores give; one of each for each class."""
     counts = [scored.counts(score) for scored, score in zip(classes, scores, strict=True)]
-    together = f1(*(sum(column) for column in zip(*counts, strict=True)))
+    together = tuple(sum(column) for column in zip(*counts, strict=True))
     thresholds = []
     for (right, detections, objects), score, is_own, is_reached in zip(counts, scores, own, reached, strict=True):
         precision, recall = right / max(1, detections), right / max(1, objects)
         f_score = float(goal.f_score(np.float64(precision), np.float64(recall)))
-        works = (f1(right, detections, objects) if objects >= FEW else together) >= WORKS
+        judged = (right, detections, objects) if objects >= FEW else together
+        works = judged[2] < FEW or f1(*judged) >= WORKS
         thresholds.append(Threshold(score, precision, recall, f_score, is_own, is_reached, works))
     return thresholds

@@ -127,7 +127,7 @@ class Gallery:
         detections, pairs, label = self.detections, self.matching.pairs, self.data.labels[b]
         finder, taker = self.matching.found_by[b], self.taken_by[b]
         if taker >= 0 and taker != finder:
-            return f"taken for {self._class_and_score(taker)}"
+            return f"taken for {self._described(taker)}"
         if finder >= 0:
             score, threshold = detections.scores[finder], self.thresholds[label]
             return f"found with a score of {score:.2f}, below the threshold {threshold:.2f}"
@@ -138,14 +138,11 @@ class Gallery:
         if len(others):
             best = others[np.argmax(detections.scores[others])]
             why = "is another object's" if self.used[best] else "is below its threshold"
-            return f"nothing found here: {self._class_and_score(best)} {why}"
+            return f"nothing found here: {self._described(best)} {why}"
         if same_class.any():
             best = np.argmax(np.where(same_class, detections.scores[near], -1))
             return f"found in the wrong place: IoU {iou[best]:.2f}, score {detections.scores[near[best]]:.2f}"
         return "nothing found here"
-
-    def _class_and_score(self, d: int) -> str:
-        return f"{self.data.class_names[self.detections.labels[d]]} ({self.detections.scores[d]:.2f})"
 
     def _why_wrong(self, d: int) -> str:
         data, pairs = self.data, self.matching.pairs

@@ -36,9 +36,13 @@ def still_rises(lines: Sequence[dict]) -> str:
     """The sentence that a longer training would be better, or "".
 
     It would if the AP of the last evaluation is the best, and RISING or more above that of three quarters of the way.
+    Of a training that is not over, nothing is said.
     """
     ap = {line["epoch"]: line["AP"] for line in of_kind(lines, "eval") if line["AP"] is not None}
     last = max(ap, default=0)
+    starts = of_kind(lines, "start")
+    if starts and last < starts[-1].get("epochs", 0):  # earlier versions did not write it
+        return ""
     before = max((epoch for epoch in ap if epoch <= last * 3 / 4), default=None)
     if before is None or ap[last] < max(ap.values()) or ap[last] - ap[before] < RISING:
         return ""

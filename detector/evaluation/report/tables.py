@@ -67,14 +67,18 @@ def per_class_table(metrics: dict) -> str:
     for name, row in classes:
         lines.append(
             f" {name:<{width}}  {row['num_gt']:>7d}  {_number(row['AP'])}  {_number(row['AP50'])}"
-            f"  {_interval(row['interval'])}  {row['threshold']:>6.3f}{' ' if row['own'] else '*'}"
+            f"  {_interval(row['interval'])}  {row['threshold']:>6.3f}{'*' if _is_borrowed(row) else ' '}"
             f"    {row['precision']:>6.3f}  {row['recall']:>6.3f}{_mark(row)}"
         )
     if not all(row["conclusive"] for _, row in classes):
         lines.append(f" few: fewer than {FEW} objects here, so nothing is to be concluded from this class")
-    if not all(row["own"] for _, row in classes):
+    if any(_is_borrowed(row) for _, row in classes):
         lines.append(" *: not chosen on objects of this class, for want of them, but for all classes together")
     return "\n".join(lines)
+
+
+def _is_borrowed(row: dict) -> bool:
+    return row["chosen"] and not row["own"]
 
 
 def _mark(row: dict) -> str:

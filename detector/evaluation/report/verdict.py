@@ -37,8 +37,11 @@ def verdict(metrics: dict, curves: Sequence[dict] = ()) -> list[tuple[str, str]]
 
 
 def deployment_sentences(metrics: dict) -> list[tuple[str, str]]:
-    """(tone, sentence) on which thresholds to deploy with, and which classes not to deploy."""
-    classes = metrics["per_class"]
+    """(tone, sentence) on which thresholds to deploy with, and which classes not to deploy; none where no threshold was
+    chosen."""
+    classes = {name: row for name, row in metrics["per_class"].items() if row["chosen"]}
+    if not classes:
+        return []
     if metrics["objects"] < FEW:
         return [("warn", f"Fewer than {FEW} objects here: too few to say which threshold to deploy with.")]
     thresholds = {name: row["threshold"] for name, row in classes.items() if row["works"]}

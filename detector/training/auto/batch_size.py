@@ -15,6 +15,7 @@ from detector.training.optim import REFERENCE_BATCH
 from detector.utils.console import console
 from detector.utils.errors import InputError
 from detector.utils.memory import available_memory
+from detector.utils.text import counted
 
 MEMORY_SHARE = 0.8  # of the available memory; the rest is for loader workers, other programs and prediction errors
 MAX_IMAGES = 4 * REFERENCE_BATCH  # images per step: beyond this, scaling the learning rate is not trusted
@@ -34,7 +35,7 @@ class BatchSize:
 
     def line(self) -> str:
         """For the log."""
-        return f"batch_size auto: {self.size} image{'s' if self.size > 1 else ''} ({self.figures}; {self.limit})"
+        return f"batch_size auto: {counted(self.size, 'image')} ({self.figures}; {self.limit})"
 
 
 def choose_batch_size(config: Config, train: CocoData, device: torch.device) -> BatchSize:

@@ -175,7 +175,7 @@ def test_which_metric_can_be_measured(imbalanced):
 
 def test_tables_show_the_rare_class_last_and_a_dash_where_there_is_nothing():
     metrics = dict.fromkeys(SUMMARY, 0.5) | {"APl": -1.0}
-    used = {"threshold": 0.3, "precision": 0.5, "recall": 0.25, "works": True}
+    used = {"threshold": 0.3, "precision": 0.5, "recall": 0.25, "works": True, "chosen": True}
     metrics["per_class"] = {
         "rare": {"AP": 0.1, "AP50": 0.2, "num_gt": 2, "interval": None, "conclusive": False, "own": False, **used},
         "common": {

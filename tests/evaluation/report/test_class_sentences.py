@@ -92,7 +92,7 @@ def test_every_class_is_described_as_a_plain_count_says(scene, seed):
     thresholds = thresholds_at(hits_by_class(matching), Goal(), given, [True] * 4, [True] * 4)
     counts = data.class_counts().tolist()
     rows = {
-        name: {"threshold": t.score, "own": True, "works": t.works, "num_gt": n, "conclusive": n >= 10}
+        name: {"threshold": t.score, "own": True, "chosen": True, "works": t.works, "num_gt": n, "conclusive": n >= 10}
         for name, t, n in zip(CLASSES, thresholds, counts, strict=True)
     }
     metrics = {

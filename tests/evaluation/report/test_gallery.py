@@ -54,10 +54,10 @@ def texts(cards: list) -> list[str]:
     [
         ([], "nothing found here"),
         ([((0, 0, 20, 20), CAT, 0.3)], "found with a score of 0.30, below the threshold 0.50"),
-        ([((0, 0, 20, 20), DOG, 0.8)], "taken for dog (0.80)"),
-        ([((0, 0, 20, 20), DOG, 0.8), ((0, 0, 20, 20), CAT, 0.3)], "taken for dog (0.80)"),
-        ([((0, 0, 20, 20), DOG, 0.4)], "nothing found here: dog (0.40) is below its threshold"),
-        ([((0, 0, 20, 20), DOG, 0.8), ((0, 0, 20, 19), DOG, 0.9)], "taken for dog (0.80)"),
+        ([((0, 0, 20, 20), DOG, 0.8)], "taken for dog 0.80"),
+        ([((0, 0, 20, 20), DOG, 0.8), ((0, 0, 20, 20), CAT, 0.3)], "taken for dog 0.80"),
+        ([((0, 0, 20, 20), DOG, 0.4)], "nothing found here: dog 0.40 is below its threshold"),
+        ([((0, 0, 20, 20), DOG, 0.8), ((0, 0, 20, 19), DOG, 0.9)], "taken for dog 0.80"),
         ([((0, 0, 20, 8), CAT, 0.9)], "found in the wrong place: IoU 0.40, score 0.90"),
         ([((0, 0, 20, 8), CAT, 0.9), ((0, 0, 20, 20), CAT, 0.1)],
          "found with a score of 0.10, below the threshold 0.50"),
@@ -78,7 +78,7 @@ def test_why_an_object_was_missed_and_what_its_picture_shows(found, why):
 
 def test_an_object_where_the_detection_is_of_another():
     gallery, _ = scene([(HERE, CAT, False), (HERE, DOG, False)], [((0, 0, 20, 20), DOG, 0.8)])
-    assert texts(gallery.misses(CAT, 6)) == ["nothing found here: dog (0.80) is another object's"]
+    assert texts(gallery.misses(CAT, 6)) == ["nothing found here: dog 0.80 is another object's"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_suspects_are_sure_detections_far_from_labels_and_objects_that_another_c
     gallery, _ = scene(objects, found)
     assert [card.title for card in gallery.unlabelled()] == ["cat 0.90"]
     never = gallery.never_found()
-    assert texts(never) == ["taken for dog (0.80)", "nothing found here"]
+    assert texts(never) == ["taken for dog 0.80", "nothing found here"]
     assert [card.title for card in never] == ["cat, 20 × 20 px", "cat, 40 × 40 px"]
 
 

@@ -53,6 +53,12 @@ def test_long_enough_or_nothing_to_tell_by(ap):
     assert still_rises(evaluations(*ap)) == ""
 
 
+def test_an_unfinished_training_is_not_too_short():
+    lines = [start("12:00:00") | {"epochs": 20}, *evaluations(0.1, 0.2, 0.25, 0.28)]
+    assert still_rises(lines) == ""
+    assert still_rises([*lines, start("13:00:00") | {"epochs": 4}]).startswith("AP still rises")
+
+
 def test_still_rising():
     assert still_rises(evaluations(0.1, 0.2, 0.25, 0.28)) == (
         "AP still rises: by 0.030 from epoch 3 to 4, the last one, which is the best. Train longer, for example with "

@@ -8,7 +8,8 @@ from detector.evaluation.metrics.confusion import counts_by_class
 from detector.evaluation.report.verdict import class_sentence, costs_most, verdict
 from detector.utils.text import shortened
 
-CAT = {"AP": 0.6, "AP50": 0.8, "num_gt": 50, "conclusive": True, "threshold": 0.4, "own": True, "works": True}
+CAT = {"AP": 0.6, "AP50": 0.8, "num_gt": 50, "conclusive": True, "threshold": 0.4, "own": True, "works": True,
+       "chosen": True}  # fmt: skip
 FAILS = {"works": False}
 
 
@@ -116,6 +117,12 @@ BELOW = "F1 at the threshold is below 0.2: most of what is reported is wrong, or
 def test_which_threshold_to_deploy(classes, tone, sentence):
     texts = said(figures(**classes), tone)
     assert sentence in texts
+
+
+def test_a_threshold_that_nobody_chose_is_not_recommended():
+    unknown = {"chosen": False, "own": False, "threshold": 1.0}
+    assert "Deploy with a threshold of 0.40." in said(figures(cat={}, dog=unknown), "")
+    assert not any("eploy" in text for _, text in verdict(figures(cat=unknown, dog=unknown | FAILS)))
 
 
 def test_nothing_to_deploy_is_offered_no_threshold():
