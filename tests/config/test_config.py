@@ -146,7 +146,7 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a}\ntrian: {}", [], "unknown key `trian`; did you mean `train`?"),
         ("data: {dataset: a}", ["train.epohs=1"], "unknown key `train.epohs`; did you mean `epochs`?"),
         ("data: {dataset: a}", ["model.backbone.nam=x"], "unknown key `model.backbone.nam`; did you mean `name`?"),
-        ("data: {dataset: a}", ["loss.zzz=1"], "unknown key `loss.zzz`; valid here: alpha, gamma"),
+        ("data: {dataset: a}", ["loss.zzz=1"], "unknown key `loss.zzz`; valid here: alpha, defer_alpha"),
         ("data: {dataset: a}", ["train.epochs=three"], "`train.epochs`: input should be a valid integer, got 'three'"),
         ("data: {dataset: a}", ["train.epochs=0"], "`train.epochs`: input should be greater than or equal to 1, got 0"),
         ("data: {dataset: a, augment: light}", [], "unknown key `data.augment`; did you mean `augment` (transforms, "),
