@@ -14,7 +14,7 @@ markdown = importlib.import_module("markdown_pages")
 FILE = re.compile(r"^([\w./]*/[\w.]+\.(?:py|yaml|jsonl))(?::([\w.]+))?$")
 ROOTS = (markdown.ROOT, markdown.ROOT / "detector")
 EXAMPLES = re.compile(
-    r"datasets/(mine|other)\.yaml|configs/mine\.yaml|losses/classification/poly_focal\.py|losses/assigners/nearest\.py"
+    r"datasets/(mine|other|mine_split)\.yaml|configs/mine\.yaml|losses/classification/poly_focal\.py|losses/assigners/nearest\.py"
 )
 
 

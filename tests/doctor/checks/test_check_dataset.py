@@ -115,6 +115,7 @@ def xyxy(d):
 
 def fractions(d):
     move(d, lambda x, y, w, h: [x / 64, y / 48, w / 64, h / 48])
+    d.boxes[0]["bbox"] = [-0.002, 0.25, 1.001, 0.5]  # rounded
 
 
 def drop_class(d):
