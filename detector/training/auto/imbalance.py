@@ -210,10 +210,10 @@ def _choose_loss(config: Config, shown: np.ndarray, may: bool) -> Decision:
 
 
 def _head_pays(name: str, times: float) -> str:
-    """times: how often an epoch shows the commonest class, relative to the data. Its weight stays (class_alpha.py)."""
+    """times: how often an epoch shows the commonest class, relative to the data."""
     return (
-        f"what {name} pays: an epoch shows it {times:.2f} times as often, its positives weigh {ALPHA} as before; where "
-        "this was measured, the head lost less than 1 AP (docs/imbalance.md)"
+        f"what {name} pays: an epoch shows it {times:.2f} times as often; where this was measured, the head lost less "
+        "than 1 AP (docs/imbalance.md)"
     )
 
 
