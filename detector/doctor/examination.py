@@ -180,11 +180,8 @@ def _read(descriptor: Descriptor) -> tuple[CocoData, CocoData | None]:
 def _how_to_repair(errors: list[Finding]) -> str:
     """Which checks' findings --fix repairs, and which call for something else."""
     by_fix = [finding.check for finding in errors if finding.repairable]
-    by_hand = [finding.check for finding in errors if not finding.repairable]
-    ways = (
-        ("with --fix", by_fix),
-        ("as its finding says" if len(set(by_hand)) == 1 else "as their findings say", by_hand),
-    )
+    others = [finding.check for finding in errors if not finding.repairable]
+    ways = (("with --fix", by_fix), ("as said above", others))
     return ", and ".join(f"repair {shortened(list(dict.fromkeys(checks)))} {way}" for way, checks in ways if checks)
 
 
