@@ -52,15 +52,16 @@ class RunLog:
             self._text.write(text)
 
     def numbers(self, kind: str, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Write one line of metrics.jsonl, with the time, and the numbers among `values` to TensorBoard as `kind/name`.
+        """Write a line as `line` does, and the numbers among `values` to TensorBoard as `kind/name`."""
+        self._scalars(kind, self.line(kind, step, epoch, values), step)
 
-        Numbers that are not finite become null in metrics.jsonl and are left out of TensorBoard.
-        """
+    def line(self, kind: str, step: int, epoch: int, values: dict[str, Any]) -> dict[str, Any]:
+        """Write one line of metrics.jsonl, with the time. Returns `values` as written: None for what is not finite."""
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         with self._unless_full("metrics.jsonl"):
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._metrics.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, "time": now, **values}))
-        self._scalars(kind, values, step)
+        return values
 
     def per_class(self, step: int, epoch: int, summary: dict[str, Any]) -> None:
         """Write one line of metrics.jsonl of kind `classes`, and to TensorBoard `classes/<figure>/<class name>`.

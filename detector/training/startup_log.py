@@ -27,7 +27,7 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     for finding in findings:
         log.say(f"  {finding}")
     planned = {"device": device_name(run.device), "epochs": config.train.epochs, "findings": findings}
-    log.numbers("start", progress.step, progress.epoch, planned)
+    log.line("start", progress.step, progress.epoch, planned)
     for note in notes:
         log.say(note)
     groups = run.training.optimizer.param_groups

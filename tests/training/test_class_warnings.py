@@ -87,11 +87,16 @@ def test_figures_go_to_the_metrics_and_to_tensorboard(tmp_path):
 
 @pytest.fixture
 def legends(monkeypatch) -> list[list[str]]:
-    """The legend of each picture that is drawn."""
+    """The legends that are drawn."""
     from matplotlib.figure import Figure
 
     seen, real = [], Figure.legend
-    monkeypatch.setattr(Figure, "legend", lambda self, *args, **kw: seen.append(args[1]) or real(self, *args, **kw))
+
+    def legend(figure, *, handles, **options):
+        seen.append([handle.get_label() for handle in handles])
+        return real(figure, handles=handles, **options)
+
+    monkeypatch.setattr(Figure, "legend", legend)
     return seen
 
 
@@ -101,13 +106,13 @@ def test_the_picture_has_the_rarest_and_the_commonest(legends, tmp_path, classes
     records = [{"kind": "train", "step": 1, "epoch": 1, "loss": 1.0}]
     records += [{"kind": "classes", "step": e, "epoch": e, "per_class": per_class} for e in (1, 2)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png")
+    plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png", dict.fromkeys(per_class, "tail"))
     wanted = [*range(6), *range(classes - 6, classes)] if classes > 12 else range(classes)
-    assert legends == [[f"c{i}$ ({i})" for i in sorted(wanted, reverse=True)]]
+    assert legends == [[f"c{i}$ ({i})" for i in sorted(wanted, reverse=True)], ["tail classes"]]
     assert Image.open(tmp_path / "classes.png").size == (1300, 400)
 
 
 def test_no_figures_no_picture(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "epoch": 1, "loss": 1.0}\n')
-    plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png")
+    plot_classes(tmp_path / "metrics.jsonl", tmp_path / "classes.png", {})
     assert not (tmp_path / "classes.png").exists()

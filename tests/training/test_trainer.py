@@ -515,7 +515,14 @@ def test_imbalance_auto_is_the_training_of_its_choices(train, tiny_dataset):
     assert (chosen.imbalance, chosen.data.sampling, chosen.loss.alpha) == ("none", "repeat_factor", "effective_number")
     threshold = f"data.repeat_threshold={chosen.data.repeat_threshold}"
     pasted = "augment.paste={classes: [dark], blend: clone}"
-    by_hand = train("by_hand", "data.sampling=repeat_factor", threshold, "loss.alpha=effective_number", pasted)
+    by_hand = train(
+        "by_hand",
+        "data.sampling=repeat_factor",
+        threshold,
+        pasted,
+        "loss.alpha=effective_number",
+        "loss.defer_alpha=0.5",
+    )
     assert_equal(last(auto), last(by_hand))
     resumed = train("auto", "imbalance=auto", "train.epochs=3", resume=True)
     assert last(resumed)["progress"]["epoch"] == 3

@@ -8,7 +8,7 @@ import torchvision.models.feature_extraction
 from torch import nn
 
 from detector.models.backbones.torchvision import BACKBONES, build_torchvision_backbone
-from detector.models.norm import FrozenBatchNorm2d, group_norm
+from detector.models.norm import FrozenBatchNorm2d, GroupNorm, group_norm
 from detector.utils.errors import InputError
 
 
@@ -80,7 +80,7 @@ def test_frozen_norm_keeps_dtype_and_layout():
         ("frozen", FrozenBatchNorm2d),
         ("batch", nn.BatchNorm2d),
         ("sync", nn.SyncBatchNorm),
-        ("group", nn.GroupNorm),
+        ("group", GroupNorm),
     ],
 )
 def test_norms(norm, kind):
