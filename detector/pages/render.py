@@ -52,7 +52,7 @@ def _environment() -> Environment:
 def breakable(text: str) -> Markup:
     """Text with names of classes, files or runs: these may go on in another line after `_` and `/`, before a suffix
     and between `camelCase`, where a browser would break them anywhere. A setting as `train.epochs=9` stays whole."""
-    parts = re.split(r"(?<=[_/])|(?=\.[a-zA-Z]\w*(?![\w=]))|(?<=[a-z])(?=[A-Z])", text)
+    parts = re.split(r"(?<=[_/])|(?=\.[a-zA-Z]\w*(?![\w=]))|(?<=[a-z])(?=[A-Z][a-z])", text)
     return Markup('<span class="breakable">{}</span>').format(Markup("<wbr>").join(parts))
 
 

@@ -77,7 +77,7 @@ def closed(page) -> int:
     return page.evaluate("document.documentElement.scrollHeight")
 
 
-@pytest.mark.parametrize(("width", "most"), [(1400, 10500), (400, 16000)])
+@pytest.mark.parametrize(("width", "most"), [(1400, 11000), (400, 18000)])
 def test_page_of_200_classes_is_short_until_it_is_unfolded(many, visit, width, most):
     page = visit(many, width=width)
     unfolded = page.evaluate("document.documentElement.scrollHeight")

@@ -133,7 +133,7 @@ def test_names_in_plots_are_short_and_printable():
     ("name", "parts"),
     [
         ("mask_weared_incorrect", ["mask_", "weared_", "incorrect"]), ("runs/photo.png", ["runs/", "photo", ".png"]),
-        ("SpeedLimit 0.50", ["Speed", "Limit 0.50"]), ("a<b", ["a&lt;b"]), ("", [""]),
+        ("SpeedLimit, IoU 0.50", ["Speed", "Limit, IoU 0.50"]), ("a<b", ["a&lt;b"]), ("", [""]),
         ("train.epochs=9.", ["train.epochs=9."]),
     ],
 )  # fmt: skip
