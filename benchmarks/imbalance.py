@@ -86,30 +86,15 @@ ARMS = {
         "loss.alpha=effective_number", "data.sampling=repeat_factor",
         "augment.paste={per_image: 2.0, max_factor: 30.0}",
     ],
-}  # fmt: skip
-ARMS |= {
-    "deferred alpha": ["loss.alpha=effective_number", "loss.defer_alpha=0.5"],
-    "deferred alpha, repeat factor": [
-        "loss.alpha=effective_number",
-        "loss.defer_alpha=0.5",
-        "data.sampling=repeat_factor",
-    ],
-    "repeat factor, paste": ["data.sampling=repeat_factor", "augment.paste={}"],
-    "deferred alpha, repeat factor, paste": [
-        "loss.alpha=effective_number",
-        "loss.defer_alpha=0.5",
-        "data.sampling=repeat_factor",
-        "augment.paste={}",
-    ],
     "auto": ["imbalance=auto"],
-}
+}  # fmt: skip
 BASELINE = "focal"
 SHAPES_ONLY = ("alpha, repeat factor, paste two",)  # arms that name classes of shapes
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
+    parser.add_argument("--datasets", nargs="+", choices=BUDGETS, default=FINE_TUNED)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
@@ -183,19 +168,10 @@ def renamed(tree: dict) -> dict:
 def train(line: dict, start: Path | None, results: Path) -> dict:
     """Train once. The run's whole line, which is also added to the results."""
     directory = results.parent / line["dataset"] / line["arm"].replace(",", "").replace(" ", "-") / str(line["seed"])
-    settings = [
-        line["budget"][0],
-        *([f"model.weights={start.resolve()}"] if start else []),
-        *line["budget"][1:],
-        *line["changes"],
-    ]
-    settings += [
-        f"seed={line['seed']}",
-        "data.workers=1",
-        "train.eval_every=1000",
-        f"output_dir={directory.resolve()}",
-        "--overwrite",
-    ]
+    config, *budget = line["budget"]
+    weights = [f"model.weights={start.resolve()}"] if start else []
+    settings = [config, *weights, *budget, *line["changes"], f"seed={line['seed']}"]
+    settings += ["data.workers=1", "train.eval_every=1000", f"output_dir={directory.resolve()}", "--overwrite"]
     began = time.time()
     call(["tools/train.py", *settings], OMP_NUM_THREADS="1")
     metrics = json.loads((directory / "eval/val/metrics.json").read_text())

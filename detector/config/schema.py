@@ -325,7 +325,7 @@ class ImbalanceConfig(Section):
     sampling: bool = True
     """Choose data.sampling and data.repeat_threshold."""
     loss: bool = True
-    """Choose loss.alpha and loss.effective_beta."""
+    """Choose loss.alpha, loss.effective_beta and loss.defer_alpha."""
     paste: bool = True
     """Choose augment.paste."""
 

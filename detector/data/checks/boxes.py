@@ -129,7 +129,7 @@ def _format(table: Table) -> list[Finding]:
     if other == "normalised":
         return found(
             "error", other, table.split, np.arange(total),
-            f"all {total} boxes are numbers from 0 to 1: fractions of the image's sides, not pixels",
+            f"{total} boxes lie between 0 and 1: fractions of the image's sides, not pixels",
             "multiply x and w by the image's width, y and h by its height; in YOLO's format x and y are the centre, in "
             "COCO's the top left corner",
             table.box_example,
