@@ -86,11 +86,21 @@ class NeckConfig(Section):
     """The pyramid P3..P7 from C3, C4 and C5."""
 
     name: Choice = "fpn"
-    """What makes the pyramid P3..P7 of the backbone's features."""
+    """What makes the pyramid P3..P7: fpn, or pafpn, which adds a path from fine to coarse."""
     channels: Width = 256
     """Channels of every pyramid level P3..P7."""
     extra_levels: Literal["p5", "c5"] = "p5"
     """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2). P7 is computed from P6."""
+
+
+class AttentionConfig(Section):
+    """What lets the pyramid levels attend to one another, between neck and head."""
+
+    name: Choice = "none"
+    """What refines the pyramid levels: none; light, cheap enough for a CPU; or dyhead, the Dynamic Head, whose
+    deformable convolutions want a GPU."""
+    blocks: Annotated[int, Field(ge=1, le=64)] = 1
+    """Blocks in a row. The Dynamic Head's paper has 6, in place of the towers (model.head.depth 0)."""
 
 
 class HeadConfig(Section):
@@ -143,6 +153,7 @@ class ModelConfig(Section):
     """Renamed classes, {name in this dataset: name in `weights`}. Case and spaces need no entry: they match anyway."""
     backbone: BackboneConfig = BackboneConfig()
     neck: NeckConfig = NeckConfig()
+    attention: AttentionConfig = AttentionConfig()
     head: HeadConfig = HeadConfig()
     anchors: AnchorConfig = AnchorConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
@@ -229,8 +240,8 @@ class TrainConfig(Section):
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
     freeze: Annotated[Literal["auto"] | list[Name], BeforeValidator(_one_or_more)] = "auto"
-    """Parts that are not trained, such as [backbone.stem, backbone.layer1]: backbone or one of its stages, neck, head
-    or a part of it. auto: the backbone before stride 8 if its norms are frozen, else nothing."""
+    """Parts that are not trained, such as [backbone.stem, backbone.layer1]: backbone or one of its stages, neck,
+    attention, head or a part of it. auto: the backbone before stride 8 if its norms are frozen, else nothing."""
     unfreeze: dict[Name, Annotated[int, Field(ge=2)]] = {}
     """Frozen parts that are trained from an epoch on (counted from 1), such as {backbone.layer3: 2}."""
     schedule: Literal["step", "cosine", "constant"] = "step"

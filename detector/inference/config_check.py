@@ -11,6 +11,7 @@ from detector.data.transforms import PRESETS
 from detector.losses.assigners import ASSIGNERS
 from detector.losses.box import BOX_LOSSES
 from detector.losses.classification import CLASSIFICATION_LOSSES
+from detector.models.attention import ATTENTIONS
 from detector.models.limits import check_size
 from detector.models.necks import NECKS
 from detector.utils.nearest import lookup
@@ -21,6 +22,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "loss.assigner.name": ASSIGNERS,
     "loss.box": BOX_LOSSES,
     "loss.classification": CLASSIFICATION_LOSSES,
+    "model.attention.name": ATTENTIONS,
     "model.neck.name": NECKS,
 }
 

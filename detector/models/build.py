@@ -8,6 +8,7 @@ import torch
 
 from detector.config.schema import ModelConfig, PostprocessConfig
 from detector.models.anchors import AnchorGenerator
+from detector.models.attention import build_attention
 from detector.models.backbones import build_backbone
 from detector.models.head import Head
 from detector.models.necks import build_neck
@@ -55,7 +56,16 @@ def _build(config: ModelConfig, num_classes: int, weights: str | None) -> Retina
         norm=config.head.norm,
         prior=config.head.prior,
     )
-    return RetinaNet(backbone=backbone, neck=neck, head=head, anchors=anchors, mean=backbone.mean, std=backbone.std)
+    return RetinaNet(
+        backbone=backbone,
+        neck=neck,
+        # the last to draw random numbers: the rest starts the same with and without it
+        attention=build_attention(config.neck.channels, config.attention),
+        head=head,
+        anchors=anchors,
+        mean=backbone.mean,
+        std=backbone.std,
+    )
 
 
 def _norm(config: ModelConfig) -> str:

@@ -9,7 +9,7 @@ from detector.models.build import build_without_memory
 from detector.models.retinanet import RetinaNet
 from detector.utils.errors import InputError
 
-MAX_PARAMETERS = 500_000_000  # of neck and head, 2 GB; 10,000 classes and the usual settings have 220 million
+MAX_PARAMETERS = 500_000_000  # beyond the backbone, 2 GB; 10,000 classes and the usual settings have 220 million
 MAX_PIXELS = 500_000_000  # of a batch, whose activations take 500 bytes a pixel and more; 280 images of 1333 x 1333
 MAX_HELD_PIXELS = 10_000_000_000  # of a step with train.accumulate, which keeps its images: 30 GB
 MAX_OUTPUTS = 40_000_000_000  # of a batch, 160 GB; 10,000 classes at 640 px and 9 anchors a cell are 0.8 G an image
@@ -67,8 +67,10 @@ def _check_images(config: Config, num_classes: int) -> None:
 
 
 def _check_parameters(model: RetinaNet, num_classes: int) -> None:
-    count = sum(parameter.numel() for part in (model.neck, model.head) for parameter in part.parameters())
-    _check("model.neck, model.head and model.anchors", count, "parameters", MAX_PARAMETERS, num_classes)
+    parts = (model.neck, model.attention, model.head)
+    count = sum(parameter.numel() for part in parts for parameter in part.parameters())
+    settings = "model.neck, model.attention, model.head and model.anchors"
+    _check(settings, count, "parameters", MAX_PARAMETERS, num_classes)
 
 
 def _check(settings: str, count: float, unit: str, most: int, num_classes: int) -> None:

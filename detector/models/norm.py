@@ -70,9 +70,9 @@ class GroupNorm(nn.GroupNorm):
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm(32), or the greatest power of two below that divides `channels`."""
-    return GroupNorm(math.gcd(32, channels), channels)
+def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
+    """GroupNorm(groups), a power of two, or the greatest below that divides `channels`."""
+    return GroupNorm(math.gcd(groups, channels), channels)
 
 
 def norm_layer(name: str, *, eps: float) -> Callable[[int], nn.Module]:

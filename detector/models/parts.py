@@ -8,17 +8,19 @@ from detector.models.retinanet import RetinaNet
 def module_paths(model: RetinaNet) -> dict[str, list[str]]:
     """Name of a part → paths of its modules in the model, for `get_submodule`; a whole comes before its parts.
 
-    backbone and its stages (backbone.stem, ...), neck, head, its modules (head.classification_head, ...) and theirs
-    (head.classification_head.conv, ...).
+    backbone and its stages (backbone.stem, ...), neck, attention if it has any parameter, head, its modules
+    (head.classification_head, ...) and theirs (head.classification_head.conv, ...).
     """
     stages = {
         f"backbone.{stage}": [f"backbone.body.{path}" for path in paths] for stage, paths in model.body.stages.items()
     }
+    attends = any(True for _ in model.attention.parameters())
     inside_head = [f"head.{path}" for path, _ in model.head.named_modules() if path and path.count(".") < 2]
     return {
         "backbone": ["backbone.body"],
         **stages,
         "neck": ["backbone.fpn"],
+        **({"attention": ["attention"]} if attends else {}),
         "head": ["head"],
         **{path: [path] for path in inside_head},
     }

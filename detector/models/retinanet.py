@@ -1,4 +1,4 @@
-"""RetinaNet: backbone → neck → head, and the anchors that the head's outputs belong to."""
+"""RetinaNet: backbone → neck → attention → head, and the anchors that the head's outputs belong to."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ SHARED_OUTPUTS = ("anchors", "anchors_per_level")  # the same for all images of 
 
 
 class RetinaNet(nn.Module):
-    """One-stage detector (arXiv 1708.02002); its state dict has torchvision's names.
+    """One-stage detector (arXiv 1708.02002); its state dict has torchvision's names; those of an attention begin with
+    `attention.`.
 
     backbone: images → dict of C3..C5, with `stride`, the multiple of pixels that it takes.
-    neck: dict of C3..C5 → ordered dict of P3..P7. head: list of P3..P7 → dict of outputs, see `Head`.
+    neck: dict of C3..C5 → ordered dict of P3..P7. attention: list of P3..P7 → one of the same shapes; None: none.
+    head: list of P3..P7 → dict of outputs, see `Head`.
     mean, std: of RGB values in 0..1, what the backbone was trained with; not part of the state dict.
     frozen: modules that `train()` leaves in evaluation mode (see models/freeze.py); none at first.
     """
@@ -33,6 +35,7 @@ class RetinaNet(nn.Module):
         *,
         backbone: Backbone,
         neck: nn.Module,
+        attention: nn.Module | None = None,
         head: Head,
         anchors: AnchorGenerator,
         mean: Sequence[float] = IMAGENET_MEAN,
@@ -40,6 +43,7 @@ class RetinaNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = nn.ModuleDict({"body": backbone, "fpn": neck})  # torchvision's names
+        self.attention = nn.Identity() if attention is None else attention
         self.head = head
         self.anchors = anchors
         self.frozen: list[nn.Module] = []
@@ -74,7 +78,7 @@ class RetinaNet(nn.Module):
             anchors_per_level: list of int, of sum R.
         """
         images = self._normalise(images, sizes)
-        features = list(self.neck(self.body(images)).values())
+        features = self.attention(list(self.neck(self.body(images)).values()))
         grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
         height, width = images.shape[-2:]
         return {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.amp import GradScaler
+from torchvision.ops import DeformConv2d
 
 from detector import checkpoint
 from detector.config.file import validate
@@ -58,6 +59,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
 
     seed_everything(config.seed)
     model = build_model(config.model, len(train.class_names), pretrained=last is None)
+    if config.train.deterministic:
+        check_deterministic(model, device)
     loaded = _start_from(config, model, train) if last is None else None
     notes += loaded.lines() if loaded else []
     frozen = freeze.resolve(model, config.train.freeze, config.train.unfreeze)
@@ -163,6 +166,15 @@ def build_training(
         build_schedule(optimizer, settings, total_steps),
         GradScaler(device.type, enabled=autocast is torch.float16),
     )
+
+
+def check_deterministic(model: RetinaNet, device: torch.device) -> None:
+    """Raises InputError where torch would, at the first backward pass."""
+    if device.type == "cuda" and any(isinstance(module, DeformConv2d) for module in model.modules()):
+        raise InputError(
+            "train.deterministic: deformable convolution has no deterministic gradient on a GPU; "
+            "set model.attention.name to light or none"
+        )
 
 
 def _start_from(config: Config, model: RetinaNet, train: CocoData) -> Transfer | None:

@@ -129,6 +129,7 @@ def test_every_field_of_the_schema_is_described():
         "eval",
         "backbone",
         "neck",
+        "attention",
         "head",
         "anchors",
         "postprocess",

@@ -22,7 +22,7 @@ def config(**sections) -> dict:
         (config(model={"head": {"depth": 64, "width": 8192}}), "model.anchors together ask for 7.6e+10 parameters; 5e"),
         (
             config(model={"neck": {"channels": 8192}}),
-            "model.neck, model.head and model.anchors together ask for 3.1e+09",
+            "model.neck, model.attention, model.head and model.anchors together ask for 3.1e+09",
         ),
         (config(train={"batch_size": 10**9}), "data.image_size and train.batch_size together ask for 4.1e+14 pixels"),
         (config(eval={"batch_size": 10**6}), "data.image_size and eval.batch_size together ask for 4.1e+11 pixels"),
@@ -62,17 +62,18 @@ def test_large_and_honest():
     check_size(validate(config(train={"batch_size": 1024, "accumulate": 16}), ""), 80)
 
 
-def test_the_count_is_that_of_the_model(monkeypatch):
-    """Neck and head, exactly: one parameter more than the limit is refused."""
+@pytest.mark.parametrize("attention", ["none", "light", "dyhead"])
+def test_the_count_is_that_of_the_model(attention, monkeypatch):
+    """Neck, attention and head, exactly: one parameter more than the limit is refused."""
     small = {"backbone": {"name": "resnet18", "weights": None, "norm": "batch"}, "neck": {"channels": 16},
-             "head": {"depth": 1, "width": 24, "norm": "group"}}  # fmt: skip
+             "attention": {"name": attention, "blocks": 3}, "head": {"depth": 1, "width": 24, "norm": "group"}}  # fmt: skip
     settings = validate(config(model=small), "here")
     model = build_model(settings.model, 3, pretrained=False)
     count = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("backbone.body."))
     monkeypatch.setattr(limits, "MAX_PARAMETERS", count)
     check_size(settings, 3)
     monkeypatch.setattr(limits, "MAX_PARAMETERS", count - 1)
-    with pytest.raises(InputError, match="model.neck, model.head and model.anchors together"):
+    with pytest.raises(InputError, match="model.neck, model.attention, model.head and model.anchors together"):
         check_size(settings, 3)
 
 
@@ -103,5 +104,5 @@ def test_a_file_that_is_too_small_for_its_settings():
         check_buildable(large, 1, {"a": small}, source="x")
     modest = validate(config(model={"backbone": {"name": "resnet18", "weights": None}}), "here")
     check_buildable(modest, 1, build_model(modest.model, 1).state_dict(), source="x")
-    with pytest.raises(InputError, match="model.neck, model.head and model.anchors together"):
+    with pytest.raises(InputError, match="model.neck, model.attention, model.head and model.anchors together"):
         check_buildable(validate(config(model={"neck": {"channels": 8192}}), "here"), 1, {"a": small}, source="x")

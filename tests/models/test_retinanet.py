@@ -126,6 +126,8 @@ def test_state_dict_has_torchvisions_names_only(model):
 
 
 VARIANTS = [
+    {"neck": {"name": "pafpn", "channels": 32}, "attention": {"name": "dyhead", "blocks": 2}, "head": {"depth": 0}},
+    {"attention": {"name": "light", "blocks": 2}},
     {"backbone": {"name": "mobilenet_v3_large", "weights": None, "norm": "group"}},
     {"backbone": {"name": "resnet18", "weights": None, "norm": "sync"}, "neck": {"extra_levels": "c5", "channels": 24}},
     {"head": {"depth": 1, "width": 48, "norm": "group"}, "anchors": {"base_size": 16, "scales": 2, "ratios": [1.0]}},

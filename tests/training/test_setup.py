@@ -1,4 +1,5 @@
-"""That sampling, mixing and pasting reach the batches of a training, the same for any number of workers."""
+"""That sampling, mixing and pasting reach the batches of a training, the same for any number of workers; what is
+refused."""
 
 import json
 
@@ -7,8 +8,11 @@ import pytest
 import torch
 
 from detector.config.file import load_config
+from detector.config.schema import ModelConfig
 from detector.data.resampling import image_weights
-from detector.training.setup import build_loader, read_training_data
+from detector.models.build import build_without_memory
+from detector.training.setup import build_loader, check_deterministic, read_training_data
+from detector.utils.errors import InputError
 
 DARK, LIGHT = 0, 1  # labels: the categories in the order of their ids, 3 and 7
 
@@ -86,3 +90,14 @@ def test_batches_are_those_of_no_worker(loaded, workers):
             assert torch.equal(target["boxes"], other["boxes"]) and torch.equal(target["labels"], other["labels"])
         changed |= not torch.equal(images, raw)
     assert changed
+
+
+def test_what_has_no_deterministic_gradient_on_a_gpu_is_refused():
+    settings = {"backbone": {"name": "resnet18", "weights": None, "norm": "batch"}, "neck": {"channels": 8}}
+    for name in ("none", "light", "dyhead"):
+        model = build_without_memory(ModelConfig.model_validate({**settings, "attention": {"name": name}}), 2)
+        check_deterministic(model, torch.device("cpu"))
+        if name != "dyhead":
+            check_deterministic(model, torch.device("cuda"))
+    with pytest.raises(InputError, match="train.deterministic: .* set model.attention.name to light or none"):
+        check_deterministic(model, torch.device("cuda"))

@@ -102,8 +102,22 @@ def last(run: Path) -> dict:
             "loss.defer_alpha=0.3",
         ],
         ["loss.classification=adaptive_focal", "augment.mosaic=0.5", "augment.mixup=0.5"],
+        [
+            "model.attention.name=dyhead",
+            "model.neck.name=pafpn",
+            "train.freeze=attention",
+            "train.unfreeze={attention: 2}",
+        ],
     ],
-    ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive"],
+    ids=[
+        "ema",
+        "unfreeze",
+        "unfreeze, ema and accumulation",
+        "patience",
+        "equalized, resampled, pasted",
+        "adaptive",
+        "attention",
+    ],
 )
 def test_stops_change_nothing(train, monkeypatch, overrides):
     overrides = ["train.epochs=3", *overrides]

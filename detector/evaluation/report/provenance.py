@@ -35,13 +35,14 @@ def provenance(
     batch = f"{train.batch_size} x {train.accumulate}" if train.accumulate > 1 else f"{train.batch_size}"
     size = config.data.image_size
     pixels = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
-    neck = f"{model.neck.name.upper()} {model.neck.channels}"
+    neck, attention = f"{model.neck.name.upper()} {model.neck.channels}", model.attention
+    attends = f", attention {attention.name} x {attention.blocks}" if attention.name != "none" else ""
     today, trained = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", training_time(curves)
     rows = {
         "Detector": source,
         "Trained on": f"{config.data.dataset}{boxes}",
         "Evaluated on": f"{split}: {counted(len(data), 'image')} with {objects}, {today}",
-        "Network": f"{model.backbone.name}, {neck}, head {model.head.depth} x {model.head.width}",
+        "Network": f"{model.backbone.name}, {neck}{attends}, head {model.head.depth} x {model.head.width}",
         "Started from": model.weights or f"backbone {model.backbone.weights or 'from scratch'}",
         "Images": f"{pixels}, augmentation {transforms if isinstance(transforms, str) else 'custom'}",
         "Training": f"{epochs}, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",

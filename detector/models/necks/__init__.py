@@ -9,10 +9,12 @@ from torch import nn
 
 from detector.config.schema import NeckConfig
 from detector.models.necks.fpn import build_fpn
+from detector.models.necks.pafpn import build_pafpn
 from detector.utils.nearest import lookup
 
 NECKS: dict[str, Callable[[list[int], NeckConfig], nn.Module]] = {
     "fpn": build_fpn,
+    "pafpn": build_pafpn,
 }
 
 

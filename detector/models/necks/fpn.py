@@ -15,7 +15,14 @@ class ExtraLevels(LastLevelP6P7):
 
     torch's bfloat16 CPU convolutions (2.15, oneDNN) give a wrong weight gradient, inf or nan, for a 3x3 kernel of
     stride 2 on an input 1 pixel wide: P7's, for images up to 64 px. These two levels cost next to nothing.
+
+    c5_channels: of C5. channels: of every pyramid level. from_p5: P6 is computed from P5, else from C5.
     """
+
+    def __init__(self, c5_channels: int, channels: int, *, from_p5: bool) -> None:
+        super().__init__(channels if from_p5 else c5_channels, channels)
+        # torchvision guesses this from the channels, wrongly where C5 has as many as the pyramid.
+        self.use_P5 = from_p5
 
     def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         if p[-1].device.type != "cpu":
@@ -32,8 +39,5 @@ def build_fpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNetwo
     P6 is a 3x3 convolution of stride 2 of P5 (extra_levels "p5": torchvision's v1) or of C5 ("c5": the paper,
     torchvision's v2), P7 one of relu(P6).
     """
-    from_p5 = config.extra_levels == "p5"
-    extra_blocks = ExtraLevels(config.channels if from_p5 else in_channels[-1], config.channels)
-    # torchvision guesses this from the channels, wrongly where C5 has as many as the pyramid.
-    extra_blocks.use_P5 = from_p5
-    return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra_blocks)
+    extra = ExtraLevels(in_channels[-1], config.channels, from_p5=config.extra_levels == "p5")
+    return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra)

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 LOGITS = PREDICTION[:2]  # weight and bias
 DELTAS = PREDICTION[2:]
-DETECTOR = ("backbone.fpn.", "head.")  # names of what a detector has beyond its backbone begin so
+DETECTOR = ("backbone.fpn.", "head.")  # names of what every detector has beyond its backbone begin so
+ATTENTION = "attention."
 FATES = ("loaded", "remapped", "initialised", "left unused")
 
 
@@ -83,7 +84,7 @@ def transfer(
     offered = {name: tensor for name, tensor in given.items() if name not in LOGITS} | logits
     loaded = {name: tensor for name, tensor in offered.items() if name in own and tensor.shape == own[name].shape}
     _check_finite(loaded, weights.source)
-    warnings += _compare_parts(own, given, weights)
+    warnings += _compare_parts(own, given, weights) + _compare_attention(own, given, weights)
     counters = {name: tensor for name, tensor in everything.items() if name not in file and tensor.dim() == 0}
     model.load_state_dict(loaded | counters, strict=False)  # what is missing is in the report
 
@@ -144,6 +145,20 @@ def _compare_parts(own: dict[str, Tensor], given: dict[str, Tensor], weights: We
     made = ", ".join(f"model.{part} {weights.settings[part]}" for part in ("neck", "head")) if weights.settings else ""
     hint = f"; it was trained with {made}" if made else ""
     return [f"parts beyond the backbone do not fit and have to be learnt anew: {first_of(wrong)}{hint}"]
+
+
+def _compare_attention(own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights) -> list[str]:
+    """A warning if what stands between neck and head is another one than that of a detector's weights."""
+    mine, theirs = ({n: t for n, t in state.items() if n.startswith(ATTENTION)} for state in (own, given))
+    wrong = differences(mine, theirs)
+    if weights.backbone_only or not wrong:
+        return []
+    if not theirs:
+        return ["its head was trained without attention: light changes nothing at the start, to dyhead it has to adapt"]
+    had = f"; it was trained with model.attention {weights.settings['attention']}" if weights.settings else ""
+    if not mine:
+        return [f"its attention is left unused, and its head has to adapt to features without it{had}"]
+    return [f"its attention does not fit and has to be learnt anew: {first_of(wrong)}{had}"]
 
 
 def _check_finite(loaded: dict[str, Tensor], source: str) -> None:
@@ -232,7 +247,7 @@ def _count_fates(
 
 def _part_of(model: RetinaNet, names: Iterable[str]) -> dict[str, str]:
     """Name of a tensor → the smallest part of the model that it is in; "<part>, other" if that has parts itself."""
-    parts = module_paths(model)
+    parts = {"attention": ["attention"], **module_paths(model)}  # the weights may have one where the model has none
     label = {part: f"{part}, other" if any(one.startswith(f"{part}.") for one in parts) else part for part in parts}
     part_at = {path: label[part] for part, paths in parts.items() for path in paths}
 

@@ -22,6 +22,9 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     assert rows["Images"] == "64 px, augmentation none"
     assert rows["Training"].startswith("2 epochs, batches of 2 x 3, adamw, lr 0.001")
     assert rows["For the rare classes"] == "sampling repeat_factor, alpha effective_number"
+    attending = config.changed({"model.attention": {"name": "dyhead", "blocks": 2}, "model.neck.name": "pafpn"})
+    rows = dict(provenance(attending, "a.pt", None, data, "val")["rows"])
+    assert rows["Network"] == "timm/test_resnet, PAFPN 16, attention dyhead x 2, head 1 x 16"
     unknown = provenance(config, "a.pt", None, data, "test")
     assert dict(unknown["rows"])["Trained on"] == tiny_dataset.name
     assert dict(unknown["rows"])["Trained"] == "seed 0" and unknown["findings"] == []

@@ -1,5 +1,6 @@
 """Weights into a model: what is loaded, remapped, initialised and left unused, tensor by tensor and row by row."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -290,3 +291,13 @@ def test_numbers_that_are_not_finite_are_refused(small_model):
         InputError, match=r"old\.pt: backbone\.body\.layer2\.0\.conv1\.weight holds infinite numbers or NaN"
     ):
         transfer(small_model(2), weights, ["a", "b"])
+
+
+@torch.no_grad()
+def test_the_weights_of_an_fpn_fit_a_path_aggregation_network(small_model):
+    old, model = small_model(2).eval(), small_model(2, neck={"name": "pafpn", "channels": 16}).eval()
+    found = transfer(model, ours(old, ["a", "b"]), ["a", "b"])
+    assert found.tensors["neck"] == {"loaded": 16, "initialised": 8}
+    assert all(re.search(r"fpn\.extra_blocks\.(downsample|fuse)\.[01]\.", name) for name in found.fresh)
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert torch.equal(model(images)["logits"], old(images)["logits"])

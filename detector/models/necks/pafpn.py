@@ -1,0 +1,51 @@
+"""The feature pyramid network with PANet's second path, from fine to coarse."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from detector.config.schema import NeckConfig
+from detector.models.necks.fpn import ExtraLevels
+
+
+class BottomUpPath(ExtraLevels):
+    """The levels of an FPN, finest first → N3..N5, and P6 and P7 from N5 or C5.
+
+    M3 = P3, M4 = P4 + downsample(M3), M5 = P5 + downsample(M4); N3 = P3, N4 = fuse(M4), N5 = fuse(M5). Both are 3x3
+    convolutions, the first of stride 2. As in mmdetection's PAFPN; the paper (arXiv 1803.01534, section 3.1) goes on
+    from N4 instead of M4, with a ReLU after each convolution.
+
+    Unlike there, the convolutions start so that N = P: a detector that was trained with an FPN keeps its outputs.
+
+    levels: how many the FPN has.
+    """
+
+    def __init__(self, c5_channels: int, channels: int, *, from_p5: bool, levels: int) -> None:
+        super().__init__(c5_channels, channels, from_p5=from_p5)
+        steps = range(levels - 1)
+        self.downsample = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in steps)
+        self.fuse = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in steps)
+        for down, fuse in zip(self.downsample, self.fuse, strict=True):
+            nn.init.zeros_(down.weight)
+            nn.init.dirac_(fuse.weight)
+            nn.init.zeros_(down.bias)
+            nn.init.zeros_(fuse.bias)
+
+    def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        merged, n = p[0], [p[0]]
+        for level, downsample, fuse in zip(p[1:], self.downsample, self.fuse, strict=True):
+            merged = level + downsample(merged)
+            n.append(fuse(merged))
+        return super().forward(n, c, names)
+
+
+def build_pafpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNetwork:
+    """The path aggregation network of arXiv 1803.01534 on torchvision's FPN, whose parameters keep their names.
+
+    See `build_neck` for what goes in and out, `build_fpn` for P6 and P7.
+    """
+    extra = BottomUpPath(
+        in_channels[-1], config.channels, from_p5=config.extra_levels == "p5", levels=len(in_channels)
+    )
+    return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra)
