@@ -41,6 +41,7 @@ NOT_RUN = {
     "python tools/train.py --replay runs/mine/bad_batch.pt": "tests/training/test_anomalies.py replays a step",
     "python tools/verify_resume.py configs/mine.yaml --steps 20 --kills 3": "takes a minute; tests/training does it",
     "python benchmarks/train_step.py": MEASURES,
+    "python benchmarks/attention.py": MEASURES,
     "python benchmarks/focal_loss.py": MEASURES,
     "python benchmarks/losses.py": MEASURES,
     "python benchmarks/evaluation.py": MEASURES,

@@ -66,7 +66,8 @@ def test_large_and_honest():
 def test_the_count_is_that_of_the_model(attention, monkeypatch):
     """Neck, attention and head, exactly: one parameter more than the limit is refused."""
     small = {"backbone": {"name": "resnet18", "weights": None, "norm": "batch"}, "neck": {"channels": 16},
-             "attention": {"name": attention, "blocks": 3}, "head": {"depth": 1, "width": 24, "norm": "group"}}  # fmt: skip
+             "attention": {"name": attention, "blocks": 3},
+             "head": {"depth": 1, "width": 24, "norm": "group"}}  # fmt: skip
     settings = validate(config(model=small), "here")
     model = build_model(settings.model, 3, pretrained=False)
     count = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("backbone.body."))

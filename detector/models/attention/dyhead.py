@@ -24,9 +24,9 @@ class DyHeadBlock(nn.Module):
     task: `DynamicReLU`.
     Initialised as in mmdetection: offsets start at 0 and masks at 0.5.
 
-    One thing differs. The coarser level has fewer cells than the offsets; the published code then reads those of other
-    cells (issue 25 of microsoft/DynamicHead). Here the offsets are resized to the coarser level as its result is resized
-    back, so that each cell has its own.
+    One thing differs. The coarser level has fewer cells than there are offsets, and the published code then reads those
+    of other cells (issue 25 of microsoft/DynamicHead). Here the offsets are resized to the coarser level as its result
+    is resized back, so that each cell has its own.
     """
 
     def __init__(self, channels: int) -> None:

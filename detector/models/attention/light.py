@@ -1,8 +1,8 @@
 """A light attention over scales, space and channels, without deformable convolution, for training on a CPU.
 
 This project's own design, made of published parts: what the Dynamic Head attends to (arXiv 2106.08322), gated by one
-linear layer of the channels' means (effective squeeze-excitation: CenterMask, arXiv 1911.06667, section 3.3), and a
-depthwise convolution as the attention over space (as in Visual Attention Network, arXiv 2202.09741).
+linear layer of the channels' means (effective squeeze-excitation: CenterMask, arXiv 1911.06667, section 3.3), and over
+space by a depthwise and a pointwise convolution (as in the Visual Attention Network, arXiv 2202.09741, section 3.1).
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ class LightBlock(nn.Module):
     """Levels, finest first → levels of the same shapes.
 
     scale: y = x + s finer + t coarser, neighbours resized to x; s and t in -1..1, for each image and level;
-    space: y times a gate in 0..2 for each cell and channel, from a depthwise 3x3 convolution of y;
+    space: y times a gate in 0..2 for each cell and channel, from a depthwise 5x5 and a 1x1 convolution of y;
     task: times a gate in 0..2 for each channel, of each image and level.
-    s, t and the gate of the channels come from the means of x's channels. All levels share the weights. These start at
-    0, so that the block starts as the identity, exactly: a detector that was trained without it keeps its outputs.
+    s, t and the gate of the channels come from the means of x's channels. All levels share the weights. The layers
+    before a gate start at 0, so that the block starts as the identity, exactly: a detector that was trained without it
+    keeps its outputs.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.context = nn.Linear(channels, 2 + channels)
-        self.space = nn.Conv2d(channels, channels, kernel_size=3, padding=1, groups=channels)
-        for layer in (self.context, self.space):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.around = nn.Conv2d(channels, channels, kernel_size=5, padding=2, groups=channels)
+        self.space = nn.Conv2d(channels, channels, kernel_size=1)
+        for gating in (self.context, self.space):
+            nn.init.zeros_(gating.weight)
+            nn.init.zeros_(gating.bias)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         return [self._refined(levels, i) for i in range(len(levels))]
@@ -43,4 +45,4 @@ class LightBlock(nn.Module):
             y = y + (2 * finer - 1) * F.avg_pool2d(levels[i - 1], 2, ceil_mode=True).to(x.dtype)
         if i + 1 < len(levels):
             y = y + (2 * coarser - 1) * F.interpolate(levels[i + 1], size=x.shape[-2:]).to(x.dtype)
-        return y * F.hardsigmoid(self.space(y)).to(x.dtype) * (4 * channels)
+        return y * F.hardsigmoid(self.space(self.around(y))).to(x.dtype) * (4 * channels)

@@ -45,7 +45,5 @@ def build_pafpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNet
 
     See `build_neck` for what goes in and out, `build_fpn` for P6 and P7.
     """
-    extra = BottomUpPath(
-        in_channels[-1], config.channels, from_p5=config.extra_levels == "p5", levels=len(in_channels)
-    )
+    extra = BottomUpPath(in_channels[-1], config.channels, from_p5=config.extra_levels == "p5", levels=len(in_channels))
     return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra)

@@ -86,7 +86,7 @@ def test_weights_without_attention_fit_a_detector_with_it():
     old = model(head={"width": 16, "depth": 1, "prior": 0.3})
     attending = model(attention={"name": "light"})
     found = transfer(attending, weights_of(old, {"name": "none", "blocks": 1}), CLASSES)
-    assert found.tensors["attention"] == {"initialised": 4}
+    assert +found.tensors["attention"] == {"initialised": 6}
     assert found.fresh == {name for name in attending.state_dict() if name.startswith("attention.")}
     assert found.warnings == [
         "its head was trained without attention: light changes nothing at the start, to dyhead it has to adapt"
@@ -97,7 +97,7 @@ def test_weights_without_attention_fit_a_detector_with_it():
 def test_weights_with_attention_in_a_detector_without_it():
     attending, plain = model(attention={"name": "dyhead"}), model()
     found = transfer(plain, weights_of(attending, {"name": "dyhead", "blocks": 1}), CLASSES)
-    assert found.tensors["attention"] == {"left unused": len(attending.attention.state_dict())}
+    assert +found.tensors["attention"] == {"left unused": len(attending.attention.state_dict())}
     assert found.fresh == set()
     assert found.warnings == [
         "its attention is left unused, and its head has to adapt to features without it; it was trained with "

@@ -127,7 +127,7 @@ def test_offsets_start_at_zero_and_the_rest_nearly_neutral():
     block, (x, _) = DyHeadBlock(16), levels([(8, 8), (4, 4)], channels=16, dtype=torch.float32)
     assert not block.offsets(x).any()
     torch.testing.assert_close(block.task(x), x.relu(), rtol=0, atol=0.01)
-    assert 0.5 <= block._weight(x).min() and block._weight(x).max() < 0.51
+    assert block._weight(x).min() >= 0.5 and block._weight(x).max() < 0.51
 
 
 SHAPES = {"one level": [(6, 5)], "one cell": [(1, 1)], "down to one cell": [(3, 2), (2, 1), (1, 1), (1, 1)]}
@@ -166,7 +166,7 @@ def test_autocast():
         torch.testing.assert_close(output.float(), expected, rtol=0.05, atol=0.05)
     exact, rounded = (gradients(block, inputs, autocast) for autocast in (False, True))
     for name, gradient in exact.items():
-        assert (rounded[name] - gradient).norm() < 0.1 * gradient.norm(), name
+        assert (rounded[name] - gradient).norm() < 0.2 * gradient.norm(), name
 
 
 def test_channels_last_is_the_same():

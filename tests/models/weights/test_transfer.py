@@ -297,7 +297,7 @@ def test_numbers_that_are_not_finite_are_refused(small_model):
 def test_the_weights_of_an_fpn_fit_a_path_aggregation_network(small_model):
     old, model = small_model(2).eval(), small_model(2, neck={"name": "pafpn", "channels": 16}).eval()
     found = transfer(model, ours(old, ["a", "b"]), ["a", "b"])
-    assert found.tensors["neck"] == {"loaded": 16, "initialised": 8}
+    assert +found.tensors["neck"] == {"loaded": 16, "initialised": 8}
     assert all(re.search(r"fpn\.extra_blocks\.(downsample|fuse)\.[01]\.", name) for name in found.fresh)
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     assert torch.equal(model(images)["logits"], old(images)["logits"])
