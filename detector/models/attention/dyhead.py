@@ -18,7 +18,7 @@ class DyHeadBlock(nn.Module):
     """Levels, finest first → levels of the same shapes: the mean of what a level, its finer and its coarser neighbour
     have to say, through a dynamic ReLU.
 
-    As in the published code, space comes before scale (the paper has them the other way round, section 3.2):
+    As in the published code, space comes before scale (the paper has them the other way round, eq. 2):
     space: a modulated deformable 3x3 convolution of each of the three, with offsets and masks from the middle level;
     scale: each result is weighted by hard_sigmoid(relu(linear(its means)));
     task: `DynamicReLU`.
@@ -37,9 +37,10 @@ class DyHeadBlock(nn.Module):
         self.coarser = SampledConv(channels, stride=1)
         self.scale = nn.Linear(channels, 1)
         self.task = DynamicReLU(channels)
-        for layer, std in ((self.offsets, 0.0), (self.scale, 0.01)):
-            nn.init.normal_(layer.weight, std=std)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.offsets.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.normal_(self.scale.weight, std=0.01)
+        nn.init.zeros_(self.scale.bias)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         return [self._refined(levels, i) for i in range(len(levels))]

@@ -12,7 +12,7 @@ REDUCTION = 4  # channels of the map, for each of the hidden layer
 class DynamicReLU(nn.Module):
     """(N, C, h, w) → the same shape: max(a1 x + b1, a2 x + b2), with a and b for each image and channel.
 
-    They are functions of the channels' means (Chen et al., arXiv 2003.10027, eq. 3, K = 2), in the ranges that the
+    They are functions of the channels' means (Chen et al., arXiv 2003.10027, K = 2), in the ranges that the
     Dynamic Head's code has: a1 in 0..2, a2 in -1..1, b in -0.5..0.5. It starts as nearly relu(x).
     """
 

@@ -1,8 +1,8 @@
 """A light attention over scales, space and channels, without deformable convolution, for training on a CPU.
 
 This project's own design, made of published parts: what the Dynamic Head attends to (arXiv 2106.08322), gated by one
-linear layer of the channels' means (effective squeeze-excitation: CenterMask, arXiv 1911.06667, section 3.3), and over
-space by a depthwise and a pointwise convolution (as in the Visual Attention Network, arXiv 2202.09741, section 3.1).
+linear layer of the channels' means (effective squeeze-excitation: CenterMask, arXiv 1911.06667), and over space by a
+depthwise and a pointwise convolution (as in the Visual Attention Network, arXiv 2202.09741).
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ class LightBlock(nn.Module):
         self.context = nn.Linear(channels, 2 + channels)
         self.around = nn.Conv2d(channels, channels, kernel_size=5, padding=2, groups=channels)
         self.space = nn.Conv2d(channels, channels, kernel_size=1)
-        for gating in (self.context, self.space):
-            nn.init.zeros_(gating.weight)
-            nn.init.zeros_(gating.bias)
+        for parameter in (*self.context.parameters(), *self.space.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         return [self._refined(levels, i) for i in range(len(levels))]
 
     def _refined(self, levels: Sequence[Tensor], i: int) -> Tensor:
         x = levels[i]
-        gates = F.hardsigmoid(self.context(x.mean((2, 3)))).to(x.dtype)[:, :, None, None]
+        gates = F.hardsigmoid(self.context(x.mean((2, 3))))[:, :, None, None]
         finer, coarser, channels = gates.split((1, 1, x.shape[1]), dim=1)
         y = x
         if i > 0:
             y = y + (2 * finer - 1) * F.avg_pool2d(levels[i - 1], 2, ceil_mode=True).to(x.dtype)
         if i + 1 < len(levels):
             y = y + (2 * coarser - 1) * F.interpolate(levels[i + 1], size=x.shape[-2:]).to(x.dtype)
-        return y * F.hardsigmoid(self.space(self.around(y))).to(x.dtype) * (4 * channels)
+        return y * F.hardsigmoid(self.space(self.around(y))) * (4 * channels)

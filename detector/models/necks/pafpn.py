@@ -23,14 +23,13 @@ class BottomUpPath(ExtraLevels):
 
     def __init__(self, c5_channels: int, channels: int, *, from_p5: bool, levels: int) -> None:
         super().__init__(c5_channels, channels, from_p5=from_p5)
-        steps = range(levels - 1)
-        self.downsample = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in steps)
-        self.fuse = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in steps)
-        for down, fuse in zip(self.downsample, self.fuse, strict=True):
-            nn.init.zeros_(down.weight)
-            nn.init.dirac_(fuse.weight)
-            nn.init.zeros_(down.bias)
-            nn.init.zeros_(fuse.bias)
+        downsample = [nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(levels - 1)]
+        fuse = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels - 1)]
+        self.downsample, self.fuse = nn.ModuleList(downsample), nn.ModuleList(fuse)
+        for parameter in (*self.downsample.parameters(), *self.fuse.parameters()):
+            nn.init.zeros_(parameter)
+        for convolution in fuse:
+            nn.init.dirac_(convolution.weight)
 
     def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         merged, n = p[0], [p[0]]

@@ -98,9 +98,12 @@ def refined(block: DyHeadBlock, maps: list[np.ndarray], i: int) -> np.ndarray:
     return rectified(block.task, sum(w * one for w, one in zip(weights, found, strict=True)) / len(found))
 
 
+@pytest.mark.parametrize("bias", [-5.0, 0.5])
 @torch.no_grad()
-def test_the_block_is_that_of_numpy():
+def test_the_block_is_that_of_numpy(bias):
+    """bias: of the scales' weights, so that their ReLU is off or on."""
     block, inputs = lively(DyHeadBlock(CHANNELS)), levels()
+    block.scale.bias.fill_(bias)
     for i, output in enumerate(block(inputs)):
         for image in range(2):
             expected = refined(block, [level[image].numpy() for level in inputs], i)
