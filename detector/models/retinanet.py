@@ -79,7 +79,7 @@ class RetinaNet(nn.Module):
         """
         images = self._normalise(images, sizes)
         features = list(self.pyramid(images).values())
-        grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
+        grid_sizes = [(feature.shape[-2], feature.shape[-1]) for feature in features]
         height, width = images.shape[-2:]
         return {
             **self.head(features),

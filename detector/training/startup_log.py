@@ -58,8 +58,8 @@ def cost_of_p2(config: Config) -> str:
     cells = [-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64, 128)]
     count, less = (anchors.scales * len(anchors.ratios) * sum(levels) for levels in (cells, cells[1:]))
     return (
-        f"model.neck.finest p2: {count} anchors for an image of {width}x{height} px instead of {less}: {count / less:.1f} "
-        "times the work of the head and of the loss"
+        f"model.neck.finest p2: {count} anchors for an image of {width}x{height} px instead of {less}: "
+        f"{count / less:.1f} times the work of the head and of the loss"
     )
 
 

@@ -114,7 +114,8 @@ def test_bccd_has_two_boxes_of_zero_size_and_gets_the_recipe_of_its_own_config(s
         for key in own[section]
         if mine[section][key] != own[section][key]
     }
-    assert differing == {"data.dataset", "loss.alpha", "loss.defer_alpha"}
+    assert differing == {"data.dataset", "model.anchors", "loss.alpha", "loss.defer_alpha"}
+    assert 14 <= mine["model"]["anchors"]["base_size"] <= 20 and own["model"]["anchors"]["base_size"] == 16
     assert mine["loss"]["alpha"] == "effective_number"
 
 

@@ -155,7 +155,7 @@ def test_old_names_and_norms_without_eps(tmp_path, with_old_names):
 
 
 class Detectron2Anchors(nn.Module):
-    """In place of torchvision's AnchorGenerator: detectron2's strides and sides, nothing rounded, by ratio, then size."""
+    """In place of torchvision's AnchorGenerator: detectron2's strides and sides, not rounded, by ratio, then size."""
 
     def forward(self, images, features):
         levels = []
@@ -172,7 +172,7 @@ class Detectron2Anchors(nn.Module):
 
 @pytest.fixture(scope="module")
 def reference_of_detectron2s_kind():
-    """torchvision's RetinaNet with what detectron2's has: P6 from C5, no norms in the head, its anchors. A ResNet-18."""
+    """torchvision's RetinaNet with what detectron2's has: P6 from C5, its anchors, no norms in the head; ResNet-18."""
     torch.manual_seed(3)
     reference = TorchvisionRetinaNet(resnet18_fpn(LastLevelP6P7(512, 256)), num_classes=4)
     reference.anchor_generator = Detectron2Anchors()

@@ -128,7 +128,11 @@ def test_state_dict_has_torchvisions_names_only(model):
 @torch.no_grad()
 def test_a_pyramid_from_p2_adds_its_level_and_changes_no_other(model):
     finer = build_model(config(neck={"channels": 32, "finest": "p2"}), num_classes=3).eval()
-    new = [f"backbone.fpn.{blocks}.3.0.{kind}" for blocks in ("inner_blocks", "layer_blocks") for kind in ("weight", "bias")]
+    new = [
+        f"backbone.fpn.{blocks}.3.0.{kind}"
+        for blocks in ("inner_blocks", "layer_blocks")
+        for kind in ("weight", "bias")
+    ]
     assert finer.load_state_dict(model.state_dict(), strict=False).missing_keys == new
     expected, outputs = model(images(1, 96, 64)), finer(images(1, 96, 64))
     p2, *others = outputs["anchors_per_level"]

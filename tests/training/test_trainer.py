@@ -562,7 +562,7 @@ def test_a_run_of_a_version_without_criterion_is_refused_in_a_sentence(train):
 
 
 def test_the_rule_of_the_anchors_goes_from_run_to_run(train, tmp_path):
-    """A file in torchvision's layout, a run that starts from it and is resumed without it, a run that starts from that."""
+    """From a file in torchvision's layout to a run, which is resumed without it, and to a run that starts from that."""
     torch.save(build_model(load_config(tmp_path / "config.yaml").model, 2).state_dict(), tmp_path / "torchvisions.pth")
     first = train("first", "model.weights=torchvisions.pth", "train.epochs=1")
     (tmp_path / "torchvisions.pth").unlink()

@@ -129,8 +129,8 @@ def _compare_anchors(model: RetinaNet, weights: Weights) -> list[str]:
         warnings.append(f"it was trained with anchors {was}, not {own}: the predictions have to be learnt anew")
     if not weights.backbone_only and weights.anchor_rule != model.anchors.rule:
         warnings.append(
-            f"it was trained with model.anchors.rule {weights.anchor_rule}, not {model.anchors.rule}: boxes are shifted "
-            "until they are learnt anew, those of large objects the most"
+            f"it was trained with model.anchors.rule {weights.anchor_rule}, not {model.anchors.rule}: boxes are "
+            "shifted until they are learnt anew, those of large objects the most"
         )
     return warnings
 

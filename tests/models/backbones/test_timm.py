@@ -240,7 +240,9 @@ class TestFeatureNorms:
         freeze.set_frozen(model, ["neck"], {}, epoch=1)
         assert not any(p.requires_grad for p in norms.values())
 
-    @pytest.mark.parametrize("name", ["convnextv2_atto", "swin_s3_tiny_224", "swinv2_tiny_window8_256", "edgenext_xx_small"])
+    @pytest.mark.parametrize(
+        "name", ["convnextv2_atto", "swin_s3_tiny_224", "swinv2_tiny_window8_256", "edgenext_xx_small"]
+    )
     def test_what_has_them(self, name):
         assert build(name).norm_eps == (1e-5 if name.startswith("swin") else 1e-6)
 

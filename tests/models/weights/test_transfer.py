@@ -208,7 +208,11 @@ def test_from_p3_to_p2_and_back(small_model):
     weights = ours(small_model(2), ["a", "b"])
     finer = small_model(2, neck={"channels": 16, "finest": "p2"})
     found = transfer(finer, weights, ["a", "b"])
-    p2 = {f"backbone.fpn.{blocks}.3.0.{kind}" for blocks in ("inner_blocks", "layer_blocks") for kind in ("weight", "bias")}
+    p2 = {
+        f"backbone.fpn.{blocks}.3.0.{kind}"
+        for blocks in ("inner_blocks", "layer_blocks")
+        for kind in ("weight", "bias")
+    }
     assert found.fresh == p2 and fates(found)["neck"] == {"loaded": 16, "initialised": 4}
     (warning,) = found.warnings
     assert "parts beyond the backbone do not fit" in warning and "inner_blocks.3.0.weight" in warning
