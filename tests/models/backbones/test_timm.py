@@ -316,6 +316,13 @@ def test_errors_name_what_is_valid(settings, message):
         build(**settings)
 
 
+def test_p2_needs_features_at_stride_4():
+    with pytest.raises(
+        InputError, match="model.neck.finest: p2 needs .* visformer_tiny has them at 8, 16, 32; set it to p3"
+    ):
+        build_timm_backbone("visformer_tiny", weights=None, norm="batch", finest_stride=4)
+
+
 def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="timm/resnet10t needs timm.* pip install timm"):
