@@ -22,6 +22,7 @@ Side = Annotated[int, Field(ge=1, le=10_000)]
 Name = Annotated[str, Field(min_length=1)]
 Choice = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+AnchorRule = Literal["exact", "torchvision"]
 
 
 class Section(BaseModel):
@@ -71,7 +72,7 @@ class DataConfig(Section):
 
 
 class BackboneConfig(Section):
-    """The network that turns images into C3, C4 and C5."""
+    """The network that turns images into C3, C4 and C5, and into C2 where neck.finest is p2."""
 
     name: str = "resnet50"
     """A torchvision network, or timm/<any model with features at strides 8, 16 and 32>, such as timm/convnext_tiny
@@ -83,14 +84,22 @@ class BackboneConfig(Section):
 
 
 class NeckConfig(Section):
-    """The pyramid P3..P7 from C3, C4 and C5."""
+    """The pyramid P3..P7, or P2..P7, from the backbone's features."""
 
     name: Choice = "fpn"
-    """What makes the pyramid P3..P7 of the backbone's features."""
+    """What makes the pyramid of the backbone's features."""
+    finest: Literal["p2", "p3"] = "p3"
+    """The finest level. p3: a cell every 8 px. p2: also one every 4 px, for objects of a few pixels: four times the
+    anchors, and four times the work of the head; printed."""
     channels: Width = 256
-    """Channels of every pyramid level P3..P7."""
+    """Channels of every pyramid level."""
     extra_levels: Literal["p5", "c5"] = "p5"
     """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2). P7 is computed from P6."""
+
+    @property
+    def finest_stride(self) -> int:
+        """Pixels from a cell of the finest level to the next."""
+        return {"p2": 4, "p3": 8}[self.finest]
 
 
 class HeadConfig(Section):
@@ -110,11 +119,20 @@ class AnchorConfig(Section):
     """The anchor boxes at each cell of the pyramid."""
 
     base_size: Annotated[float, Field(gt=0, le=10_000)] = 32
-    """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
+    """Side of the smallest square anchor on P3, in pixels of the fed image. It doubles at each level; P2 has half."""
     scales: Annotated[int, Field(ge=1, le=32)] = 3
     """Sizes per octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
     ratios: Annotated[list[Positive], Field(min_length=1, max_length=32)] = [0.5, 1.0, 2.0]
     """Height / width of the anchors."""
+    rule: Literal["auto", "exact", "torchvision"] = "auto"
+    """How anchors are laid out. exact: cells 8, 16, ... 128 px apart, sides not rounded (as detectron2). torchvision:
+    cells image side // grid side apart, which moves P6 and P7 with the padding, and whole pixels. auto: as
+    `model.weights` were trained; exact where it names no detector."""
+
+    @property
+    def resolved_rule(self) -> AnchorRule:
+        """`rule`; exact where it is still auto, as no weights have asked for another."""
+        return "exact" if self.rule == "auto" else self.rule
 
 
 class PostprocessConfig(Section):
@@ -386,6 +404,10 @@ class Config(Section):
         """Epochs before weights by class apply (`loss.defer_alpha`); 0 where `loss.alpha` is one number."""
         by_class = isinstance(self.loss.alpha, (list, str))
         return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if by_class else 0
+
+    def with_anchor_rule(self, rule: AnchorRule) -> Config:
+        """A copy in which `rule` stands for an auto in `model.anchors.rule`."""
+        return self.changed({"model.anchors.rule": rule}) if self.model.anchors.rule == "auto" else self
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

@@ -52,6 +52,7 @@ def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory
     begun = validate(last["config"], str(directory.last))
     if config.train.batch_size == "auto":
         config = config.changed({"train.batch_size": begun.train.batch_size})
+    config = config.with_anchor_rule(begun.model.anchors.resolved_rule)
     config = imbalance.as_chosen(config, begun)
     for name, before, now in differences(begun.model_dump(), config.model_dump()):
         if not name.startswith(CHANGEABLE):

@@ -57,9 +57,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         notes += chosen.lines()
 
     seed_everything(config.seed)
-    model = build_model(config.model, len(train.class_names), pretrained=last is None)
-    loaded = _start_from(config, model, train) if last is None else None
-    notes += loaded.lines() if loaded else []
+    config, model, loaded = _build(config, train, is_new=last is None)
+    notes += [*loaded.lines(), f"model.anchors.rule: {config.model.anchors.rule}"] if loaded else []
     frozen = freeze.resolve(model, config.train.freeze, config.train.unfreeze)
     notes += _check_frozen(config, model, frozen, loaded) if last is None else []
     if config.train.batch_size == "auto":  # measured last, because it takes a while
@@ -165,12 +164,13 @@ def build_training(
     )
 
 
-def _start_from(config: Config, model: RetinaNet, train: CocoData) -> Transfer | None:
-    """Load what fits of `model.weights`, if that is given."""
-    if config.model.weights is None:
-        return None
-    weights = checkpoint.read_detector(config.model.weights)
-    return transfer(model, weights, train.class_names, config.model.class_map)
+def _build(config: Config, train: CocoData, *, is_new: bool) -> tuple[Config, RetinaNet, Transfer | None]:
+    """The configuration with its rule of anchors, the model, and what of `model.weights` a new run loads into it."""
+    weights = checkpoint.read_detector(config.model.weights) if is_new and config.model.weights else None
+    config = config.with_anchor_rule(weights.anchor_rule if weights else "exact")
+    model = build_model(config.model, len(train.class_names), pretrained=is_new)
+    loaded = transfer(model, weights, train.class_names, config.model.class_map) if weights else None
+    return config, model, loaded
 
 
 def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], loaded: Transfer | None) -> list[str]:

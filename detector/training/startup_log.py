@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detector.config.schema import TrainConfig
+from detector.config.schema import Config, TrainConfig
+from detector.data.loader import STRIDE
 from detector.training.optim import scaled_lr
 from detector.training.state import Run
 from detector.utils.device import device_name, resolve_precision
@@ -34,6 +35,8 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     trained = sum(p.numel() for group in groups for p in group["params"]) / 1e6
     precision, _ = resolve_precision(config.train.precision, run.device)
     log.say(f"model: {config.model.backbone.name}, {trained:.1f} M trained parameters, on {run.device}, {precision}")
+    if config.model.neck.finest == "p2":
+        log.say(cost_of_p2(config))
     if run.frozen:
         log.say(f"frozen: {_frozen(run.frozen, config.train)}")
     settings, images = config.train, config.train.images_per_step
@@ -45,6 +48,19 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     if progress.step:
         done = f"{counted(progress.epoch, 'epoch')} and {counted(progress.batch, 'batch')}"
         log.say(f"resumed after {done}, at step {progress.step}")
+
+
+def cost_of_p2(config: Config) -> str:
+    """A line on what `model.neck.finest: p2` costs: the anchors of an image with and without that level."""
+    size, anchors = config.data.image_size, config.model.anchors
+    sides = (size, size) if isinstance(size, int) else (size.short, size.long)
+    height, width = (-(-side // STRIDE) * STRIDE for side in sides)
+    cells = [-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64, 128)]
+    count, less = (anchors.scales * len(anchors.ratios) * sum(levels) for levels in (cells, cells[1:]))
+    return (
+        f"model.neck.finest p2: {count} anchors for an image of {width}x{height} px instead of {less}: "
+        f"{count / less:.1f} times the work of the head and of the loss"
+    )
 
 
 def _data_findings(run: Run) -> list[str]:

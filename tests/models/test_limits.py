@@ -51,6 +51,15 @@ def test_refused_with_the_classes_of_the_data():
         check_size(many, 10_000)
 
 
+def test_p2_asks_for_four_times_the_outputs(monkeypatch):
+    """As many as the model of 128 x 128 px gives, but for P6 and P7, which are rounded up here."""
+    monkeypatch.setattr(limits, "MAX_OUTPUTS", 1.1 * 128**2 / 48 * 9 * 5)
+    small = {"data": {"dataset": "d", "image_size": 128}, "train": {"batch_size": 1}, "eval": {"batch_size": 1}}
+    check_size(validate(config(**small), "here"), 1)
+    with pytest.raises(InputError, match="train.batch_size and model.anchors together ask for 6.1e.04 outputs"):
+        check_size(validate(config(**small, model={"neck": {"finest": "p2"}}), "here"), 1)
+
+
 def test_large_and_honest():
     """ResNet-101, 256 channels, depth 4, 10,000 classes; and the largest images of the published recipes."""
     large = {"backbone": {"name": "resnet101"}, "anchors": {"scales": 3}}

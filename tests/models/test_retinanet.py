@@ -125,6 +125,25 @@ def test_state_dict_has_torchvisions_names_only(model):
     assert "head.regression_head.conv.3.0.bias" in names
 
 
+@torch.no_grad()
+def test_a_pyramid_from_p2_adds_its_level_and_changes_no_other(model):
+    finer = build_model(config(neck={"channels": 32, "finest": "p2"}), num_classes=3).eval()
+    new = [
+        f"backbone.fpn.{blocks}.3.0.{kind}"
+        for blocks in ("inner_blocks", "layer_blocks")
+        for kind in ("weight", "bias")
+    ]
+    assert finer.load_state_dict(model.state_dict(), strict=False).missing_keys == new
+    expected, outputs = model(images(1, 96, 64)), finer(images(1, 96, 64))
+    p2, *others = outputs["anchors_per_level"]
+    assert p2 == 24 * 16 * 9 and others == expected["anchors_per_level"]
+    for key in ("logits", "deltas"):
+        assert torch.equal(outputs[key][:, p2:], expected[key])
+    assert torch.equal(outputs["anchors"][p2:], expected["anchors"])
+    sides = outputs["anchors"][:9, 2:] - outputs["anchors"][:9, :2]
+    torch.testing.assert_close(sides, (expected["anchors"][:9, 2:] - expected["anchors"][:9, :2]) / 2)
+
+
 VARIANTS = [
     {"backbone": {"name": "mobilenet_v3_large", "weights": None, "norm": "group"}},
     {"backbone": {"name": "resnet18", "weights": None, "norm": "sync"}, "neck": {"extra_levels": "c5", "channels": 24}},

@@ -8,7 +8,8 @@ import torch
 
 from detector.config.file import load_config
 from detector.data.resampling import image_weights
-from detector.training.setup import build_loader, read_training_data
+from detector.models.build import build_model
+from detector.training.setup import build_loader, prepare, read_training_data
 
 DARK, LIGHT = 0, 1  # labels: the categories in the order of their ids, 3 and 7
 
@@ -86,3 +87,33 @@ def test_batches_are_those_of_no_worker(loaded, workers):
             assert torch.equal(target["boxes"], other["boxes"]) and torch.equal(target["labels"], other["labels"])
         changed |= not torch.equal(images, raw)
     assert changed
+
+
+class TestAnchorRule:
+    """What model.anchors.rule auto becomes, and that the model is built so."""
+
+    @pytest.fixture
+    def rule(self, tiny_config, tmp_path):
+        """Overrides → the rule in the configuration of a new run, that of its model, and the log's lines."""
+        model = build_model(load_config(tiny_config).model, 2)
+        torch.save(model.state_dict(), tmp_path / "torchvisions.pth")
+
+        def rule(*overrides: str):
+            prepared = prepare(load_config(tiny_config, list(overrides)))
+            return prepared.config.model.anchors.rule, prepared.training.model.anchors.rule, "\n".join(prepared.notes)
+
+        return rule
+
+    def test_from_scratch(self, rule):
+        assert rule()[:2] == ("exact", "exact")
+        assert rule("model.anchors.rule=torchvision")[:2] == ("torchvision", "torchvision")
+
+    def test_from_torchvisions_layout(self, rule):
+        *rules, notes = rule("model.weights=torchvisions.pth")
+        assert rules == ["torchvision", "torchvision"]
+        assert "model.anchors.rule: torchvision" in notes and "boxes are shifted" not in notes
+
+    def test_a_rule_that_is_given_is_kept_and_the_log_warns(self, rule):
+        *rules, notes = rule("model.weights=torchvisions.pth", "model.anchors.rule=exact")
+        assert rules == ["exact", "exact"]
+        assert "warning: it was trained with model.anchors.rule torchvision, not exact: boxes are shifted" in notes

@@ -17,10 +17,12 @@ from detector.config.file import load_config
 from detector.config.schema import Config
 from detector.evaluation.metrics.average_precision import SUMMARY
 from detector.inference import evaluate
-from detector.models.build import build_model
+from detector.inference.detector import load
+from detector.models.build import build_model, build_without_memory
 from detector.training.log import RunLog
 from detector.training.resume import changed_length
 from detector.training.resume_proof.differences import differences
+from detector.training.startup_log import cost_of_p2
 from detector.training.state import Progress
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
@@ -557,3 +559,33 @@ def test_a_run_of_a_version_without_criterion_is_refused_in_a_sentence(train):
     checkpoint.save(run / "checkpoints" / "last.pt", state)
     with pytest.raises(InputError, match="this version cannot continue its training"):
         train("run", "train.epochs=2", resume=True)
+
+
+def test_the_rule_of_the_anchors_goes_from_run_to_run(train, tmp_path):
+    """From a file in torchvision's layout to a run, which is resumed without it, and to a run that starts from that."""
+    torch.save(build_model(load_config(tmp_path / "config.yaml").model, 2).state_dict(), tmp_path / "torchvisions.pth")
+    first = train("first", "model.weights=torchvisions.pth", "train.epochs=1")
+    (tmp_path / "torchvisions.pth").unlink()
+    train("first", "model.weights=torchvisions.pth", "train.epochs=2", resume=True)
+    second = train("second", "model.weights=first", "train.epochs=1")
+    for run in (first, second):
+        assert load_config(run).model.anchors.rule == "torchvision"
+        assert last(run)["config"]["model"]["anchors"]["rule"] == "torchvision"
+        assert load(run, device="cpu").model.anchors.rule == "torchvision"
+    with pytest.raises(InputError, match="model.anchors.rule was torchvision and is exact"):
+        train("first", "model.weights=torchvisions.pth", "model.anchors.rule=exact", resume=True)
+
+
+def test_what_p2_costs_is_said(train, tmp_path):
+    run = train("p2", "train.epochs=1", "model.neck.finest=p2")
+    p2, *others = load(run, device="cpu").model(torch.zeros(1, 3, 64, 64))["anchors_per_level"]
+    count = p2 + sum(others)
+    said = f"model.neck.finest p2: {count} anchors for an image of 64x64 px instead of {sum(others)}: "
+    assert f"{said}{count / sum(others):.1f} times the work" in (run / "log.txt").read_text()
+
+
+def test_what_p2_costs_at_another_size(tiny_config):
+    config = load_config(tiny_config, ["model.neck.finest=p2", "data.image_size={short: 800, long: 1333}"])
+    model = build_without_memory(config.model, 1)
+    p2, *others = model(torch.zeros(1, 3, 800, 1344, device="meta"))["anchors_per_level"]
+    assert f"{p2 + sum(others)} anchors for an image of 1344x800 px instead of {sum(others)}" in cost_of_p2(config)

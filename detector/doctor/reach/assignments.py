@@ -11,7 +11,7 @@ from detector.config.schema import Config
 from detector.doctor.reach.resized_objects import ResizedObjects, grids
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import IGNORED
-from detector.models.anchors import AnchorGenerator
+from detector.models.build import build_anchors
 
 SAMPLE = 200  # images, spread evenly over the split: takes seconds, and the means are steady
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def assign_sample(objects: ResizedObjects, config: Config, classes: int) -> Assi
     images = np.unique(np.linspace(0, len(objects.padded_sizes) - 1, SAMPLE).round().astype(np.int64))
     sizes, inverse = np.unique(objects.padded_sizes[images], axis=0, return_inverse=True)
     padded, cells = grids(config.model, sizes)
-    generator = AnchorGenerator(**config.model.anchors.model_dump())
+    generator = build_anchors(config.model)
     assigner = build_assigner(config.loss.assigner)
     first = np.searchsorted(objects.images, np.arange(len(objects.padded_sizes) + 1))
     anchors = positives = ignored = 0

@@ -12,6 +12,7 @@ from detector.doctor.by_class import class_shares, split_by_class
 from detector.doctor.reach.anchor_fit import best_iou, cell_distances
 from detector.doctor.reach.anchor_search import Proposal, propose_anchors
 from detector.doctor.reach.resized_objects import ResizedObjects, resize_objects
+from detector.models.build import build_anchors
 from detector.utils.text import counted
 
 WORST = 24  # lost objects that are named, at most
@@ -73,7 +74,7 @@ def measure_reach(data: CocoData, config: Config) -> Reach:
     objects = resize_objects(data, config.data.image_size)
     labels, classes = objects.labels, len(data.class_names)
     distances = cell_distances(objects, config.model)
-    best = best_iou(objects.sides, distances, config.model.anchors)
+    best = best_iou(objects.sides, distances, build_anchors(config.model))
     assigner = config.loss.assigner
     return Reach(
         class_names=data.class_names,

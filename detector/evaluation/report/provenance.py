@@ -35,7 +35,7 @@ def provenance(
     batch = f"{train.batch_size} x {train.accumulate}" if train.accumulate > 1 else f"{train.batch_size}"
     size = config.data.image_size
     pixels = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
-    neck = f"{model.neck.name.upper()} {model.neck.channels}"
+    neck = f"{model.neck.name.upper()} {model.neck.channels}{' from P2' if model.neck.finest == 'p2' else ''}"
     today, trained = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", training_time(curves)
     rows = {
         "Detector": source,

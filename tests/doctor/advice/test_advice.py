@@ -11,7 +11,8 @@ from detector.data.descriptor import Split
 from detector.doctor.advice.advice import advise
 from detector.doctor.advice.augmentation import no_up_and_down
 from detector.doctor.advice.config_text import config_lines, write_config
-from detector.doctor.advice.enlarge import enlarge
+from detector.doctor.advice.enlarge import enlarge, reached_share
+from detector.doctor.advice.finest_level import finest_level
 from detector.doctor.advice.image_size import choose_image_size
 from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config, to_tree
@@ -171,6 +172,23 @@ def test_images_with_pixels_to_spare_are_not_enlarged(tmp_path):
     train = data_of(tmp_path, squares(100, 4), [0] * 100, size=(2000, 1500))
     config = to_config(recipe("datasets/my.yaml", train, gpu=False))
     assert enlarge(train, config, measure_reach(train, config), gpu=False) is None
+
+
+@pytest.mark.parametrize(("side", "named"), [(7, True), (60, False)])
+def test_a_finer_level_is_named_where_it_reaches_small_objects(tmp_path, side, named):
+    train = data_of(tmp_path, squares(300, side, (480, 360)), [0] * 300, size=(480, 360))
+    config = to_config(recipe("datasets/my.yaml", train, gpu=False)).changed({"data.image_size": 480})
+    reach = measure_reach(train, config)
+    hints = finest_level(train, config, reach)
+    assert bool(hints) == named
+    if named:
+        finer = measure_reach(train, config.changed({"model.neck.finest": "p2"}))
+        now, then = (f"{reached_share(one):.0%} of the objects" for one in (reach, finer))
+        assert f"anchors reach {then} instead of {now.split()[0]}" in hints[0]
+    classes = describe_classes(train, config)
+    advice = advise(recipe("d", train, False), train, None, classes=classes, reach=reach, bad_boxes={}, hints=hints)
+    assert ("model.neck.finest=p2" in "".join(advice.lines())) == named
+    assert advice.config.model.neck.finest == "p3"  # named, not set
 
 
 def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):
