@@ -13,7 +13,7 @@ from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 
-SHARED_OUTPUTS = ("anchors", "anchors_per_level")  # the same for all images of a batch; the others begin with N
+SHARED_OUTPUTS = ("anchors", "anchors_per_level", "anchors_per_cell")  # the same for all images of a batch; the others begin with N
 
 
 class RetinaNet(nn.Module):
@@ -71,7 +71,8 @@ class RetinaNet(nn.Module):
         Returns
             the head's outputs, in autocast's precision, among them logits (N, R, K) and deltas (N, R, 4);
             anchors: (R, 4) float32 xyxy, pixels of `images`, shared by the batch;
-            anchors_per_level: list of int, of sum R.
+            anchors_per_level: list of int, of sum R;
+            anchors_per_cell: int, A.
         """
         images = self._normalise(images, sizes)
         features = list(self.neck(self.body(images)).values())
@@ -81,6 +82,7 @@ class RetinaNet(nn.Module):
             **self.head(features),
             "anchors": self.anchors((height, width), grid_sizes, images.device),
             "anchors_per_level": self.anchors.level_sizes(grid_sizes),
+            "anchors_per_cell": self.anchors.anchors_per_cell,
         }
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> Tensor:
