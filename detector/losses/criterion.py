@@ -23,8 +23,6 @@ from detector.utils.errors import InputError
 from detector.utils.nearest import lookup
 from detector.utils.text import counted
 
-LEAST_WEIGHT = 1e-6  # of a box loss, as in VarifocalNet's code: were all weights 0, nothing would be left to divide by
-
 
 class Criterion(nn.Module):
     """Classification loss over all anchors and box loss over the positive ones (RetinaNet, arXiv 1708.02002, section
@@ -32,8 +30,8 @@ class Criterion(nn.Module):
 
     Its state is that of the classification loss and of `statistics`; checkpoints hold both.
 
-    box: an entry of BOX_LOSSES; beta: of smooth_l1; box_weight: a factor of the box loss; box_weighting: what weighs the
-    box losses of positives against each other, see `_box_weights`.
+    box: an entry of BOX_LOSSES; beta: of smooth_l1; box_weight: a factor of the box loss. box_weighting: what weighs its
+    positives against each other, see `_box_weights`.
     statistics: updated in each forward, if given; over all anchors in every `sample_every`-th.
     Raises InputError for an unknown box loss.
     """
@@ -111,7 +109,7 @@ class Criterion(nn.Module):
             weights = scores
         else:
             return None
-        weights = weights.clamp(min=LEAST_WEIGHT)
+        weights = torch.where(weights.any(), weights, 1.0)  # where no box overlaps its object, all weigh the same
         return weights * (normaliser / weights.sum())
 
 

@@ -13,7 +13,8 @@ from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 
-SHARED_OUTPUTS = ("anchors", "anchors_per_level", "anchors_per_cell")  # the same for all images of a batch; the others begin with N
+# The same for all images of a batch; the others begin with N.
+SHARED_OUTPUTS = ("anchors", "anchors_per_level", "anchors_per_cell")
 
 
 class RetinaNet(nn.Module):

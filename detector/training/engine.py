@@ -41,8 +41,8 @@ def train_one_epoch(
 ) -> Iterator[dict[str, Any]]:
     """Train on `batches`, the (images, targets) of an epoch, and yield a record after every optimizer step:
 
-    {"loss" and each loss of the criterion, divided by the normaliser; "positives", the number of positive anchors, and
-    "grad_norm": of the step; "bad": None; "images": how many; "image_ids"; "replaced": images that took another's place (see DetectionDataset);
+    {"loss" and each loss of the criterion, divided by the normaliser; "positives" (anchors), "grad_norm": of the step;
+    "bad": None; "images": how many; "image_ids"; "replaced": images that took another's place (see DetectionDataset);
     "lr"; "batches": done in this epoch; "micro_batches"}.
 
     If the loss or the gradient is not finite, "bad" is a BadStep and the figures before it are missing. The step is not
@@ -53,7 +53,8 @@ def train_one_epoch(
     accumulate: batches per step. Their gradients are summed and divided once by the sum of their normalisers.
     micro_batches: parts that each batch is computed in. If a step does not fit into the device's memory, it and all
     later steps are computed in twice as many. The gradient stays the same unless a norm looks at the batch or the loss
-    learns from it or is weighted over it (batch norm, equalized_focal, adaptive_focal, loss.box_weighting). With several processes the others would wait for it.
+    learns from it or is weighted over it (batch norm; equalized_focal, adaptive_focal; loss.box_weighting score or iou,
+    tal without soft targets). With several processes the others would wait for it.
     Raises InputError if not even one image fits.
     """
     model.train()

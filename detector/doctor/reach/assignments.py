@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 class Assignments:
     """What the configured assigner does with the anchors of a sample of images, each padded as alone in its batch.
 
-    `tal` looks at predictions. Here they are as before the first step: all scores alike, all boxes those of the anchors.
+    `tal` looks at predictions. Here they are as before the first step: all scores alike, and the anchors as boxes.
     """
 
     assigner: AssignerConfig

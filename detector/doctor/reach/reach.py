@@ -152,9 +152,9 @@ def _summary(reach: Reach) -> list[str]:
     ratios = ", ".join(f"{ratio:g}" for ratio in a.ratios)
     shapes = f"base_size {a.base_size:g}, {a.scales} scales, ratios {ratios}"
     says, of_the_lost = _by_centre(reach) if reach.by_centre else _by_iou(reach)
+    also = "which objects hold the centre of an anchor, and " if reach.by_centre else ""
     return [
-        f"  the table shows {'the objects that hold the centre of an anchor, and ' if reach.by_centre else ''}the best IoU "
-        f"of any anchor ({shapes}) with each object",
+        f"  the table shows {also}the best IoU of any anchor ({shapes}) with each object",
         f"  {says}",
         *([reach.proposal.line()] if reach.proposal else []),
         *([f"  {of_the_lost} {counted(lost, 'object')}: {_examples(reach)}"] if lost else []),

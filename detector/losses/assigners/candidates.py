@@ -19,7 +19,7 @@ INDEX = (1 << 32) - 1  # the half of a sortable number that holds the index
 
 
 def objects_at_a_time(boxes: Tensor, columns: int) -> int:
-    """How many of the M objects of each image to compare with `columns` anchors or cells at a time. boxes: (N, M, 4)."""
+    """How many objects of each image to compare with `columns` anchors or cells at a time. boxes: (N, M, 4)."""
     chunk = CPU_CHUNK if boxes.device.type == "cpu" else GPU_CHUNK
     return max(1, chunk // (len(boxes) * columns))
 

@@ -1,4 +1,4 @@
-"""Task-aligned assignment against loops over images, objects and anchors in numpy (float64); ties, and broken outputs."""
+"""Task-aligned assignment against loops over images, objects and anchors in numpy (float64); ties, broken outputs."""
 
 import importlib
 import sys
