@@ -30,8 +30,8 @@ class Criterion(nn.Module):
 
     Its state is that of the classification loss and of `statistics`; checkpoints hold both.
 
-    box: an entry of BOX_LOSSES; beta: of smooth_l1; box_weight: a factor of the box loss. box_weighting: what weighs its
-    positives against each other, see `_box_weights`.
+    box: an entry of BOX_LOSSES; beta: of smooth_l1; box_weight: a factor of the box loss. box_weighting: what weighs
+    the positives in it against each other, see `_box_weights`.
     statistics: updated in each forward, if given; over all anchors in every `sample_every`-th.
     Raises InputError for an unknown box loss.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.losses.assigners.assignment import BACKGROUND, Assignment, pad_objects
-from detector.losses.assigners.candidates import assignment, centres, contains, objects_at_a_time, smallest, winners
+from detector.losses.assigners.candidates import centres, contains, objects_at_a_time, smallest, to_assignment, winners
 from detector.ops.boxes import iou
 
 
@@ -47,7 +47,7 @@ class ATSSAssigner:
         candidates, overlap, positive = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
         positive &= (labels != BACKGROUND)[..., None]
         won = winners(candidates, overlap, positive, len(anchors))
-        return assignment(boxes, labels, candidates, won, len(anchors))
+        return to_assignment(boxes, labels, candidates, won, len(anchors))
 
     def _candidates(
         self, boxes: Tensor, anchors: Tensor, per_cell: int, cells: list[int]

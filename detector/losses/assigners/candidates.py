@@ -61,7 +61,7 @@ def winners(anchors: Tensor, overlap: Tensor, claimed: Tensor, num_anchors: int)
     return won.view_as(claimed) & claimed
 
 
-def assignment(boxes: Tensor, labels: Tensor, anchors: Tensor, won: Tensor, num_anchors: int) -> Assignment:
+def to_assignment(boxes: Tensor, labels: Tensor, anchors: Tensor, won: Tensor, num_anchors: int) -> Assignment:
     """The anchors that objects have won are positive, all others background.
 
     boxes: (N, M, 4). labels: (N, M). anchors: (N, M, C) int64 candidates. won: (N, M, C) bool, see `winners`.

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from detector.losses.assigners.assignment import BACKGROUND, Assignment, pad_objects
 from detector.losses.assigners.candidates import (
-    assignment,
     centres,
     contains,
     objects_at_a_time,
     scattered,
     smallest,
+    to_assignment,
     winners,
 )
 from detector.ops.boxes import decode, iou_with_anchors
@@ -67,7 +67,7 @@ class TaskAlignedAssigner:
         greatest = torch.where(won, overlap, 0).amax(dim=2, keepdim=True)
         target = (least - cost).exp().mul(greatest).clamp(max=1)  # NaN where nothing was won
         scores = scattered(target, candidates, won, len(anchors), empty=0)
-        return assignment(boxes, labels, candidates, won, len(anchors))._replace(scores=scores)
+        return to_assignment(boxes, labels, candidates, won, len(anchors))._replace(scores=scores)
 
     def _best(
         self,

@@ -61,14 +61,14 @@ def test_equals_the_loops(per_cell, topk, every_object, chunk, monkeypatch):
     monkeypatch.setattr(candidates, "CPU_CHUNK", chunk)
     outputs = cases.pyramid(per_cell)
     targets = [cases.objects(count, seed) for seed, count in enumerate((0, 1, 20, 7))]
-    assert assert_as_reference(outputs, targets, topk, every_object) > 20
+    assert assert_as_reference(outputs, targets, topk, every_object) >= 5 * topk
 
 
 @pytest.mark.parametrize("per_cell", [1, 9])
 @pytest.mark.parametrize("every_object", [False, True])
 def test_of_equal_cells_and_objects_the_first_is_taken(per_cell, every_object):
     targets = [cases.objects(16, seed, whole=True) for seed in range(3)]
-    assert assert_as_reference(cases.pyramid(per_cell), targets, 9, every_object) > 20
+    assert assert_as_reference(cases.pyramid(per_cell), targets, 9, every_object) > 9
 
 
 def test_by_hand():
@@ -105,7 +105,7 @@ def test_a_tiny_object_has_anchors_only_if_every_object_has(per_cell):
 def test_objects_outside_the_image_get_nothing_and_do_no_harm():
     outputs = cases.pyramid(9)
     inside = {"boxes": torch.tensor([[40.0, 20, 80, 60]]), "labels": torch.tensor([2])}
-    far = torch.tensor([[500.0, 500, 540, 530], [-90, -90, -40, -50]])
+    far = torch.tensor([[500.0, 500, 540, 530], [-900, -900, -850, -860]])
     both = {"boxes": torch.cat([far, inside["boxes"]]), "labels": torch.tensor([0, 1, 2])}
     for every_object in (False, True):
         assigner = ATSSAssigner(every_object=every_object)

@@ -86,9 +86,9 @@ def test_equals_the_loops(per_cell, settings, chunk, monkeypatch):
 @pytest.mark.parametrize("per_cell", [1, 9])
 @pytest.mark.parametrize("every_object", [False, True])
 def test_of_equal_anchors_and_objects_the_first_is_taken(per_cell, every_object):
-    targets = [cases.objects(10, seed, whole=True) for seed in range(2)]
+    targets = [cases.objects(20, seed, whole=True) for seed in range(2)]
     outputs = predictions(per_cell, 2, seed=0, alike=True)
-    assert assert_as_reference(outputs, targets, every_object=every_object) > 20
+    assert assert_as_reference(outputs, targets, every_object=every_object) > 13
 
 
 def test_by_hand():
