@@ -23,6 +23,7 @@ Name = Annotated[str, Field(min_length=1)]
 Choice = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 AnchorRule = Literal["exact", "torchvision"]
+BoxWeighting = Literal["assigner", "score", "iou"]
 
 
 class Section(BaseModel):
@@ -173,16 +174,28 @@ class ModelConfig(Section):
 
 
 class AssignerConfig(Section):
-    """Which anchors are positive, for which object."""
+    """Which anchors are positive, for which object. A setting for another assigner than the named one does nothing."""
 
     name: Choice = "max_iou"
-    """What decides which anchors are positive."""
+    """What decides which anchors are positive (docs/configuration.md explains each)."""
     positive_iou: Fraction = 0.5
-    """An anchor whose best IoU is at least this is positive."""
+    """For max_iou: an anchor whose best IoU is at least this is positive."""
     negative_iou: Fraction = 0.4
-    """An anchor whose best IoU is below this is background; between the two it is ignored."""
+    """For max_iou: an anchor whose best IoU is below this is background; between the two it is ignored."""
     low_quality: bool = True
-    """The anchors with the greatest IoU of an object are positive too, however small that is (as in torchvision)."""
+    """For max_iou: the anchors with the greatest IoU of an object are positive too, however small that is (as in
+    torchvision)."""
+    atss_topk: PositiveInt = 9
+    """For atss: the cells on each level, nearest to an object's centre, whose anchors are its candidates."""
+    tal_topk: PositiveInt = 13
+    """For tal: the anchors that an object takes."""
+    tal_alpha: NonNegative = 1.0
+    """For tal: an object takes the anchors with the greatest score^alpha x IoU^beta."""
+    tal_beta: Positive = 6.0
+    """For tal: see tal_alpha."""
+    every_object: bool = False
+    """For atss and tal: an object so small that it holds no anchor's centre takes the anchors that fit it best, instead
+    of none as in the papers."""
 
     @model_validator(mode="after")
     def _ordered(self) -> AssignerConfig:
@@ -219,6 +232,10 @@ class LossConfig(Section):
     """Where smooth_l1 turns from quadratic to linear; 0 is L1 (torchvision v1)."""
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
+    box_weighting: BoxWeighting = "assigner"
+    """What weighs the box losses of positives against each other. assigner: what it gives (tal: the alignment; the
+    others: all alike). score: the anchor's greatest score, as in the paper of quality_focal. iou: of predicted box and
+    object, as in the paper of varifocal."""
     assigner: AssignerConfig = AssignerConfig()
 
 

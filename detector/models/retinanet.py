@@ -13,7 +13,8 @@ from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 
-SHARED_OUTPUTS = ("anchors", "anchors_per_level")  # the same for all images of a batch; the others begin with N
+# The same for all images of a batch; the others begin with N.
+SHARED_OUTPUTS = ("anchors", "anchors_per_level", "anchors_per_cell")
 
 
 class RetinaNet(nn.Module):
@@ -75,7 +76,8 @@ class RetinaNet(nn.Module):
         Returns
             the head's outputs, in autocast's precision, among them logits (N, R, K) and deltas (N, R, 4);
             anchors: (R, 4) float32 xyxy, pixels of `images`, shared by the batch;
-            anchors_per_level: list of int, of sum R.
+            anchors_per_level: list of int, of sum R;
+            anchors_per_cell: int, A.
         """
         images = self._normalise(images, sizes)
         features = list(self.pyramid(images).values())
@@ -85,6 +87,7 @@ class RetinaNet(nn.Module):
             **self.head(features),
             "anchors": self.anchors((height, width), grid_sizes, images.device),
             "anchors_per_level": self.anchors.level_sizes(grid_sizes),
+            "anchors_per_cell": self.anchors.anchors_per_cell,
         }
 
     def pyramid(self, images: Tensor) -> dict[str, Tensor]:

@@ -104,9 +104,20 @@ def last(run: Path) -> dict:
             "loss.defer_alpha=0.3",
         ],
         ["loss.classification=adaptive_focal", "augment.mosaic=0.5", "augment.mixup=0.5"],
+        [
+            "loss.assigner={name: atss, every_object: true}",
+            "loss.classification=equalized_focal",
+            "train.ema=0.9",
+            "train.freeze=[backbone]",
+            "train.unfreeze={backbone.layer4: 2}",
+        ],
+        ["loss.assigner.name=tal", "loss.classification=quality_focal", "loss.box=giou", "train.accumulate=2"],
     ],
-    ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive"],
-)
+    ids=[
+        "ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive",
+        "atss, equalized, ema, unfreeze", "tal, quality, accumulation",
+    ],
+)  # fmt: skip
 def test_stops_change_nothing(train, monkeypatch, overrides):
     overrides = ["train.epochs=3", *overrides]
     whole = train("whole", *overrides)
@@ -530,6 +541,23 @@ def test_imbalance_auto_is_the_training_of_its_choices(train, tiny_dataset):
     assert last(resumed)["progress"]["epoch"] == 3
     with pytest.raises(InputError, match="data.sampling was repeat_factor and is uniform"):
         train("auto", "train.epochs=4", resume=True)
+
+
+@pytest.mark.parametrize("assigner", ["max_iou", "atss", "tal"])
+def test_each_assigner_trains_from_weights_of_another_dataset(train, run, tiny_dataset, assigner):
+    """Of a run whose classes carry over by name, one of them renamed and one new."""
+    for split in ("train", "val"):
+        file = tiny_dataset.parent / f"{split}.json"
+        coco = json.loads(file.read_text())
+        coco["categories"] = [{"id": 7, "name": "bright"}, {"id": 3, "name": "dark"}, {"id": 9, "name": "new"}]
+        coco["annotations"][0]["category_id"] = 9
+        file.write_text(json.dumps(coco))
+    run = train("other", f"loss.assigner.name={assigner}", f"model.weights={run}", "model.class_map={bright: light}",
+                "loss.box_weighting=iou", "train.epochs=1")  # fmt: skip
+    assert "classes: 2 kept" in (run / "log.txt").read_text()
+    (line,) = records(run, "classes")
+    assert sum(row["positives"] for row in line["per_class"].values()) > 5
+    assert all(0 < record["loss"] < 100 and record["loss_box"] > 0 for record in records(run, "train"))
 
 
 def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 
 from detector.config.schema import ModelConfig
 from detector.doctor.reach.resized_objects import ResizedObjects, grids
+from detector.losses.assigners.candidates import MARGIN
 from detector.models.anchors import AnchorGenerator
 from detector.models.build import build_anchors
 from detector.ops.box_arrays import iou_of_sides
@@ -34,6 +35,11 @@ def cell_distances(objects: ResizedObjects, model: ModelConfig) -> np.ndarray:
         centre = centres[:, axis, None]
         distances[..., axis] = np.abs(centre - np.clip(np.round(centre / stride), 0, last) * stride)
     return distances
+
+
+def holds_centre(sides: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """(B,) bool: whether the centre of any anchor lies in the object. sides, distances: as for `best_iou`."""
+    return (distances < sides[:, None] / 2 - MARGIN).all(axis=2).any(axis=1)
 
 
 def best_iou(sides: np.ndarray, distances: np.ndarray, generator: AnchorGenerator) -> np.ndarray:

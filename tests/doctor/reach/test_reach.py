@@ -100,6 +100,52 @@ def test_grids_are_those_of_the_model():
     assert cells[0].tolist() == [[16, 24], [8, 12], [4, 6], [2, 3], [1, 2], [1, 1]]
 
 
+@pytest.mark.parametrize("image_size", [128, {"short": 170, "long": 300}])
+@pytest.mark.parametrize("name", ["atss", "tal"])
+def test_reached_by_centre_is_what_all_anchors_of_the_model_say(tmp_path, image_size, name):
+    sizes = [(160, 120), (90, 130), (97, 61), (40, 220)]
+    data = data_of(tmp_path, random_boxes(300, sizes) + [[0, -20, -30, 60, 50]], sizes)
+    config = config_of(image_size, {"scales": 1, "ratios": [1.0]}, assigner={"name": name})
+    got = measure_reach(data, config)
+
+    objects, model = resize_objects(data, config.data.image_size), build_model(config.model, 2).eval()
+    for box, image, reached in zip(objects.boxes, objects.images, got.is_reached, strict=True):
+        height, width = objects.padded_sizes[image].tolist()
+        anchors = model.anchors((height, width), _grids(height, width), torch.device("cpu")).numpy()
+        x, y = (anchors[:, 0] + anchors[:, 2]) / 2, (anchors[:, 1] + anchors[:, 3]) / 2
+        inside = np.minimum(np.minimum(x - box[0], box[2] - x), np.minimum(y - box[1], box[3] - y)) > 0.01
+        assert reached == inside.any(), box
+    assert 0.5 < got.ceiling < 1 and got.ceiling == got.is_reached.mean()
+    assert got.reached[0] == pytest.approx(got.ceiling) and got.lost[0] == pytest.approx(1 - got.ceiling)
+    assert got.proposal is None and all(min(lost.resized) < 16 for lost in got.worst)
+
+
+def _grids(height: int, width: int) -> list[tuple[int, int]]:
+    """Of the levels of an image of sides that are multiples of 32."""
+    grids = [(height // stride, width // stride) for stride in (8, 16, 32)]
+    for _ in range(2):
+        grids.append(tuple(-(-side // 2) for side in grids[-1]))
+    return grids
+
+
+def test_the_sentences_are_those_of_the_assigner(tmp_path):
+    boxes = [[0, 48, 48, 32, 32], [0, 65, 65, 6, 6], [0, 50, 66, 32, 4]]  # the last two lie between the centres
+    data = data_of(tmp_path, boxes, [(128, 128)])
+    by_iou = "\n".join(measure_reach(data, config_of(128)).lines())
+    assert "IoU >= 0.5" in by_iou and "anchors with an IoU of 0.5 or more reach 33.3% of the objects" in by_iou
+    for name in ("atss", "tal"):
+        reach = measure_reach(data, config_of(128, assigner={"name": name}))
+        text = "\n".join(reach.lines())
+        assert "IoU >=" not in text and "with an IoU of" not in text and "low_quality" not in text
+        assert f"{name} trains anchors whose centre lies in the object: 33.3% of the objects hold one" in text
+        assert "no anchor is trained for the others (loss.assigner.every_object=true gives them some)" in text
+        assert "no anchor has its centre in 2 objects: annotation 1 (thing, 6x6 px after resizing" in text
+        reach = measure_reach(data, config_of(128, assigner={"name": name, "every_object": True}))
+        assert "learnt by the anchors that fit it best (every_object)" in "\n".join(reach.lines())
+    reach = measure_reach(data, config_of(128, assigner={"low_quality": False}))
+    assert "no anchor is trained for the others (low_quality is off)" in "\n".join(reach.lines())
+
+
 def test_shares_and_the_objects_that_no_anchor_reaches(tmp_path):
     # anchors of 32x32 and, as sides are rounded, 46x22 are centred on (64, 64): the first; what is best in the second
     rule = {"rule": "torchvision"}
