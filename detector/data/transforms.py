@@ -40,7 +40,7 @@ PRESETS: dict[str, tuple[tuple[float, float], list[dict[str, Any]]]] = {
             {"name": "GaussNoise", "std_range": [0.01, 0.05], "p": 0.05},
         ],
     ),
-    # Large-scale jitter, Ghiasi et al., arXiv 2012.07177, section 3: for trainings long enough to learn all sizes.
+    # Large-scale jitter, Ghiasi et al., Simple Copy-Paste, arXiv 2012.07177: for long trainings.
     "lsj": ((0.1, 2.0), [{"name": "HorizontalFlip", "p": 0.5}]),
 }
 

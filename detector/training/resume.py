@@ -82,8 +82,8 @@ def check_same_data(last: dict[str, Any], train: CocoData, val: CocoData, direct
 
 
 def changed_length(begun: Config, config: Config, epoch_steps: int, progress: Progress) -> list[str]:
-    """A line on what another `train.epochs` than the run's does to the learning rate, to weights by class and to the end
-    of mosaic and mixup; none if it is the same. epoch_steps: optimizer steps of an epoch."""
+    """A line on what another `train.epochs` than the run's does to the learning rate, to weights by class and to mosaic
+    and mixup; none if it is the same. epoch_steps: optimizer steps of an epoch."""
     if begun.train.epochs == config.train.epochs:
         return []
     before, now = (lr_factors(one.train, one.train.epochs * epoch_steps) for one in (begun, config))

@@ -62,7 +62,8 @@ def test_image_size_replaces_a_number_by_sides_and_back(write):
     assert load_config(path, ["data.image_size={short: 240, long: 320}"]).data.image_size.long == 320
     path = write("data: {dataset: a.yaml, image_size: {short: 240, long: 320}}")
     assert load_config(path, ["data.image_size=64"]).data.image_size == 64
-    assert load_config(path, ["data.image_size.short=[160, 240]"]).data.image_size == ShortLong(short=[160, 240], long=320)
+    size = load_config(path, ["data.image_size.short=[160, 240]"]).data.image_size
+    assert size == ShortLong(short=[160, 240], long=320)
 
 
 def test_many_bases_and_a_base_that_is_none(write):
@@ -154,8 +155,16 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a}", ["data.image_size=big"], "`data.image_size`"),
         ("data: {dataset: a}", ["data.image_size={short: 9, long: 5}"], "long (5) is smaller than short (9)"),
         ("data: {dataset: a}", ["data.image_size={short: [5, 9], long: 8}"], "long (8) is smaller than short (9)"),
-        ("data: {dataset: a}", ["data.image_size={short: [9, 5], long: 9}"], "short ([9, 5]) must be [least, greatest]"),
-        ("data: {dataset: a}", ["data.image_size={short: [9], long: 9}"], "`data.image_size.short`: list should have at l"),
+        (
+            "data: {dataset: a}",
+            ["data.image_size={short: [9, 5], long: 9}"],
+            "short ([9, 5]) must be [least, greatest]",
+        ),
+        (
+            "data: {dataset: a}",
+            ["data.image_size={short: [9], long: 9}"],
+            "`data.image_size.short`: list should have at l",
+        ),
         ("data: {dataset: a}", ["loss.assigner.negative_iou=0.9"], "negative_iou (0.9) is above positive_iou (0.5)"),
         ("data: {dataset: a}", ["train.epochs"], "an override reads dotted.path=value"),
         ("data: {dataset: a}", ["train.lr=[1"], "not a YAML value"),

@@ -160,14 +160,17 @@ DETECTRON2_3X = DETECTRON2 | {
     "train.epochs": 37,  # SOLVER.MAX_ITER 270000: 36.5
     "train.milestones": [210 / 270, 250 / 270],
 }
-TORCHVISION_V1 = DETECTRON2 | {  # torchvision: references/detection (README.md, train.py), models/detection/retinanet.py
-    "model.weights": "RetinaNet_ResNet50_FPN_Weights.COCO_V1",
-    "model.backbone.weights": "IMAGENET1K_V1",  # the default of retinanet_resnet50_fpn
-    "model.neck.extra_levels": "p5",  # LastLevelP6P7(256, 256)
-    "data.image_size": {"short": 800, "long": 1333},  # RetinaNet's min_size and max_size
-    "train.epochs": 26,  # --epochs 26
-    "train.milestones": [16 / 26, 22 / 26],  # --lr-steps 16 22
-}
+TORCHVISION_V1 = (
+    DETECTRON2
+    | {  # torchvision: references/detection (README.md, train.py), models/detection/retinanet.py
+        "model.weights": "RetinaNet_ResNet50_FPN_Weights.COCO_V1",
+        "model.backbone.weights": "IMAGENET1K_V1",  # the default of retinanet_resnet50_fpn
+        "model.neck.extra_levels": "p5",  # LastLevelP6P7(256, 256)
+        "data.image_size": {"short": 800, "long": 1333},  # RetinaNet's min_size and max_size
+        "train.epochs": 26,  # --epochs 26
+        "train.milestones": [16 / 26, 22 / 26],  # --lr-steps 16 22
+    }
+)
 TORCHVISION_V2 = TORCHVISION_V1 | {  # the command is in https://github.com/pytorch/vision/pull/5756
     "model.weights": "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1",
     "model.backbone.weights": "IMAGENET1K_V2",  # --weights-backbone ResNet50_Weights.IMAGENET1K_V2

@@ -109,7 +109,14 @@ def last(run: Path) -> dict:
             "data.image_size={short: [32, 48], long: 64}",
         ],
     ],
-    ids=["ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive, mixed, multi-scale"],
+    ids=[
+        "ema",
+        "unfreeze",
+        "unfreeze, ema and accumulation",
+        "patience",
+        "equalized, resampled, pasted",
+        "adaptive, mixed, multi-scale",
+    ],
 )
 def test_stops_change_nothing(train, monkeypatch, overrides):
     overrides = ["train.epochs=3", *overrides]

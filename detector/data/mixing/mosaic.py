@@ -14,9 +14,7 @@ CENTRE = (0.2, 0.8)  # range of the point where the four images meet, as a fract
 GREY = 114  # where an image does not fill its quarter, as in YOLOv5 and YOLOX
 
 
-def mosaic(
-    samples: Sequence[Sample], rng: np.random.Generator, *, image_size: int | ShortLong | None = None
-) -> Sample:
+def mosaic(samples: Sequence[Sample], rng: np.random.Generator, *, image_size: int | ShortLong | None = None) -> Sample:
     """Crops of four samples around a random centre, as in YOLOv4 (arXiv 2004.10934; darknet, src/data.c): the first at
     the top left, then top right, bottom left and bottom right.
 

@@ -60,7 +60,7 @@ def test_a_mosaic_is_crops_of_four_images_around_a_centre():
     ("image_size", "sides"),
     [
         (None, [20, 20, 20, 20]),  # in pixels of the files
-        # fed alone: 200 px become 100, so 20 become 10; of 400 px 5; of 100x200 px 10; of 50 px 40: in 200 px twice that
+        # fed alone, 20 px of 200 are 10, of 400 px 5, of 100x200 px 10, of 50 px 40; and in 200 px twice that
         (100, [20, 10, 20, 80]),
         # short sides of 200, 400, 100 and 50 become 100, but the third's long one would then be 200 and not 150
         (ShortLong(short=[60, 100], long=150), [20, 10, 30, 80]),
@@ -93,7 +93,7 @@ def test_boxes_of_a_mosaic_are_on_their_objects():
     for seed in range(40):
         image, boxes, labels = mosaic([*map(with_square, range(3)), sample(0, (9, 9))], np.random.default_rng(seed))
         for box, label in zip(boxes, labels.tolist(), strict=True):
-            rows, columns = np.nonzero(image[..., label] > 100)
+            rows, columns = np.nonzero(image[..., label] > 150)
             found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             np.testing.assert_allclose(box, found, atol=0.75)
             checked += 1
@@ -248,12 +248,12 @@ def test_mosaic_and_mixup_end_and_pasting_goes_on(imbalanced):
         changed = [mixer.apply(*given, np.random.default_rng(0), epoch)[0] is not given[0] for epoch in range(4)]
         assert changed == [True, True, False, False]
     mixer = Mixer(imbalanced, AugmentConfig(paste=PASTE, mosaic=1.0, mixup=1.0), mixed_epochs=2)
-    only = Mixer(imbalanced, AugmentConfig(paste=PASTE))
+    paster = Paster(imbalanced, **PASTE.model_dump())
     for seed in range(5):
         late = mixer.apply(*given, np.random.default_rng(seed), 2)
-        for array, other in zip(late, only.apply(*given, np.random.default_rng(seed)), strict=True):
+        for array, other in zip(late, paster.apply(*given, np.random.default_rng(seed)), strict=True):
             np.testing.assert_array_equal(array, other)
-    np.testing.assert_array_equal(mixer.shown, only.shown)
+    np.testing.assert_array_equal(mixer.shown, imbalanced.class_counts() + paster.expected)
 
 
 def test_the_section_in_a_config(tmp_path):
