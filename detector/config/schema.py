@@ -37,16 +37,29 @@ class Section(BaseModel):
 class ShortLong(Section):
     """Resize so that the short side is `short` px, unless the long side would pass `long` px (as torchvision)."""
 
-    short: Side
-    """Length of the short side, in pixels."""
+    short: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    """Length of the short side, in pixels. [least, greatest]: drawn anew for each training image; the greatest is for
+    evaluation."""
     long: Side
     """Greatest length of the long side, in pixels."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ShortLong:
-        if self.long < self.short:
-            raise ValueError(f"long ({self.long}) is smaller than short ({self.short})")
+        if self.least > self.greatest:
+            raise ValueError(f"short ({self.short}) must be [least, greatest]")
+        if self.long < self.greatest:
+            raise ValueError(f"long ({self.long}) is smaller than short ({self.greatest})")
         return self
+
+    @property
+    def least(self) -> int:
+        """The least length of the short side, in pixels."""
+        return self.short[0] if isinstance(self.short, list) else self.short
+
+    @property
+    def greatest(self) -> int:
+        """The greatest length of the short side, in pixels: that of evaluation."""
+        return self.short[1] if isinstance(self.short, list) else self.short
 
 
 class DataConfig(Section):
@@ -55,7 +68,8 @@ class DataConfig(Section):
     dataset: Name
     """Dataset descriptor (YAML), relative to the working directory."""
     image_size: Side | ShortLong = 640
-    """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
+    """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch; with
+    short: [640, 800] each training image draws its own short side, and evaluation takes 800."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Loader processes; 0 loads in the training process. Any number gives the same batches."""
     bad_annotations: Literal["error", "drop"] = "error"
@@ -95,7 +109,8 @@ class NeckConfig(Section):
     channels: Width = 256
     """Channels of every pyramid level."""
     extra_levels: Literal["p5", "c5"] = "p5"
-    """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2). P7 is computed from P6."""
+    """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, detectron2, torchvision v2). P7 is computed from
+    P6."""
 
     @property
     def finest_stride(self) -> int:
@@ -229,7 +244,7 @@ class LossConfig(Section):
     box: Choice = "smooth_l1"
     """The box loss. smooth_l1 compares deltas; the IoU losses compare decoded boxes."""
     beta: NonNegative = 0.0
-    """Where smooth_l1 turns from quadratic to linear; 0 is L1 (torchvision v1)."""
+    """Where smooth_l1 turns from quadratic to linear; 0 is L1 (detectron2, torchvision v1)."""
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
     box_weighting: BoxWeighting = "assigner"
@@ -346,9 +361,12 @@ class AugmentConfig(Section):
     transforms: Choice | list[dict[str, Any]] = "light"
     """A preset, or a list of albumentations transforms, as [{name: HorizontalFlip, p: 0.5}]."""
     mosaic: Fraction = 0.0
-    """Probability that an image and three others become the quarters of one image."""
+    """Probability that an image is made of crops of itself and of three others; objects keep their sizes."""
     mixup: Fraction = 0.0
     """Probability that an image is averaged with another; the objects of both stay."""
+    close: Fraction = 0.1
+    """The last part of the training, in whole epochs, without mosaic and mixup: images as the detector will meet them
+    (YOLOX, 2107.08430)."""
     paste: None | PasteConfig = None
     """Paste objects of rare classes into other training images: {}, or some of classes, per_image, max_factor, context,
     scale, flip, occlusion, blend; null: no pasting."""
@@ -425,6 +443,12 @@ class Config(Section):
     def with_anchor_rule(self, rule: AnchorRule) -> Config:
         """A copy in which `rule` stands for an auto in `model.anchors.rule`."""
         return self.changed({"model.anchors.rule": rule}) if self.model.anchors.rule == "auto" else self
+
+    @property
+    def mixed_epochs(self) -> int:
+        """Epochs with mosaic and mixup, all but the last part of the training (`augment.close`); 0 without either."""
+        mixes = self.augment.mosaic or self.augment.mixup
+        return math.ceil(round((1 - self.augment.close) * self.train.epochs, 9)) if mixes else 0
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

@@ -11,6 +11,7 @@ from detector.config.schema import AssignerConfig, Config, ShortLong
 from detector.data.class_groups import class_groups
 from detector.data.coco import CocoData
 from detector.data.resampling import image_class_pairs
+from detector.data.transforms import evaluated
 from detector.doctor.by_class import split_by_class
 from detector.doctor.reach.assignments import Assignments, assign_sample
 from detector.doctor.reach.reach import BY_CENTRE
@@ -32,7 +33,7 @@ class ClassReport:
     """
 
     class_names: list[str]  # K
-    image_size: int | ShortLong
+    image_size: int | ShortLong  # of evaluation
     num_images: int
     boxes: np.ndarray  # (K,) int64
     images: np.ndarray  # (K,) int64 images that have the class
@@ -72,7 +73,7 @@ def describe_classes(data: CocoData, config: Config) -> ClassReport:
     present = counts[counts > 0]
     return ClassReport(
         class_names=data.class_names,
-        image_size=config.data.image_size,
+        image_size=evaluated(config.data.image_size),
         num_images=len(data),
         boxes=counts,
         images=together.diagonal().copy(),

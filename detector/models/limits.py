@@ -83,4 +83,4 @@ def _pixels_of_image(config: Config) -> tuple[int, int]:
     With {short, long}, a training batch is all upright or all lying; an evaluation batch may be mixed.
     """
     size = config.data.image_size
-    return (size**2, size**2) if isinstance(size, int) else (size.short * size.long, size.long**2)
+    return (size**2, size**2) if isinstance(size, int) else (size.greatest * size.long, size.long**2)

@@ -114,7 +114,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, np.ndarray, l
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
-    mixer = Mixer(train, config.augment, weights, config.data.image_size)
+    mixer = Mixer(train, config.augment, weights, config.data.image_size, config.mixed_epochs)
     assert isinstance(config.train.batch_size, int)
     loader = train_loader(
         train,

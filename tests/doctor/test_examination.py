@@ -86,6 +86,9 @@ def test_a_repaired_copy_passes(succeeds, tiny_dataset, tmp_path, here):
 def test_it_looks_through_the_users_own_config(succeeds, tiny_dataset, tiny_config):
     said = succeeds("doctor", tiny_dataset, "--config", tiny_config, "model.anchors.base_size=20", "data.image_size=96")
     assert "base_size 20, 3 scales" in said and "at image_size 96" in said
+    size = "data.image_size={short: [32, 48], long: 64}"
+    said = succeeds("doctor", tiny_dataset, "--config", tiny_config, size)
+    assert "at image_size {'short': 48, 'long': 64}" in said
 
 
 def test_existing_files_stay_as_they_are(fails, tiny_dataset, tmp_path, here):

@@ -31,6 +31,10 @@ def config(**sections) -> dict:
             config(data={"dataset": "d", "image_size": {"short": 1, "long": 10_000}}),
             "eval.batch_size together ask for 8e+08 pixels",
         ),
+        (
+            config(data={"dataset": "d", "image_size": {"short": [1, 10_000], "long": 10_000}}),
+            "train.batch_size together ask for 1.6e+09 pixels",
+        ),
     ],
 )
 def test_refused(settings, said):

@@ -117,3 +117,37 @@ class TestAnchorRule:
         *rules, notes = rule("model.weights=torchvisions.pth", "model.anchors.rule=exact")
         assert rules == ["exact", "exact"]
         assert "warning: it was trained with model.anchors.rule torchvision, not exact: boxes are shifted" in notes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mosaic_and_mixup_end_before_the_training(loaded, workers):
+    """The workers live through all epochs: each learns of the epoch by the positions that it is sent."""
+    settings = ("train.epochs=4", f"data.workers={workers}")
+    _, mixed, _, lines = loaded("augment.mosaic=1", "augment.mixup=1", "augment.close=0.5", *settings)
+    _, plain, _, _ = loaded(*settings)
+    assert lines == ["mosaic: 100% of the images up to epoch 2", "mixup: 100% of the images up to epoch 2"]
+    same = []
+    for epoch in range(4):
+        for loader in (mixed, plain):
+            loader.set_position(epoch, 0)
+        pairs = [torch.equal(images, raw) for (images, _), (raw, _) in zip(mixed, plain, strict=True)]
+        assert all(pairs) or not any(pairs)
+        same.append(all(pairs))
+    assert same == [False, False, True, True]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_short_sides_do_not_depend_on_workers_or_on_where_an_epoch_is_resumed(loaded, workers):
+    settings = ("data.image_size={short: [24, 48], long: 64}",)
+    train, alone, _, _ = loaded(*settings, "data.workers=0")
+    _, resumed, _, _ = loaded(*settings, f"data.workers={workers}")
+    shorts = []
+    for epoch in range(3):
+        alone.set_position(epoch, 0)
+        resumed.set_position(epoch, 1)
+        whole = list(alone)
+        for (images, targets), (others, same) in zip(whole[1:], resumed, strict=True):
+            assert torch.equal(images, others) and [t["size"] for t in targets] == [t["size"] for t in same]
+        shorts += [min(target["size"]) for _, targets in whole for target in targets]
+    assert len(set(shorts)) > 10 and min(shorts) >= 24 and max(shorts) <= 48
+    assert len(shorts) == 3 * len(train)

@@ -103,7 +103,13 @@ def last(run: Path) -> dict:
             "loss.alpha=[0.1, 0.6]",
             "loss.defer_alpha=0.3",
         ],
-        ["loss.classification=adaptive_focal", "augment.mosaic=0.5", "augment.mixup=0.5"],
+        [
+            "loss.classification=adaptive_focal",
+            "augment.mosaic=0.5",
+            "augment.mixup=0.5",
+            "augment.close=0.4",  # of the three epochs the last is without
+            "data.image_size={short: [32, 48], long: 64}",
+        ],
         [
             "loss.assigner={name: atss, every_object: true}",
             "loss.classification=equalized_focal",
@@ -114,10 +120,16 @@ def last(run: Path) -> dict:
         ["loss.assigner.name=tal", "loss.classification=quality_focal", "loss.box=giou", "train.accumulate=2"],
     ],
     ids=[
-        "ema", "unfreeze", "unfreeze, ema and accumulation", "patience", "equalized, resampled, pasted", "adaptive",
-        "atss, equalized, ema, unfreeze", "tal, quality, accumulation",
+        "ema",
+        "unfreeze",
+        "unfreeze, ema and accumulation",
+        "patience",
+        "equalized, resampled, pasted",
+        "adaptive, mixed, multi-scale",
+        "atss, equalized, ema, unfreeze",
+        "tal, quality, accumulation",
     ],
-)  # fmt: skip
+)
 def test_stops_change_nothing(train, monkeypatch, overrides):
     overrides = ["train.epochs=3", *overrides]
     whole = train("whole", *overrides)
@@ -336,9 +348,10 @@ def test_a_longer_training_that_began_alike_is_the_same():
         begun, now = (config(n, **settings) for n in (2, 4))
         return " ".join(changed_length(begun, now, 10, Progress(epoch=step // 10, step=step)))
 
-    def config(epochs: int, loss: dict | None = None, **settings) -> Config:
+    def config(epochs: int, loss: dict | None = None, augment: dict | None = None, **settings) -> Config:
         train = {"batch_size": 16, "warmup_steps": 0, "epochs": epochs, **settings}
-        return Config.model_validate({"data": {"dataset": "d.yaml"}, "train": train, "loss": loss or {}})
+        sections = {"train": train, "loss": loss or {}, "augment": augment or {}}
+        return Config.model_validate({"data": {"dataset": "d.yaml"}, **sections})
 
     assert said(20, schedule="constant") == (
         "train.epochs was 2 and is 4: the steps so far are those of a training of 4 epochs; "
@@ -352,6 +365,9 @@ def test_a_longer_training_that_began_alike_is_the_same():
     weighted = {"schedule": "constant", "loss": {"alpha": "effective_number", "defer_alpha": 0.5}}
     assert said(9, **weighted).endswith("; weights by class apply after epoch 2 instead of 1")
     assert not said(9, **weighted).startswith("warning") and said(10, **weighted).startswith("warning")
+    mixed = {"schedule": "constant", "augment": {"mosaic": 0.5, "close": 0.5}}
+    assert said(9, **mixed).endswith("; mosaic and mixup end after epoch 2 instead of 1")
+    assert not said(9, **mixed).startswith("warning") and said(10, **mixed).startswith("warning")
 
 
 def test_only_the_same_annotations_are_resumed(train, run, tmp_path):

@@ -29,7 +29,7 @@ def enlarge(train: CocoData, config: Config, reach: Reach, gpu: bool) -> Setting
     longs = sorted({min(round(own * factor / MULTIPLE) * MULTIPLE, MOST[gpu]) for factor in FACTORS})
     shares = {}
     for long in [long for long in longs if long > size.long]:
-        larger = {"short": max(1, round(size.short * long / size.long)), "long": long}
+        larger = {"short": max(1, round(size.greatest * long / size.long)), "long": long}
         shares[long] = larger, reached_share(measure_reach(train, config.changed({"data.image_size": larger})))
     before, best = reached_share(reach), max((share for _, share in shares.values()), default=0.0)
     if best < before + WORTHWHILE:

@@ -8,6 +8,7 @@ import numpy as np
 
 from detector.config.schema import AnchorConfig, AssignerConfig, Config, ShortLong
 from detector.data.coco import CocoData
+from detector.data.transforms import evaluated
 from detector.doctor.by_class import class_shares, split_by_class
 from detector.doctor.reach.anchor_fit import best_iou, cell_distances, holds_centre
 from detector.doctor.reach.anchor_search import Proposal, propose_anchors
@@ -45,7 +46,7 @@ class Reach:
     """
 
     class_names: list[str]  # K
-    image_size: int | ShortLong
+    image_size: int | ShortLong  # of evaluation
     anchors: AnchorConfig
     assigner: AssignerConfig
     best_iou: np.ndarray  # (B,) float32: the greatest IoU of any anchor with the object
@@ -92,7 +93,7 @@ def measure_reach(data: CocoData, config: Config) -> Reach:
     lost = ~reached if by_centre else best < assigner.negative_iou
     return Reach(
         class_names=data.class_names,
-        image_size=config.data.image_size,
+        image_size=evaluated(config.data.image_size),
         anchors=config.model.anchors,
         assigner=assigner,
         best_iou=best,

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypedDict
 
-from detector.config.schema import Config
+from detector.config.schema import Config, ShortLong
 from detector.data.coco import CocoData
 from detector.evaluation.report.history import data_findings, training_time
 from detector.utils.text import counted
@@ -33,8 +33,7 @@ def provenance(
     boxes = f": {counted(sum(class_counts), 'box')} of {counted(len(class_counts), 'class')}" if class_counts else ""
     epochs, objects = counted(train.epochs, "epoch"), counted(data.class_counts().sum(), "object")
     batch = f"{train.batch_size} x {train.accumulate}" if train.accumulate > 1 else f"{train.batch_size}"
-    size = config.data.image_size
-    pixels = f"{size} px" if isinstance(size, int) else f"{size.short} px, at most {size.long}"
+    pixels = _pixels(config.data.image_size)
     neck = f"{model.neck.name.upper()} {model.neck.channels}{' from P2' if model.neck.finest == 'p2' else ''}"
     today, trained = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", training_time(curves)
     rows = {
@@ -50,6 +49,13 @@ def provenance(
         "For the rare classes": ", ".join(_for_rare_classes(config)),
     }
     return {"title": Path(source).name or source, "rows": list(rows.items()), "findings": data_findings(curves)}
+
+
+def _pixels(size: int | ShortLong) -> str:
+    if isinstance(size, int):
+        return f"{size} px"
+    short = f"{size.least} to {size.greatest}" if size.least < size.greatest else f"{size.greatest}"
+    return f"{short} px, at most {size.long}"
 
 
 def _for_rare_classes(config: Config) -> list[str]:

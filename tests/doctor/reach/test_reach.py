@@ -242,6 +242,8 @@ def test_resized_objects_of_a_letterboxed_and_a_resized_image(tmp_path):
     free = resize_objects(data, config_of({"short": 60, "long": 80}).data.image_size)
     assert free.padded_sizes.tolist() == [[64, 96], [96, 64], [64, 96]]
     assert free.boxes[1] == pytest.approx([90 * 80 / 97, 50 * 50 / 61, 80, 50])
+    drawn = resize_objects(data, config_of({"short": [30, 60], "long": 80}).data.image_size)  # as in evaluation
+    assert drawn.boxes.tolist() == free.boxes.tolist() and drawn.padded_sizes.tolist() == free.padded_sizes.tolist()
 
 
 @pytest.mark.parametrize("anchors", [{"rule": "torchvision"}, {"rule": "exact"}])

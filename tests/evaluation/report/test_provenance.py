@@ -22,6 +22,10 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     assert rows["Images"] == "64 px, augmentation none"
     assert rows["Training"].startswith("2 epochs, batches of 2 x 3, adamw, lr 0.001")
     assert rows["For the rare classes"] == "sampling repeat_factor, alpha effective_number"
+    for short, said in (("48", "48 px, at most 64"), ("[32, 48]", "32 to 48 px, at most 64")):
+        resized = load_config(tiny_config, [f"data.image_size={{short: {short}, long: 64}}"])
+        images = dict(provenance(resized, "a.pt", None, data, "val")["rows"])["Images"]
+        assert images == f"{said}, augmentation none"
     unknown = provenance(config, "a.pt", None, data, "test")
     assert dict(unknown["rows"])["Trained on"] == tiny_dataset.name
     assert dict(unknown["rows"])["Trained"] == "seed 0" and unknown["findings"] == []
