@@ -53,7 +53,7 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
 def cost_of_p2(config: Config) -> str:
     """A line on what `model.neck.finest: p2` costs: the anchors of an image with and without that level."""
     size, anchors = config.data.image_size, config.model.anchors
-    sides = (size, size) if isinstance(size, int) else (size.short, size.long)
+    sides = (size, size) if isinstance(size, int) else (size.greatest, size.long)
     height, width = (-(-side // STRIDE) * STRIDE for side in sides)
     cells = [-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64, 128)]
     count, less = (anchors.scales * len(anchors.ratios) * sum(levels) for levels in (cells, cells[1:]))
