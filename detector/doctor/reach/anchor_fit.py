@@ -39,8 +39,7 @@ def cell_distances(objects: ResizedObjects, model: ModelConfig) -> np.ndarray:
 
 def holds_centre(sides: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """(B,) bool: whether the centre of any anchor lies in the object. sides, distances: as for `best_iou`."""
-    inside: np.ndarray = (distances < sides[:, None] / 2 - MARGIN).all(axis=2)  # (B, L)
-    return np.any(inside, axis=1)
+    return np.any(np.all(distances < sides[:, None] / 2 - MARGIN, axis=2), axis=1)
 
 
 def best_iou(sides: np.ndarray, distances: np.ndarray, generator: AnchorGenerator) -> np.ndarray:
