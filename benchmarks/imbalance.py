@@ -58,7 +58,8 @@ START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")
 START = ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=14",
          "train.eval_every=14"]  # fmt: skip
 
-# Arm → overrides. Each gamma has the best alpha of the focal loss paper (arXiv 1708.02002, tables 1a and 1b).
+# Arm → overrides. Each gamma has the best alpha of the focal loss paper (arXiv 1708.02002, tables 1a and 1b), which is
+# what loss.alpha auto chooses, too. It is written out, so that a run is described by its changes alone.
 ARMS = {
     "focal": [],
     "cross entropy": ["loss.classification=cross_entropy", "loss.alpha=null"],

@@ -179,14 +179,15 @@ class LossConfig(Section):
     alpha: (
         Fraction
         | Annotated[list[Fraction], Field(min_length=1)]
-        | Literal["inverse_frequency", "effective_number"]
+        | Literal["auto", "inverse_frequency", "effective_number"]
         | None
-    ) = 0.25
-    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. Or one weight per
-    class, in the order of the classes, or weights from the boxes of each class in an epoch: 0.25 for the commonest, at
-    most 0.75."""
+    ) = "auto"
+    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. auto: what suits
+    gamma in the focal loss paper (table 1b): 0.75 at 0, 0.5 at 0.5, 0.25 from 1 on, between by interpolation; printed.
+    Or one weight per class, in the order of the classes, or weights from the boxes of each class in an epoch: that of
+    auto for the commonest, at most three times that."""
     defer_alpha: Fraction = 0.0
-    """Part of the training before weights by class apply; until then all classes weigh 0.25 (deferred re-weighting)."""
+    """Part of the training before weights by class apply; until then alpha is auto for all (deferred re-weighting)."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
     """Focusing parameter, one for all or one per class. A larger gamma gives easy anchors less weight."""
     classification: Choice = "focal"
@@ -202,6 +203,11 @@ class LossConfig(Section):
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
     assigner: AssignerConfig = AssignerConfig()
+
+    @property
+    def alpha_is_by_class(self) -> bool:
+        """Whether `alpha` weighs the classes against each other."""
+        return isinstance(self.alpha, list) or self.alpha in ("inverse_frequency", "effective_number")
 
 
 def _one_or_more(parts: Any) -> Any:
@@ -383,9 +389,8 @@ class Config(Section):
 
     @property
     def deferred_epochs(self) -> int:
-        """Epochs before weights by class apply (`loss.defer_alpha`); 0 where `loss.alpha` is one number."""
-        by_class = isinstance(self.loss.alpha, (list, str))
-        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if by_class else 0
+        """Epochs before weights by class apply (`loss.defer_alpha`); 0 if there are no such weights."""
+        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if self.loss.alpha_is_by_class else 0
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

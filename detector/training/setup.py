@@ -20,7 +20,7 @@ from detector.data.resampling import image_weights
 from detector.data.split import read_split
 from detector.evaluation.metrics.coco import check_measurable
 from detector.inference.config_check import check_config
-from detector.losses.class_alpha import alpha_table
+from detector.losses.class_alpha import alpha_lines
 from detector.losses.class_statistics import ClassStatistics, sample_every
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
@@ -84,7 +84,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         training.load(last, source=str(config.run_directory))
         begun = validate(last["config"], str(config.run_directory))
         notes += changed_length(begun, config, total_steps // config.train.epochs, training.progress)
-    notes += [*loader_notes, *alpha_table(config.loss, shown, train.class_names)]
+    built = training.criterion.classification
+    notes += [*loader_notes, *alpha_lines(config.loss, built, shown, train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, shown, notes)
 

@@ -56,6 +56,6 @@ def _for_rare_classes(config: Config) -> list[str]:
     settings = [f"sampling {config.data.sampling}"]
     if config.augment.paste:
         settings.append("pasting of rare objects")
-    if isinstance(config.loss.alpha, str):
-        settings.append(f"alpha {config.loss.alpha}")
+    if config.loss.alpha_is_by_class:
+        settings.append(f"alpha {config.loss.alpha if isinstance(config.loss.alpha, str) else 'by class'}")
     return settings
