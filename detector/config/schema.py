@@ -226,12 +226,14 @@ class TrainConfig(Section):
     """Batches per optimizer step. Their gradients are summed: the effective batch is batch_size x accumulate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum) or adamw."""
-    lr: Positive = 0.01
-    """Learning rate for an effective batch of 16, scaled linearly to the real one; printed."""
+    lr: Positive | None = None
+    """Learning rate for an effective batch of 16, scaled to the real one: in proportion for sgd, by the square root for
+    adamw. null: the optimizer's own, 0.01 for sgd and 1e-4 for adamw. Printed."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD momentum (AdamW's betas stay 0.9, 0.999)."""
-    weight_decay: NonNegative = 1e-4
-    """Weight decay; norms and biases are never decayed."""
+    weight_decay: NonNegative | None = None
+    """Weight decay. null: the optimizer's own, 1e-4 for sgd and 0.05 for adamw. Norms, biases and tables of positions
+    are never decayed."""
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
     freeze: Annotated[Literal["auto"] | list[Name], BeforeValidator(_one_or_more)] = "auto"

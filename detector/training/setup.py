@@ -30,7 +30,7 @@ from detector.models.retinanet import RetinaNet
 from detector.models.weights.transfer import LOGITS, Transfer, transfer
 from detector.training.auto import imbalance
 from detector.training.auto.batch_size import choose_batch_size
-from detector.training.optim import build_ema, build_optimizer, build_schedule
+from detector.training.optim import build_ema, build_optimizer, build_schedule, rates
 from detector.training.resume import changed_length, check_same_data
 from detector.training.state import Prepared, Training
 from detector.utils.device import resolve_device, resolve_precision
@@ -46,6 +46,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     whatever is wrong with the configuration or the data.
     """
     check_config(config)
+    chosen_rates = rates(config.train)._asdict()
+    config = config.changed({f"train.{name}": value for name, value in chosen_rates.items()})
     device = resolve_device(config.device)
     set_deterministic(config.train.deterministic)
     train, val = read_training_data(config)
