@@ -225,14 +225,15 @@ class LossConfig(Section):
     alpha: (
         Fraction
         | Annotated[list[Fraction], Field(min_length=1)]
-        | Literal["inverse_frequency", "effective_number"]
+        | Literal["auto", "inverse_frequency", "effective_number"]
         | None
-    ) = 0.25
-    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. Or one weight per
-    class, in the order of the classes, or weights from the boxes of each class in an epoch: 0.25 for the commonest, at
-    most 0.75."""
+    ) = "auto"
+    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. auto: what suits
+    gamma in the focal loss paper (table 1b): 0.75 at 0, 0.5 at 0.5, 0.25 from 1 on, between by interpolation; printed.
+    Or one weight per class, in the order of the classes, or weights from the boxes of each class in an epoch: that of
+    auto for the commonest, at most three times that."""
     defer_alpha: Fraction = 0.0
-    """Part of the training before weights by class apply; until then all classes weigh 0.25 (deferred re-weighting)."""
+    """Part of the training before weights by class apply; until then alpha is auto for all (deferred re-weighting)."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
     """Focusing parameter, one for all or one per class. A larger gamma gives easy anchors less weight."""
     classification: Choice = "focal"
@@ -253,6 +254,11 @@ class LossConfig(Section):
     object, as in the paper of varifocal."""
     assigner: AssignerConfig = AssignerConfig()
 
+    @property
+    def alpha_is_by_class(self) -> bool:
+        """Whether `alpha` weighs the classes against each other."""
+        return isinstance(self.alpha, list) or self.alpha in ("inverse_frequency", "effective_number")
+
 
 def _one_or_more(parts: Any) -> Any:
     return [parts] if isinstance(parts, str) and parts != "auto" else parts
@@ -270,12 +276,14 @@ class TrainConfig(Section):
     """Batches per optimizer step. Their gradients are summed: the effective batch is batch_size x accumulate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum) or adamw."""
-    lr: Positive = 0.01
-    """Learning rate for an effective batch of 16, scaled linearly to the real one; printed."""
+    lr: Positive | None = None
+    """Learning rate for an effective batch of 16, scaled to the real one: in proportion for sgd, by the square root for
+    adamw. null: the optimizer's own, 0.01 for sgd and 1e-4 for adamw. Printed."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD momentum (AdamW's betas stay 0.9, 0.999)."""
-    weight_decay: NonNegative = 1e-4
-    """Weight decay; norms and biases are never decayed."""
+    weight_decay: NonNegative | None = None
+    """Weight decay. null: the optimizer's own, 1e-4 for sgd and 0.05 for adamw. Norms, biases and tables of positions
+    are never decayed."""
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
     freeze: Annotated[Literal["auto"] | list[Name], BeforeValidator(_one_or_more)] = "auto"
@@ -436,9 +444,8 @@ class Config(Section):
 
     @property
     def deferred_epochs(self) -> int:
-        """Epochs before weights by class apply (`loss.defer_alpha`); 0 where `loss.alpha` is one number."""
-        by_class = isinstance(self.loss.alpha, (list, str))
-        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if by_class else 0
+        """Epochs before weights by class apply (`loss.defer_alpha`); 0 if there are no such weights."""
+        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if self.loss.alpha_is_by_class else 0
 
     def with_anchor_rule(self, rule: AnchorRule) -> Config:
         """A copy in which `rule` stands for an auto in `model.anchors.rule`."""

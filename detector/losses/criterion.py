@@ -13,15 +13,13 @@ from detector.config.schema import BoxWeighting, LossConfig
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import Assigner
 from detector.losses.box import BOX_LOSSES, box_loss
-from detector.losses.class_alpha import resolve_alpha
+from detector.losses.class_alpha import resolve_alpha, unweighted_alpha
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification import build_classification
 from detector.losses.classification.base import ClassificationLoss
-from detector.losses.classification.focal import ALPHA, Focal
+from detector.losses.classification.focal import Focal
 from detector.ops.boxes import decode, iou
-from detector.utils.errors import InputError
 from detector.utils.nearest import lookup
-from detector.utils.text import counted
 
 
 class Criterion(nn.Module):
@@ -130,15 +128,7 @@ def build_criterion(
     sample_every: see `Criterion`. Raises InputError for an unknown name, for a list that is not one value per class,
     and for settings that the classification loss cannot use.
     """
-    alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
-    for name, values in (("alpha", alpha), ("gamma", loss.gamma)):
-        if isinstance(values, list) and len(values) != len(class_counts):
-            names = "" if class_names is None else f" ({', '.join(class_names)})"
-            classes = f"{counted(len(class_counts), 'class')}{names}"
-            raise InputError(
-                f"loss.{name} has {counted(len(values), 'value')}, but the data has {classes}; "
-                "give one value per class, in this order, or a single number"
-            )
+    alpha = resolve_alpha(loss, class_counts, class_names)
     return Criterion(
         assigner=build_assigner(loss.assigner),
         classification=build_classification(loss, alpha, len(class_counts)),
@@ -152,16 +142,17 @@ def build_criterion(
 
 
 def set_class_weights(criterion: Criterion, loss: LossConfig, class_counts: np.ndarray, *, deferred: bool) -> None:
-    """Let the positives of each class weigh what `loss.alpha` says, or, while that is `deferred`, all the same.
+    """Let the positives of each class weigh what `loss.alpha` says, or, while that is `deferred`, all what auto says.
 
     Deferred re-weighting (LDAM-DRW, arXiv 1906.07413, algorithm 1). The state of the loss is kept. Nothing changes
-    where `loss.alpha` is one number. class_counts: as for `build_criterion`.
+    where `loss.alpha` is not by class. class_counts: as for `build_criterion`.
     """
-    alpha = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
-    if not isinstance(alpha, list):
+    if not loss.alpha_is_by_class:
         return
+    number = len(class_counts)
+    alpha = unweighted_alpha(loss, number) if deferred else resolve_alpha(loss, class_counts)
     present = criterion.classification
-    weighted = build_classification(loss, [ALPHA] * len(alpha) if deferred else alpha, len(alpha))
+    weighted = build_classification(loss, alpha, number)
     weighted.load_state_dict(present.state_dict())
     device = next(criterion.buffers()).device
     criterion.classification = weighted.to(device).train(present.training)

@@ -24,6 +24,9 @@ CHANGEABLE = (
     "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
 )  # fmt: skip
 
+# Settings of `train` whose value the run itself chose, where they have this one.
+CHOSEN = {"batch_size": "auto", "lr": None, "weight_decay": None}
+
 
 def load_last(directory: RunDirectory) -> dict[str, Any]:
     """The newest last checkpoint that is not damaged; damaged ones are named and set aside.
@@ -50,8 +53,8 @@ def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory
     Raises InputError if a setting outside CHANGEABLE differs from the run's.
     """
     begun = validate(last["config"], str(directory.last))
-    if config.train.batch_size == "auto":
-        config = config.changed({"train.batch_size": begun.train.batch_size})
+    taken = [name for name, chosen in CHOSEN.items() if getattr(config.train, name) == chosen]
+    config = config.changed({f"train.{name}": getattr(begun.train, name) for name in taken})
     config = config.with_anchor_rule(begun.model.anchors.resolved_rule)
     config = imbalance.as_chosen(config, begun)
     for name, before, now in differences(begun.model_dump(), config.model_dump()):

@@ -20,7 +20,7 @@ from detector.data.resampling import image_weights
 from detector.data.split import read_split
 from detector.evaluation.metrics.coco import check_measurable
 from detector.inference.config_check import check_config
-from detector.losses.class_alpha import alpha_table
+from detector.losses.class_alpha import alpha_lines
 from detector.losses.class_statistics import ClassStatistics, sample_every
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
@@ -30,7 +30,7 @@ from detector.models.retinanet import RetinaNet
 from detector.models.weights.transfer import LOGITS, Transfer, transfer
 from detector.training.auto import imbalance
 from detector.training.auto.batch_size import choose_batch_size
-from detector.training.optim import build_ema, build_optimizer, build_schedule
+from detector.training.optim import build_ema, build_optimizer, build_schedule, rates
 from detector.training.resume import changed_length, check_same_data
 from detector.training.state import Prepared, Training
 from detector.utils.device import resolve_device, resolve_precision
@@ -46,6 +46,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     whatever is wrong with the configuration or the data.
     """
     check_config(config)
+    chosen_rates = rates(config.train)._asdict()
+    config = config.changed({f"train.{name}": value for name, value in chosen_rates.items()})
     device = resolve_device(config.device)
     set_deterministic(config.train.deterministic)
     train, val = read_training_data(config)
@@ -83,7 +85,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         training.load(last, source=str(config.run_directory))
         begun = validate(last["config"], str(config.run_directory))
         notes += changed_length(begun, config, total_steps // config.train.epochs, training.progress)
-    notes += [*loader_notes, *alpha_table(config.loss, shown, train.class_names)]
+    built = training.criterion.classification
+    notes += [*loader_notes, *alpha_lines(config.loss, built, shown, train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, shown, notes)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from detector.config.schema import Config, TrainConfig
 from detector.data.loader import STRIDE
-from detector.training.optim import scaled_lr
+from detector.training.optim import OWN_RATES, rates, scaled_lr
 from detector.training.state import Run
 from detector.utils.device import device_name, resolve_precision
 from detector.utils.text import counted
@@ -43,7 +43,7 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     log.say(
         f"training: {counted(settings.epochs, 'epoch')}, {counted(run.total_steps, 'step')} of "
         f"{counted(images, 'image')}; {settings.optimizer}, "
-        f"{settings.schedule}, lr {scaled_lr(settings):g} ({settings.lr:g} for 16, scaled to {images})"
+        f"{settings.schedule}, {_rates(settings)}"
     )
     if progress.step:
         done = f"{counted(progress.epoch, 'epoch')} and {counted(progress.batch, 'batch')}"
@@ -68,6 +68,16 @@ def _data_findings(run: Run) -> list[str]:
     return [
         f"{split}: {remark}" for split, data in (("train", run.train), ("val", run.val)) for remark in data.remarks()
     ]
+
+
+def _rates(settings: TrainConfig) -> str:
+    """Learning rate and weight decay, how the one was scaled, and which are the optimizer's own."""
+    given, own = rates(settings), OWN_RATES[settings.optimizer]
+    whose = f"{settings.optimizer}'s own"
+    rule = "by the square root" if settings.optimizer == "adamw" else "in proportion"
+    lr = [f"{given.lr:g} for 16", whose if given.lr == own.lr else "", f"scaled to {settings.images_per_step} {rule}"]
+    decay = f" ({whose})" if given.weight_decay == own.weight_decay else ""
+    return f"lr {scaled_lr(settings):.3g} ({', '.join(filter(None, lr))}), weight decay {given.weight_decay:g}{decay}"
 
 
 def _frozen(parts: list[str], settings: TrainConfig) -> str:

@@ -14,6 +14,7 @@ from detector.data.transforms import evaluated
 from detector.inference.config_check import check_config
 from detector.models import freeze
 from detector.models.build import build_without_memory
+from detector.training.optim import rates, scaled_lr
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -86,6 +87,22 @@ def test_repetitions_are_found(tmp_path, text, expected):
     (tmp_path / "base.yaml").write_text(base)
     (tmp_path / "my.yaml").write_text(text)
     assert list(repetitions(tmp_path / "my.yaml")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "decay"),
+    [  # what a step has, which a scaling rule must not change unseen
+        ("quickstart", 1e-3, 0.05),
+        ("bccd", 5e-4, 0.05),
+        ("finetune", 2e-4, 0.05),
+        ("retinanet_r18_fpn", 4e-4, 0.05),
+        ("retinanet_r50_fpn_1x_coco", 0.01, 1e-4),
+        ("retinanet_r50_fpn_v2_coco", 1e-4, 0.05),
+    ],
+)
+def test_the_rates_that_a_recipe_was_tuned_with(name, lr, decay):
+    settings = load_config(FOLDER / f"{name}.yaml").train
+    assert (scaled_lr(settings), rates(settings).weight_decay) == (pytest.approx(lr, rel=0.02), decay)
 
 
 @every_config

@@ -244,6 +244,8 @@ COUNTS = np.array([600, 300, 100])
         ({"classification": "equalized_focal", "equalized_scale": 4.0}, EqualizedFocal),
         ({"classification": "quality_focal"}, QualityFocal),
         ({"classification": "varifocal"}, Varifocal),
+        ({"classification": "varifocal", "gamma": [0.5, 1.0, 2.0]}, Varifocal),
+        ({"classification": "quality_focal", "gamma": [0.5, 1.0, 2.0]}, QualityFocal),
         ({"classification": "adaptive_focal", "gamma": 1.0}, AdaptiveFocal),
         ({"alpha": "effective_number"}, Focal),
         ({"alpha": [0.1, 0.2, 0.3], "gamma": [1.0, 2.0, 3.0]}, Focal),
@@ -273,10 +275,42 @@ def test_weights_by_class_may_come_later():
     for deferred, expected in ((True, [0.25] * 3), (False, [0.1, 0.2, 0.6]), (True, [0.25] * 3)):
         set_class_weights(criterion, loss, COUNTS, deferred=deferred)
         assert criterion.classification.positive.tolist() == pytest.approx(expected)
+        assert criterion.classification.negative == 0.75
         assert criterion.classification.negative_gradient.tolist() == [3, 3, 3] and criterion.classification.training
+    cautious = LossConfig(gamma=0.5, alpha=[0.1, 0.2, 0.6])
+    criterion = build_criterion(cautious, COUNTS)
+    set_class_weights(criterion, cautious, COUNTS, deferred=True)
+    assert criterion.classification.positive.tolist() == [0.5] * 3 and criterion.classification.negative == 0.5
     plain = build_criterion(LossConfig(), COUNTS)
     set_class_weights(plain, LossConfig(), COUNTS, deferred=True)
     assert plain.classification.positive == 0.25
+
+
+@pytest.mark.parametrize("name", ["focal", "equalized_focal"])
+def test_negatives_keep_what_suits_gamma(name):
+    """alpha and 1 - alpha of the focal loss paper's pairs, whether positives have weights by class or not."""
+    for settings, positive, negative in (
+        ({"gamma": 0.5}, 0.5, 0.5),
+        ({"gamma": [0.25, 0.5, 2.0]}, [0.625, 0.5, 0.25], [0.375, 0.5, 0.75]),
+        ({"gamma": 0.5, "alpha": "inverse_frequency"}, [0.5, 1.0, 1.5], 0.5),
+        ({"gamma": [0.25, 0.5, 2.0], "alpha": [0.1, 0.2, 0.3]}, [0.1, 0.2, 0.3], [0.375, 0.5, 0.75]),
+        ({"gamma": 0.5, "alpha": 0.1}, 0.1, 0.9),
+        ({"gamma": 0.5, "alpha": None}, 1.0, 1.0),
+    ):
+        loss = build_criterion(LossConfig(classification=name, **settings), COUNTS).classification
+        for weight, expected in ((loss.positive, positive), (loss.negative, negative)):
+            assert torch.as_tensor(weight).tolist() == pytest.approx(expected)
+
+
+def test_cross_entropy_has_the_alpha_of_gamma_0_and_is_plain_with_null():
+    logits = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    classes = torch.tensor([[0, -1, 2, -1, 1]] * 2)
+    targets = torch.nn.functional.one_hot(classes.clamp(min=0), 3) * (classes >= 0)[..., None]
+    pairs = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+    for settings, positive, negative in (({}, 0.75, 0.25), ({"alpha": None}, 1.0, 1.0)):
+        loss = build_criterion(LossConfig(classification="cross_entropy", **settings), COUNTS).classification
+        expected = (pairs * torch.where(targets == 1, positive, negative)).sum()
+        torch.testing.assert_close(loss(logits, classes), expected)
 
 
 def test_settings_reach_the_loss():

@@ -9,6 +9,8 @@ import torch
 from detector.config.file import load_config
 from detector.data.resampling import image_weights
 from detector.models.build import build_model
+from detector.training import setup
+from detector.training.auto.batch_size import BatchSize
 from detector.training.setup import build_loader, prepare, read_training_data
 
 DARK, LIGHT = 0, 1  # labels: the categories in the order of their ids, 3 and 7
@@ -151,3 +153,26 @@ def test_short_sides_do_not_depend_on_workers_or_on_where_an_epoch_is_resumed(lo
         shorts += [min(target["size"]) for _, targets in whole for target in targets]
     assert len(set(shorts)) > 10 and min(shorts) >= 24 and max(shorts) <= 48
     assert len(shorts) == 3 * len(train)
+
+
+def test_the_learning_rate_is_that_of_the_batch_which_auto_chose(tiny_config, monkeypatch):
+    monkeypatch.setattr(setup, "choose_batch_size", lambda *_: BatchSize(4, "figures", "limit"))
+    prepared = prepare(load_config(tiny_config, ["train.batch_size=auto", "train.schedule=constant"]))
+    settings, groups = prepared.config.train, prepared.training.optimizer.param_groups
+    assert (settings.batch_size, settings.lr, settings.weight_decay) == (4, 1e-3, 0.05)
+    assert {group["initial_lr"] for group in groups} == {5e-4}  # 1e-3 times the square root of 4 / 16
+    assert {group["weight_decay"] for group in groups} == {0, 0.05}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), None),
+        (("loss.classification=cross_entropy",), "loss.alpha auto: positives weigh 0.75 and negatives 0.25, best for"),
+        (("loss.classification=cross_entropy", "loss.alpha=0.25"), None),
+        (("loss.gamma=0.5",), "loss.alpha auto: positives weigh 0.5 and negatives 0.5, best for focal's gamma of 0.5"),
+    ],
+)
+def test_an_alpha_that_auto_chose_is_noted(tiny_config, overrides, said):
+    notes = [note for note in prepare(load_config(tiny_config, overrides)).notes if "loss.alpha" in note]
+    assert [note.startswith(said) for note in notes] == ([True] if said else [])

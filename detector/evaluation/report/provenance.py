@@ -31,6 +31,7 @@ def provenance(
     """
     model, train, loss, transforms = config.model, config.train, config.loss, config.augment.transforms
     boxes = f": {counted(sum(class_counts), 'box')} of {counted(len(class_counts), 'class')}" if class_counts else ""
+    lr = "" if train.lr is None else f", lr {train.lr:g}"  # a run's config has a number
     epochs, objects = counted(train.epochs, "epoch"), counted(data.class_counts().sum(), "object")
     batch = f"{train.batch_size} x {train.accumulate}" if train.accumulate > 1 else f"{train.batch_size}"
     pixels = _pixels(config.data.image_size)
@@ -43,7 +44,7 @@ def provenance(
         "Network": f"{model.backbone.name}, {neck}, head {model.head.depth} x {model.head.width}",
         "Started from": model.weights or f"backbone {model.backbone.weights or 'from scratch'}",
         "Images": f"{pixels}, augmentation {transforms if isinstance(transforms, str) else 'custom'}",
-        "Training": f"{epochs}, batches of {batch}, {train.optimizer}, lr {train.lr:g}, {train.schedule}",
+        "Training": f"{epochs}, batches of {batch}, {train.optimizer}{lr}, {train.schedule}",
         "Trained": f"{f'{trained}, ' if trained else ''}seed {config.seed}",
         "Loss": f"{loss.classification}, gamma {loss.gamma}, box {loss.box}",
         "For the rare classes": ", ".join(_for_rare_classes(config)),
@@ -62,6 +63,6 @@ def _for_rare_classes(config: Config) -> list[str]:
     settings = [f"sampling {config.data.sampling}"]
     if config.augment.paste:
         settings.append("pasting of rare objects")
-    if isinstance(config.loss.alpha, str):
-        settings.append(f"alpha {config.loss.alpha}")
+    if config.loss.alpha_is_by_class:
+        settings.append(f"alpha {config.loss.alpha if isinstance(config.loss.alpha, str) else 'by class'}")
     return settings

@@ -30,6 +30,8 @@ class Backbone(nn.Module):
     `get_submodule`). Together they hold all parameters but those that stand beside them (position embeddings)."""
     before_stride_8: list[str]
     """The first keys of `stages`: those before the first layer at stride 8."""
+    undecayed: frozenset[str] = frozenset()
+    """Names of parameters that weight decay would harm, beside norms and biases: tables of positions, say."""
 
     def from_classifier(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A published classification network's state dict → the backbone's names, without the classifier.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
 
@@ -37,10 +39,10 @@ class TimmBackbone(Backbone):
 
     net: returns the list of C3, C4 and C5, or C2 to C5, as (N, C, h, w) or, where its `output_fmt` says NHWC, as
         (N, h, w, C).
-    stride, norm_eps: as in Backbone.
+    stride, norm_eps: as in Backbone. undecayed: as there, but by their names in timm's classification network.
     """
 
-    def __init__(self, net: nn.Module, *, stride: int, norm_eps: float | None = None) -> None:
+    def __init__(self, net: nn.Module, *, stride: int, undecayed: Iterable[str], norm_eps: float | None = None) -> None:
         super().__init__()
         self.net = net
         self.stride = stride
@@ -50,16 +52,22 @@ class TimmBackbone(Backbone):
         self.mean = tuple(published["mean"])
         self.std = tuple(published["std"])
         self.stages, self.before_stride_8 = find_stages(net)
+        self.undecayed = frozenset(self._own_names(undecayed).values())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {str(level): feature for level, feature in enumerate(_features(self.net, images))}
 
     def from_classifier(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """As in Backbone; what timm's network has after C5 (a last norm, say) is left out with the classifier."""
+        own = self._own_names(state)
+        return {own[name]: tensor for name, tensor in state.items() if name in own}
+
+    def _own_names(self, names: Iterable[str]) -> dict[str, str]:
+        """A parameter's name in timm's classification network → its name here; without those that follow C5."""
         root, prefix = root_of(self.net)
         children = {name.split(".")[0] for name in root.state_dict()}
-        renamed = {flattened(name, children): tensor for name, tensor in state.items()}
-        return {f"{prefix}{name}": tensor for name, tensor in renamed.items() if name.split(".")[0] in children}
+        flat = {name: flattened(name, children) for name in names}
+        return {name: f"{prefix}{own}" for name, own in flat.items() if own.split(".")[0] in children}
 
 
 def build_timm_backbone(name: str, *, weights: str | None, norm: str, finest_stride: int = 8) -> TimmBackbone:
@@ -76,7 +84,7 @@ def build_timm_backbone(name: str, *, weights: str | None, norm: str, finest_str
     _check_names(timm, name, weights, norm)
     net = _create_features(timm, name, finest_stride)
     norm_eps = next((eps for start, eps in NORM_EPS.items() if name.startswith(start)), None)
-    backbone = TimmBackbone(net, stride=_image_multiple(net, name), norm_eps=norm_eps)
+    backbone = TimmBackbone(net, stride=_image_multiple(net, name), undecayed=_undecayed(timm, name), norm_eps=norm_eps)
     if weights is not None:
         state = read_state_dict(weights) if is_file_name(weights) else _published(timm, name)
         load_strictly(backbone, backbone.from_classifier(state), source=weights)
@@ -173,6 +181,14 @@ def _features(net: nn.Module, images: Tensor) -> list[Tensor]:
     if getattr(net, "output_fmt", "NCHW") == "NHWC":
         return [feature.permute(0, 3, 1, 2) for feature in features]
     return features
+
+
+def _undecayed(timm: ModuleType, name: str) -> list[str]:
+    """The parameters of timm's classification network that timm does not decay. Its features-only form does not say."""
+    with torch.device("meta"):  # only names are needed
+        network: Any = _create(timm, name)
+    patterns = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+    return [own for own, _ in network.named_parameters() if any(fnmatchcase(own, pattern) for pattern in patterns)]
 
 
 def _image_multiple(net: nn.Module, name: str) -> int:

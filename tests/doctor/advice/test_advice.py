@@ -18,6 +18,7 @@ from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config, to_tree
 from detector.doctor.class_balance import describe_classes
 from detector.doctor.reach.reach import measure_reach
+from detector.training.optim import scaled_lr
 from detector.utils.errors import InputError
 
 
@@ -99,12 +100,15 @@ def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
     assert config.loss.alpha == "effective_number" and config.imbalance == "none"
     assert config.model.backbone.weights is None
     assert config.train.epochs == 143  # as many pixels as 70 epochs of 205 images of this size
+    assert (config.train.batch_size, scaled_lr(config.train)) == (4, 5e-4)
     assert "3575 steps, about 15 minutes" in reasons(advice)["train.epochs"]
+    assert "square root: 0.0005 for 4" in reasons(advice)["train.lr"]
 
 
 def test_a_gpu_is_advised_the_published_detector(cells):
     config = advice_of(cells, gpu=True).config
     assert config.model.weights == "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"
+    assert (config.train.weight_decay, scaled_lr(config.train)) == (0.05, pytest.approx(2e-4, rel=0.02))
     assert (config.model.anchors.scales, len(config.model.anchors.ratios)) == (3, 3)
 
 

@@ -360,3 +360,17 @@ class TestRetinaNet:
         assert model.mean.flatten().tolist() == [0.5, 0.5, 0.5] and model.std.flatten().tolist() == [0.5, 0.5, 0.5]
         model = build_model(config(name="timm/resnet10t"), num_classes=1)
         assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+@pytest.mark.parametrize(
+    "name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "hieradet_small", "resnet10t"]
+)
+def test_what_timm_does_not_decay_is_named_as_the_backbone_names_it(name):
+    """timm cuts some networks off and joins the names of their stages, and wraps others as they are."""
+    with torch.device("meta"):
+        backbone, network = build(name), timm.create_model(name)
+    spared = network.no_weight_decay() if hasattr(network, "no_weight_decay") else set()
+    named = backbone.from_classifier({parameter: parameter for parameter, _ in network.named_parameters()})
+    assert backbone.undecayed == {own for own, parameter in named.items() if parameter in spared}
+    assert backbone.undecayed <= {own for own, _ in backbone.named_parameters()}
+    assert (len(backbone.undecayed) > 0) == (name != "resnet10t")
