@@ -57,16 +57,16 @@ def test_a_mosaic_is_crops_of_four_images_around_a_centre():
 
 
 @pytest.mark.parametrize(
-    ("image_size", "sides"),
+    ("resized", "sides"),
     [
-        (None, [20, 20, 20, 20]),  # in pixels of the files
+        ({}, [20, 20, 20, 20]),  # in pixels of the files
         # fed alone, 20 px of 200 are 10, of 400 px 5, of 100x200 px 10, of 50 px 40; and in 200 px twice that
-        (100, [20, 10, 20, 80]),
+        ({"image_size": 100}, [20, 10, 20, 80]),
         # short sides of 200, 400, 100 and 50 become 100, but the third's long one would then be 200 and not 150
-        (ShortLong(short=[60, 100], long=150), [20, 10, 30, 80]),
+        ({"image_size": ShortLong(short=[60, 100], long=150)}, [20, 10, 30, 80]),
     ],
 )
-def test_objects_of_a_mosaic_keep_the_sizes_that_they_are_fed_in(image_size, sides):
+def test_objects_of_a_mosaic_keep_the_sizes_that_they_are_fed_in(resized, sides):
     """An object of 20 px in each of four images, where no crop cuts it."""
     samples = [
         sample(k, size, [[a / 2 - 10, b / 2 - 10, a / 2 + 10, b / 2 + 10]], k)
@@ -75,7 +75,7 @@ def test_objects_of_a_mosaic_keep_the_sizes_that_they_are_fed_in(image_size, sid
     ]
     found = [[], [], [], []]
     for seed in range(150):
-        _, boxes, labels = mosaic(samples, np.random.default_rng(seed), image_size=image_size)
+        _, boxes, labels = mosaic(samples, np.random.default_rng(seed), **resized)
         for k, (width, height) in zip(labels.tolist(), (boxes[:, 2:] - boxes[:, :2]).tolist(), strict=True):
             found[k].append(max(width, height))
     for side, own in zip(sides, found, strict=True):
