@@ -31,12 +31,27 @@ from detector.utils.json_lines import read_json_lines
 
 # Dataset → config, overrides and epochs of the baseline.
 BUDGETS = {
-    "bccd": (["configs/bccd.yaml", "train.precision=bf16"], 20),
+    "bccd": (["configs/bccd.yaml", "train.precision=bf16"], 16),
     "aquarium": (["configs/aquarium.yaml", "train.precision=bf16"], 12),
     "shapes": (["configs/quickstart.yaml", "train.precision=bf16"], 12),
 }
 BASELINE = "max_iou"
-ARMS: dict[str, list[str]] = {BASELINE: []}
+ONE_ANCHOR = ["model.anchors.scales=1", "model.anchors.ratios=[1.0]"]
+ATSS, TAL = ["loss.assigner.name=atss"], ["loss.assigner.name=tal"]
+ARMS: dict[str, list[str]] = {
+    BASELINE: [],
+    "quality focal": ["loss.classification=quality_focal"],
+    "atss": ATSS,
+    "atss, one anchor": [*ATSS, *ONE_ANCHOR],
+    "atss, quality focal": [*ATSS, "loss.classification=quality_focal"],
+    "tal, quality focal, one anchor": [*TAL, "loss.classification=quality_focal", *ONE_ANCHOR],
+    "ema": ["train.ema=0.998"],
+    "mosaic": ["augment.mosaic=0.5"],
+    "pafpn": ["model.neck.name=pafpn"],
+    "light attention": ["model.attention.name=light"],
+    "dyhead": ["model.attention={name: dyhead, blocks: 1}"],
+    "from P2": ["model.neck.finest=p2"],
+}
 
 
 def main() -> int:
