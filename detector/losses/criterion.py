@@ -90,9 +90,7 @@ class Criterion(nn.Module):
         }
 
     @torch.no_grad()
-    def _box_weights(
-        self, scores: Tensor | None, overlap: Tensor, logits: Tensor, normaliser: Tensor
-    ) -> Tensor | None:
+    def _box_weights(self, scores: Tensor | None, overlap: Tensor, logits: Tensor, normaliser: Tensor) -> Tensor | None:
         """What the box loss of each of P positives weighs: (P,) float32, or None where all weigh the same.
 
         By `box_weighting`: "assigner", its `scores` if it gives any; "score", the anchor's greatest predicted score

@@ -36,7 +36,8 @@ def cell_distances(objects: ResizedObjects, model: ModelConfig) -> np.ndarray:
 
 def holds_centre(sides: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """(B,) bool: whether the centre of any anchor lies in the object. sides, distances: as for `best_iou`."""
-    return (distances < sides[:, None] / 2 - MARGIN).all(axis=2).any(axis=1)
+    slack = sides[:, None] / 2 - MARGIN - distances  # (B, L, 2)
+    return slack.min(axis=2).max(axis=1) > 0
 
 
 def best_iou(sides: np.ndarray, distances: np.ndarray, anchors: AnchorConfig) -> np.ndarray:
