@@ -51,15 +51,13 @@ def iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def iou_with_anchors(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """(N, M, R): IoU of the boxes (N, M, 4) of N images with every anchor; NaN where both areas are 0.
-
-    anchors: (R, 4), the same for all images, or (N, R, 4).
+    """(N, M, R): IoU of the boxes (N, M, 4) of N images with every anchor (R, 4); NaN where both areas are 0.
 
     Works coordinate by coordinate, so that every operation runs over contiguous memory. The operations have the order
     of torchvision.ops.box_iou, so ties and thresholds fall alike.
     """
     x1, y1, x2, y2 = boxes[..., None].unbind(dim=2)  # each (N, M, 1)
-    ax1, ay1, ax2, ay2 = anchors.movedim(-1, 0).contiguous().unsqueeze(-2)  # each (1, R) or (N, 1, R)
+    ax1, ay1, ax2, ay2 = anchors.t().contiguous()  # each (R,)
     width = (torch.minimum(x2, ax2) - torch.maximum(x1, ax1)).clamp_(min=0)
     height = (torch.minimum(y2, ay2) - torch.maximum(y1, ay1)).clamp_(min=0)
     intersection = width.mul_(height)

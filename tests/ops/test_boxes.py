@@ -89,12 +89,3 @@ def test_iou_equals_torchvision():
     assert (expected.diagonal() == 0).any() and (expected.diagonal() > 0).any()
     assert torch.equal(iou(boxes[:, None], others), expected)
     assert torch.equal(iou_with_anchors(boxes.view(2, 25, 4), others).view(50, 50), expected)
-
-
-def test_iou_with_anchors_of_each_image():
-    torch.manual_seed(0)
-    corners = 10 * torch.rand(2, 30, 2)
-    anchors = torch.cat([corners, corners + 5 * torch.rand(2, 30, 2) + 0.1], dim=2)
-    boxes = anchors[:, :4].flip(0)
-    expected = torch.stack([box_iou(own, others) for own, others in zip(boxes, anchors, strict=True)])
-    assert torch.equal(iou_with_anchors(boxes, anchors), expected)

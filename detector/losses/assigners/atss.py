@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from detector.losses.assigners.assignment import BACKGROUND, Assignment, pad_objects
-from detector.losses.assigners.candidates import centres, contains, objects_at_a_time, smallest, to_assignment, winners
+from detector.losses.assigners.candidates import (
+    anchors_of,
+    centres,
+    contains,
+    objects_at_a_time,
+    smallest,
+    to_assignment,
+    winners,
+)
 from detector.ops.boxes import iou
 
 
@@ -63,9 +71,7 @@ class ATSSAssigner:
         for count, of_level in zip(cells, distances.split(cells, dim=2), strict=True):
             nearest.append(smallest(of_level, self.topk)[1] + first)
             first += count
-        near = torch.cat(nearest, dim=2)[..., None] * per_cell
-        candidates = (near + torch.arange(per_cell, device=near.device)).flatten(2)
-
+        candidates = anchors_of(torch.cat(nearest, dim=2), per_cell)
         shapes = anchors[candidates]
         overlap = iou(boxes[:, :, None], shapes)
         std, mean = torch.std_mean(overlap, dim=2, keepdim=True)

@@ -36,6 +36,11 @@ def centres(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def anchors_of(cells: Tensor, per_cell: int) -> Tensor:
+    """(N, M, C * A) int64: the anchors of cells (N, M, C) int64. per_cell: A."""
+    return (cells[..., None] * per_cell + torch.arange(per_cell, device=cells.device)).flatten(2)
+
+
 def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k smallest values along the last dimension, ascending, and their indices; of equal ones the first.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from detector.losses.assigners.assignment import BACKGROUND, Assignment, pad_objects
 from detector.losses.assigners.candidates import (
+    anchors_of,
     centres,
     contains,
     objects_at_a_time,
@@ -27,7 +28,7 @@ from detector.losses.assigners.candidates import (
     to_assignment,
     winners,
 )
-from detector.ops.boxes import decode, iou_with_anchors
+from detector.ops.boxes import decode, iou
 
 
 class TaskAlignedAssigner:
@@ -45,20 +46,19 @@ class TaskAlignedAssigner:
 
     @torch.no_grad()
     def __call__(self, outputs: dict[str, Any], targets: list[dict[str, Any]]) -> Assignment:
-        """outputs: logits (N, R, K), deltas (N, R, 4), anchors (R, 4) float32 xyxy pixels. targets: N dicts with boxes
-        (M_i, 4) xyxy and labels (M_i,). The assignment has scores: the soft targets.
+        """outputs: logits (N, R, K), deltas (N, R, 4), anchors (R, 4) float32 xyxy pixels, anchors_per_cell (an int).
+        targets: N dicts with boxes (M_i, 4) xyxy and labels (M_i,). The assignment has scores: the soft targets.
 
-        Does the whole batch at once, on the anchors' device, without a CPU-GPU sync. An anchor whose predictions are
-        not finite counts as well aligned, so that it stays in the loss, which then is not finite either.
+        Does the whole batch at once, on the anchors' device. An anchor whose predictions are not finite counts as well
+        aligned, so that it stays in the loss, which then is not finite either.
         """
         anchors = outputs["anchors"]
         boxes, labels = pad_objects(targets, anchors.device)
+        at_a_time = objects_at_a_time(boxes, len(anchors))
         predicted = decode(outputs["deltas"], anchors).float()
         broken = ~(outputs["deltas"].isfinite() & predicted.isfinite()).all(dim=2)
-        predicted = predicted.movedim(2, 0).contiguous().movedim(0, 2)  # as `iou_with_anchors` reads it: no copy there
-        places, at_a_time = centres(anchors), objects_at_a_time(boxes, len(anchors))
         parts = [
-            self._best(outputs["logits"], predicted, broken, places, *part)
+            self._best(outputs, predicted, broken, *part)
             for part in zip(boxes.split(at_a_time, dim=1), labels.split(at_a_time, dim=1), strict=True)
         ]
         cost, candidates, overlap = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
@@ -70,27 +70,39 @@ class TaskAlignedAssigner:
         return to_assignment(boxes, labels, candidates, won, len(anchors))._replace(scores=scores)
 
     def _best(
-        self,
-        logits: Tensor,
-        predicted: Tensor,
-        broken: Tensor,
-        places: tuple[Tensor, Tensor],
-        boxes: Tensor,
-        labels: Tensor,
+        self, outputs: dict[str, Any], predicted: Tensor, broken: Tensor, boxes: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The best aligned anchors of objects (N, M, 4): -log t (inf: not to be taken), index and u, each (N, M, topk).
 
-        predicted: (N, R, 4) boxes. broken: (N, R) bool. places: x and y (R,) of the anchors' centres. labels: (N, M).
+        predicted: (N, R, 4) boxes. broken: (N, R) bool. labels: (N, M).
         """
-        overlap = iou_with_anchors(boxes, predicted).masked_fill_(broken[:, None], 1.0)
-        rows = labels.clamp(min=0)[..., None].expand_as(overlap)
-        logit = logits.transpose(1, 2).gather(1, rows).float()
+        per_cell = outputs["anchors_per_cell"]
+        cells, allowed = self._cells(outputs["anchors"][::per_cell], boxes, -(-self.topk // per_cell))
+        allowed = (allowed & (labels != BACKGROUND)[..., None]).repeat_interleave(per_cell, dim=2)
+        candidates = anchors_of(cells, per_cell)
+        image = torch.arange(len(boxes), device=boxes.device)[:, None, None]
+
+        overlap = iou(boxes[:, :, None], predicted[image, candidates])
+        overlap = overlap.masked_fill_(broken[image, candidates], 1.0)
+        logit = outputs["logits"][image, candidates, labels.clamp(min=0)[..., None]].float()
         cost = self.alpha * F.softplus(-logit) - self.beta * overlap.log()
         cost = cost.masked_fill_(~logit.isfinite(), 0.0).clamp_(min=0)  # an IoU may round to more than 1
+        cost, best = smallest(cost.masked_fill_(~allowed, torch.inf), self.topk)
+        return cost, candidates.gather(2, best), overlap.gather(2, best)
 
-        allowed = contains(boxes, *places)
+    def _cells(self, anchors: Tensor, boxes: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
+        """The cells whose centre lies in objects (N, M, 4): their indices, in ascending order, and which of them count,
+        each (N, M, L). L is as many as the objects need, but `at_least` so many, if there are.
+
+        anchors: (C, 4), one of each cell: they have one centre.
+        """
+        allowed = contains(boxes, *centres(anchors))
         if self.every_object:
             allowed |= ~allowed.any(dim=2, keepdim=True)
-        allowed &= (labels != BACKGROUND)[..., None]
-        cost, best = smallest(cost.masked_fill_(~allowed, torch.inf), self.topk)
-        return cost, best, overlap.gather(2, best)
+        place = allowed.cumsum(dim=2)
+        count = place[..., -1:]
+        most = min(max(int(count.max()), at_least), len(anchors))  # CPU-GPU sync point
+        index = torch.where(allowed, place - 1, most)  # one column more, for what is thrown away
+        cells = torch.arange(len(anchors), device=boxes.device).expand_as(index)
+        found = index.new_zeros(*index.shape[:2], most + 1).scatter_(2, index, cells)[..., :most]
+        return found, torch.arange(most, device=boxes.device) < count

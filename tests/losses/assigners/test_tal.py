@@ -94,7 +94,7 @@ def test_of_equal_anchors_and_objects_the_first_is_taken(per_cell, every_object)
 def test_by_hand():
     anchors = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10], [30, 0, 40, 10]])
     logits = torch.tensor([[0.5, 0.5], [0.2, 0.5], [0.9, 0.5], [0.5, 0.5]]).logit()
-    outputs = {"anchors": anchors, "logits": logits[None], "deltas": torch.zeros(1, 4, 4)}
+    outputs = {"anchors": anchors, "anchors_per_cell": 1, "logits": logits[None], "deltas": torch.zeros(1, 4, 4)}
     target = {"boxes": torch.tensor([[0.0, 0, 12, 10]]), "labels": torch.tensor([0])}
     # u = 100/120, 100/120, 80/140; t = s u: 5/12, 1/6, 0.9 * 4/7
     assigned = TaskAlignedAssigner(2, 1.0, 1.0)(outputs, [target])
@@ -110,7 +110,8 @@ def test_by_hand():
 
 def test_an_anchor_between_objects_goes_to_the_greater_overlap_and_targets_follow():
     anchors = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10]])
-    outputs = {"anchors": anchors, "logits": torch.zeros(1, 2, 2), "deltas": torch.zeros(1, 2, 4)}
+    outputs = {"logits": torch.zeros(1, 2, 2), "deltas": torch.zeros(1, 2, 4)}
+    outputs |= {"anchors": anchors, "anchors_per_cell": 1}
     target = {"boxes": torch.tensor([[0.0, 0, 12, 10], [2, 0, 12, 10]]), "labels": torch.tensor([0, 1])}
     assigned = TaskAlignedAssigner()(outputs, [target])
     assert assigned.classes.tolist() == [[0, 1]]
