@@ -31,7 +31,10 @@ CONFIGS = {
     "accumulation, 2 workers": ["train.accumulate=2", "data.workers=2"],
     # a larger network, whose checkpoints take long to write
     "average, adamw": ["train.ema=0.9", "train.optimizer=adamw", "model.backbone.name=resnet18"],
-    "equalized focal": ["loss.classification=equalized_focal", "data.workers=2", "data.sampling=class_aware"],
+    "equalized focal, atss": [
+        "loss.classification=equalized_focal", "loss.assigner.name=atss", "data.workers=2", "data.sampling=class_aware",
+    ],
+    "quality focal, tal": ["loss.classification=quality_focal", "loss.assigner.name=tal"],
     "adaptive focal, pasting": ["loss.classification=adaptive_focal", "augment.paste={classes: [dark]}"],
     "bf16, average, 2 workers": ["train.precision=bf16", "train.ema=0.9", "data.workers=2"],
     "mosaic, frozen at first": [

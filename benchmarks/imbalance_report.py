@@ -9,14 +9,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from imbalance import ARMS, BASELINE, description, key_of
+from ablation import FIGURES, key_of, mean_and_spread, points
+from imbalance import ARMS, BASELINE, description
 from matplotlib.figure import Figure
 
 from detector.pages.palette import GROUP_COLOURS
 from detector.utils.json_lines import read_json_lines
-
-FIGURES = ("AP", "AP50", "head", "medium", "tail")
 
 
 def main() -> None:
@@ -40,11 +38,6 @@ def by_dataset(lines: Sequence[dict]) -> dict[str, dict[str, dict[int, dict]]]:
     return tables
 
 
-def points(runs: dict[int, dict], figure: str, against: dict[int, dict] | None = None) -> np.ndarray:
-    """A figure of an arm's runs in AP points (1 = 0.01 AP), minus that of the runs `against` with the same seeds."""
-    return np.array([100 * (run[figure] - (against[seed][figure] if against else 0)) for seed, run in runs.items()])
-
-
 def markdown(arms: dict[str, dict[int, dict]]) -> list[str]:
     """A table with a row for each arm: mean ± standard deviation over the seeds, and how the tail changes."""
     base = arms[BASELINE]
@@ -55,11 +48,6 @@ def markdown(arms: dict[str, dict[int, dict]]) -> list[str]:
         change = mean_and_spread(points(runs, "tail", base), sign="+") if arm != BASELINE else ""
         lines.append(f"| {arm} | {len(runs)} | {' | '.join(cells)} | {change} |")
     return lines
-
-
-def mean_and_spread(values: np.ndarray, sign: str = "") -> str:
-    """Mean ± standard deviation of a sample. A single value has no deviation."""
-    return f"{values.mean():{sign}.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def draw(tables: dict[str, dict[str, dict[int, dict]]], picture: Path) -> None:

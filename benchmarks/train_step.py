@@ -91,7 +91,7 @@ def our_step(
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             outputs = model(images, [t["size"] for t in targets])
         losses = criterion(outputs, targets)
-        ((losses["loss_cls"] + losses["loss_box"]) / losses["num_positives"].clamp(min=1)).backward()
+        ((losses["loss_cls"] + losses["loss_box"]) / losses["normaliser"].clamp(min=1)).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

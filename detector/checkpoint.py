@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.config.file import validate
+from detector.config.schema import AnchorRule
 from detector.models.state_dict import as_state_dict, is_file_name, read_file
 from detector.models.weights.layouts import Weights, check_complete, published, recognised
 from detector.utils.console import console
@@ -26,7 +27,7 @@ from detector.utils.signals import StopRequest
 from detector.utils.text import class_name_problem, quoted, shortened
 from detector.utils.untrusted.torch_file import is_parameter, read_torch_file
 
-FORMAT = 4  # raised when the contents change meaning
+FORMAT = 5  # raised when the contents change meaning
 CONTENTS = ("format", "model", "config", "class_names", "category_ids")
 
 
@@ -123,7 +124,7 @@ def read_detector(source: str) -> Weights:
     (models/weights/layouts.py), or weights that torchvision publishes. Raises InputError.
     """
     path = find(Path(source))
-    if not path.is_file() and not is_file_name(source):
+    if _is_published(source):
         return published(source)
     if path.is_file():
         check_digest(path)
@@ -133,9 +134,32 @@ def read_detector(source: str) -> Weights:
     state = _checked(contents, path)
     names = state["class_names"]
     ids = dict(zip(names, state["category_ids"], strict=True))
-    settings = validate(state["config"], str(path)).model.model_dump()
+    model = validate(state["config"], str(path)).model
     check_complete(state["model"], str(path))
-    return Weights(str(path), "a checkpoint of this project", state["model"], len(names), names, ids, settings)
+    return Weights(
+        str(path),
+        "a checkpoint of this project",
+        state["model"],
+        num_rows=len(names),
+        row_names=names,
+        category_ids=ids,
+        settings=model.model_dump(),
+        anchor_rule=model.anchors.resolved_rule,
+    )
+
+
+def anchor_rule(source: str | None) -> AnchorRule:
+    """What `model.anchors.rule` auto stands for with the `model.weights` source: the rule that they were trained with;
+    exact without a detector. Published weights are not downloaded for it. Raises InputError as `read_detector`.
+    """
+    if source is None:
+        return "exact"
+    return "torchvision" if _is_published(source) else read_detector(source).anchor_rule
+
+
+def _is_published(source: str) -> bool:
+    """Whether `source` is a name rather than a file or a run directory."""
+    return not Path(source).exists() and not is_file_name(source)
 
 
 def _checked(state: object, path: Path) -> dict[str, Any]:

@@ -52,6 +52,24 @@ def test_anchors_that_are_not_the_checkpoints(trained, tiny_config, tmp_path):
     assert "it was trained with anchors {'base_size': 16" in warning
 
 
+def test_the_rule_of_the_anchors_that_weights_were_trained_with(trained, tmp_path, monkeypatch):
+    """As model.anchors.rule auto resolves to it; a name of torchvision's needs no download for that."""
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", None)
+    torch.save(trained.state_dict(), tmp_path / "own.pth")
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "r18.pth")
+    best = tmp_path / "run" / "checkpoints" / "best.pt"
+    rules = {"own.pth": "torchvision", "r18.pth": "exact", "run": "exact"}
+    assert {name: checkpoint.anchor_rule(str(tmp_path / name)) for name in rules} == rules
+    assert checkpoint.anchor_rule(None) == "exact"
+    assert checkpoint.anchor_rule("RetinaNet_ResNet50_FPN_Weights.COCO_V1") == "torchvision"
+    state = checkpoint.load(best)
+    state["config"]["model"]["anchors"]["rule"] = "torchvision"
+    checkpoint.save(best, state)
+    assert checkpoint.anchor_rule(str(tmp_path / "run")) == "torchvision"
+    for overrides in ([], ["model.anchors.rule=auto"]):
+        assert load(best, device="cpu", overrides=overrides).model.anchors.rule == "torchvision"
+
+
 @pytest.mark.parametrize("name", ["plain.pth", "wrapped.pth", "odd.name"])
 def test_a_file_in_torchvisions_layout(name, trained, tmp_path):
     state = trained.state_dict()
@@ -82,7 +100,7 @@ def test_nothing_to_start_from(source, message, tmp_path, monkeypatch):
             lambda state: state["model"].pop("head.classification_head.cls_logits.bias"),
             "it has no head.*cls_logits.bias",
         ),
-        (lambda state: state.update(format=3), "checkpoint format 3; this version reads format 4"),
+        (lambda state: state.update(format=4), "checkpoint format 4; this version reads format 5; train again"),
         (lambda state: state.update(class_names=["dark", "\x1b[2J"]), "class_names and category_ids"),
         (lambda state: state.update(class_names="ab"), "class_names and category_ids"),
         (lambda state: state.update(category_ids=[3]), "class_names and category_ids"),
@@ -121,6 +139,7 @@ def test_a_config_of_weights_with_unknown_names(trained, tiny_config, tmp_path):
     overrides = [f"model.weights={tmp_path / 'own.pth'}"]
     detect = load(tiny_config, overrides=overrides)
     assert detect.class_names == ["dark", "light"]  # the dataset's
+    assert detect.model.anchors.rule == detect.config.model.anchors.rule == "torchvision"
     state = detect.model.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in trained.state_dict().items())
     with pytest.raises(InputError, match="another architecture"):

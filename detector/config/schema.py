@@ -22,6 +22,8 @@ Side = Annotated[int, Field(ge=1, le=10_000)]
 Name = Annotated[str, Field(min_length=1)]
 Choice = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+AnchorRule = Literal["exact", "torchvision"]
+BoxWeighting = Literal["assigner", "score", "iou"]
 
 
 class Section(BaseModel):
@@ -35,16 +37,29 @@ class Section(BaseModel):
 class ShortLong(Section):
     """Resize so that the short side is `short` px, unless the long side would pass `long` px (as torchvision)."""
 
-    short: Side
-    """Length of the short side, in pixels."""
+    short: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+    """Length of the short side, in pixels. [least, greatest]: drawn anew for each training image; the greatest is for
+    evaluation."""
     long: Side
     """Greatest length of the long side, in pixels."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ShortLong:
-        if self.long < self.short:
-            raise ValueError(f"long ({self.long}) is smaller than short ({self.short})")
+        if self.least > self.greatest:
+            raise ValueError(f"short ({self.short}) must be [least, greatest]")
+        if self.long < self.greatest:
+            raise ValueError(f"long ({self.long}) is smaller than short ({self.greatest})")
         return self
+
+    @property
+    def least(self) -> int:
+        """The least length of the short side, in pixels."""
+        return self.short[0] if isinstance(self.short, list) else self.short
+
+    @property
+    def greatest(self) -> int:
+        """The greatest length of the short side, in pixels: that of evaluation."""
+        return self.short[1] if isinstance(self.short, list) else self.short
 
 
 class DataConfig(Section):
@@ -53,7 +68,8 @@ class DataConfig(Section):
     dataset: Name
     """Dataset descriptor (YAML), relative to the working directory."""
     image_size: Side | ShortLong = 640
-    """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch."""
+    """A number: letterboxed to a square of that many pixels. {short, long}: resized by side, padded in the batch; with
+    short: [640, 800] each training image draws its own short side, and evaluation takes 800."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Loader processes; 0 loads in the training process. Any number gives the same batches."""
     bad_annotations: Literal["error", "drop"] = "error"
@@ -71,7 +87,7 @@ class DataConfig(Section):
 
 
 class BackboneConfig(Section):
-    """The network that turns images into C3, C4 and C5."""
+    """The network that turns images into C3, C4 and C5, and into C2 where neck.finest is p2."""
 
     name: str = "resnet50"
     """A torchvision network, or timm/<any model with features at strides 8, 16 and 32>, such as timm/convnext_tiny
@@ -83,14 +99,23 @@ class BackboneConfig(Section):
 
 
 class NeckConfig(Section):
-    """The pyramid P3..P7 from C3, C4 and C5."""
+    """The pyramid P3..P7, or P2..P7, from the backbone's features."""
 
     name: Choice = "fpn"
-    """What makes the pyramid P3..P7: fpn, or pafpn, which adds a path from fine to coarse."""
+    """What makes the pyramid of the backbone's features: fpn; or pafpn, which adds a path from fine to coarse."""
+    finest: Literal["p2", "p3"] = "p3"
+    """The finest level. p3: a cell every 8 px. p2: also one every 4 px, for objects of a few pixels: four times the
+    anchors, and four times the work of the head; printed."""
     channels: Width = 256
-    """Channels of every pyramid level P3..P7."""
+    """Channels of every pyramid level."""
     extra_levels: Literal["p5", "c5"] = "p5"
-    """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, torchvision v2). P7 is computed from P6."""
+    """What P6 is computed from: p5 (torchvision v1) or c5 (the paper, detectron2, torchvision v2). P7 is computed from
+    P6."""
+
+    @property
+    def finest_stride(self) -> int:
+        """Pixels from a cell of the finest level to the next."""
+        return {"p2": 4, "p3": 8}[self.finest]
 
 
 class AttentionConfig(Section):
@@ -120,11 +145,20 @@ class AnchorConfig(Section):
     """The anchor boxes at each cell of the pyramid."""
 
     base_size: Annotated[float, Field(gt=0, le=10_000)] = 32
-    """Side of the smallest square anchor on P3, in pixels of the fed image; it doubles at each level."""
+    """Side of the smallest square anchor on P3, in pixels of the fed image. It doubles at each level; P2 has half."""
     scales: Annotated[int, Field(ge=1, le=32)] = 3
     """Sizes per octave: 3 gives 2^0, 2^(1/3), 2^(2/3)."""
     ratios: Annotated[list[Positive], Field(min_length=1, max_length=32)] = [0.5, 1.0, 2.0]
     """Height / width of the anchors."""
+    rule: Literal["auto", "exact", "torchvision"] = "auto"
+    """How anchors are laid out. exact: cells 8, 16, ... 128 px apart, sides not rounded (as detectron2). torchvision:
+    cells image side // grid side apart, which moves P6 and P7 with the padding, and whole pixels. auto: as
+    `model.weights` were trained; exact where it names no detector."""
+
+    @property
+    def resolved_rule(self) -> AnchorRule:
+        """`rule`; exact where it is still auto, as no weights have asked for another."""
+        return "exact" if self.rule == "auto" else self.rule
 
 
 class PostprocessConfig(Section):
@@ -166,16 +200,28 @@ class ModelConfig(Section):
 
 
 class AssignerConfig(Section):
-    """Which anchors are positive, for which object."""
+    """Which anchors are positive, for which object. A setting for another assigner than the named one does nothing."""
 
     name: Choice = "max_iou"
-    """What decides which anchors are positive."""
+    """What decides which anchors are positive (docs/configuration.md explains each)."""
     positive_iou: Fraction = 0.5
-    """An anchor whose best IoU is at least this is positive."""
+    """For max_iou: an anchor whose best IoU is at least this is positive."""
     negative_iou: Fraction = 0.4
-    """An anchor whose best IoU is below this is background; between the two it is ignored."""
+    """For max_iou: an anchor whose best IoU is below this is background; between the two it is ignored."""
     low_quality: bool = True
-    """The anchors with the greatest IoU of an object are positive too, however small that is (as in torchvision)."""
+    """For max_iou: the anchors with the greatest IoU of an object are positive too, however small that is (as in
+    torchvision)."""
+    atss_topk: PositiveInt = 9
+    """For atss: the cells on each level, nearest to an object's centre, whose anchors are its candidates."""
+    tal_topk: PositiveInt = 13
+    """For tal: the anchors that an object takes."""
+    tal_alpha: NonNegative = 1.0
+    """For tal: an object takes the anchors with the greatest score^alpha x IoU^beta."""
+    tal_beta: Positive = 6.0
+    """For tal: see tal_alpha."""
+    every_object: bool = False
+    """For atss and tal: an object so small that it holds no anchor's centre takes the anchors that fit it best, instead
+    of none as in the papers."""
 
     @model_validator(mode="after")
     def _ordered(self) -> AssignerConfig:
@@ -190,14 +236,15 @@ class LossConfig(Section):
     alpha: (
         Fraction
         | Annotated[list[Fraction], Field(min_length=1)]
-        | Literal["inverse_frequency", "effective_number"]
+        | Literal["auto", "inverse_frequency", "effective_number"]
         | None
-    ) = 0.25
-    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. Or one weight per
-    class, in the order of the classes, or weights from the boxes of each class in an epoch: 0.25 for the commonest, at
-    most 0.75."""
+    ) = "auto"
+    """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. auto: what suits
+    gamma in the focal loss paper (table 1b): 0.75 at 0, 0.5 at 0.5, 0.25 from 1 on, between by interpolation; printed.
+    Or one weight per class, in the order of the classes, or weights from the boxes of each class in an epoch: that of
+    auto for the commonest, at most three times that."""
     defer_alpha: Fraction = 0.0
-    """Part of the training before weights by class apply; until then all classes weigh 0.25 (deferred re-weighting)."""
+    """Part of the training before weights by class apply; until then alpha is auto for all (deferred re-weighting)."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0
     """Focusing parameter, one for all or one per class. A larger gamma gives easy anchors less weight."""
     classification: Choice = "focal"
@@ -209,10 +256,19 @@ class LossConfig(Section):
     box: Choice = "smooth_l1"
     """The box loss. smooth_l1 compares deltas; the IoU losses compare decoded boxes."""
     beta: NonNegative = 0.0
-    """Where smooth_l1 turns from quadratic to linear; 0 is L1 (torchvision v1)."""
+    """Where smooth_l1 turns from quadratic to linear; 0 is L1 (detectron2, torchvision v1)."""
     box_weight: Positive = 1.0
     """Weight of the box loss in the sum."""
+    box_weighting: BoxWeighting = "assigner"
+    """What weighs the box losses of positives against each other. assigner: what it gives (tal: the alignment; the
+    others: all alike). score: the anchor's greatest score, as in the paper of quality_focal. iou: of predicted box and
+    object, as in the paper of varifocal."""
     assigner: AssignerConfig = AssignerConfig()
+
+    @property
+    def alpha_is_by_class(self) -> bool:
+        """Whether `alpha` weighs the classes against each other."""
+        return isinstance(self.alpha, list) or self.alpha in ("inverse_frequency", "effective_number")
 
 
 def _one_or_more(parts: Any) -> Any:
@@ -231,12 +287,14 @@ class TrainConfig(Section):
     """Batches per optimizer step. Their gradients are summed: the effective batch is batch_size x accumulate."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum) or adamw."""
-    lr: Positive = 0.01
-    """Learning rate for an effective batch of 16, scaled linearly to the real one; printed."""
+    lr: Positive | None = None
+    """Learning rate for an effective batch of 16, scaled to the real one: in proportion for sgd, by the square root for
+    adamw. null: the optimizer's own, 0.01 for sgd and 1e-4 for adamw. Printed."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD momentum (AdamW's betas stay 0.9, 0.999)."""
-    weight_decay: NonNegative = 1e-4
-    """Weight decay; norms and biases are never decayed."""
+    weight_decay: NonNegative | None = None
+    """Weight decay. null: the optimizer's own, 1e-4 for sgd and 0.05 for adamw. Norms, biases and tables of positions
+    are never decayed."""
     backbone_lr_factor: NonNegative = 1.0
     """Learning rate of the backbone relative to the rest."""
     freeze: Annotated[Literal["auto"] | list[Name], BeforeValidator(_one_or_more)] = "auto"
@@ -322,9 +380,12 @@ class AugmentConfig(Section):
     transforms: Choice | list[dict[str, Any]] = "light"
     """A preset, or a list of albumentations transforms, as [{name: HorizontalFlip, p: 0.5}]."""
     mosaic: Fraction = 0.0
-    """Probability that an image and three others become the quarters of one image."""
+    """Probability that an image is made of crops of itself and of three others; objects keep their sizes."""
     mixup: Fraction = 0.0
     """Probability that an image is averaged with another; the objects of both stay."""
+    close: Fraction = 0.1
+    """The last part of the training, in whole epochs, without mosaic and mixup: images as the detector will meet them
+    (YOLOX, 2107.08430)."""
     paste: None | PasteConfig = None
     """Paste objects of rare classes into other training images: {}, or some of classes, per_image, max_factor, context,
     scale, flip, occlusion, blend; null: no pasting."""
@@ -394,9 +455,18 @@ class Config(Section):
 
     @property
     def deferred_epochs(self) -> int:
-        """Epochs before weights by class apply (`loss.defer_alpha`); 0 where `loss.alpha` is one number."""
-        by_class = isinstance(self.loss.alpha, (list, str))
-        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if by_class else 0
+        """Epochs before weights by class apply (`loss.defer_alpha`); 0 if there are no such weights."""
+        return math.ceil(round(self.loss.defer_alpha * self.train.epochs, 9)) if self.loss.alpha_is_by_class else 0
+
+    def with_anchor_rule(self, rule: AnchorRule) -> Config:
+        """A copy in which `rule` stands for an auto in `model.anchors.rule`."""
+        return self.changed({"model.anchors.rule": rule}) if self.model.anchors.rule == "auto" else self
+
+    @property
+    def mixed_epochs(self) -> int:
+        """Epochs with mosaic and mixup, all but the last part of the training (`augment.close`); 0 without either."""
+        mixes = self.augment.mosaic or self.augment.mixup
+        return math.ceil(round((1 - self.augment.close) * self.train.epochs, 9)) if mixes else 0
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

@@ -61,7 +61,7 @@ class DetectionDataset(Dataset):
         image, boxes, labels = read_sample(self.data, index)
         seed = self._seed(epoch, index, repeat)
         if self.mixer:
-            image, boxes, labels = self.mixer.apply(image, boxes, labels, np.random.default_rng((seed, MIXING)))
+            image, boxes, labels = self.mixer.apply(image, boxes, labels, np.random.default_rng((seed, MIXING)), epoch)
         content, boxes, labels = self.transform(image, boxes, labels, seed)
         target = {
             "boxes": torch.from_numpy(boxes),

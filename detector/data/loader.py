@@ -134,7 +134,8 @@ def train_loader(
 ) -> Loader:
     """Shuffled, augmented batches of batch_size images for each of world_size processes (see BatchSampler).
 
-    With ShortLong, images are batched with others of their orientation, which saves padding.
+    With ShortLong, images are batched with others of their orientation, which saves padding. Of a range of short sides
+    each image draws its own.
 
     transforms: a preset or a list of albumentations transforms (see AugmentConfig).
     weights: (I,) float64 >= 0, how often each image is drawn relative to the others (`resampling.image_weights`);

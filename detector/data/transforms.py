@@ -40,6 +40,8 @@ PRESETS: dict[str, tuple[tuple[float, float], list[dict[str, Any]]]] = {
             {"name": "GaussNoise", "std_range": [0.01, 0.05], "p": 0.05},
         ],
     ),
+    # Large-scale jitter, Ghiasi et al., Simple Copy-Paste, arXiv 2012.07177: for long trainings.
+    "lsj": ((0.1, 2.0), [{"name": "HorizontalFlip", "p": 0.5}]),
 }
 
 
@@ -47,15 +49,19 @@ def build_transform(image_size: int | ShortLong, transforms: str | list[dict[str
     """The transform for training with `transforms` (see AugmentConfig), or for evaluation when it is None.
 
     A preset jitters the scale, crops at random where the image is then larger than its place, and resizes, all in one
-    step; flips and colours follow. A list, [{name: HorizontalFlip, p: 0.5}, ...], is applied to the image as read,
-    before it is resized: its parameters are in pixels of the file, and its crops are fed at image_size.
+    step; flips and colours follow. Where the image is then smaller than its place, `letterbox` and the batch pad it.
+    A list, [{name: HorizontalFlip, p: 0.5}, ...], is applied to the image as read, before it is resized: its parameters
+    are in pixels of the file, and its crops are fed at image_size. Of a range of short sides, training draws one for
+    each image.
 
     Raises InputError for an unknown preset, a name or argument that albumentations does not have, or a transform that
     cannot move boxes.
     """
+    if transforms is None:
+        return Transform(evaluated(image_size))
     if isinstance(transforms, list):
         return Transform(image_size, before=AlbumentationsList(transforms, MIN_VISIBLE))
-    jitter, after = lookup(PRESETS, "none" if transforms is None else transforms, "augment.transforms")
+    jitter, after = lookup(PRESETS, transforms, "augment.transforms")
     return Transform(image_size, jitter=jitter, after=AlbumentationsList(after, MIN_VISIBLE) if after else None)
 
 
@@ -93,28 +99,45 @@ class Transform:
     def _fit(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
         """Resize to image_size times a random factor of the jitter, after cropping what would exceed image_size."""
         h, w = image.shape[:2]
-        fed_h, fed_w = fed_size((h, w), self.image_size)
-        room_h, room_w = (self.image_size,) * 2 if isinstance(self.image_size, int) else (fed_h, fed_w)
+        image_size = _drawn(self.image_size, rng)
+        fed_h, fed_w = fed_size((h, w), image_size)
+        room = (image_size, image_size) if isinstance(image_size, int) else (fed_h, fed_w)
         factor = rng.uniform(*self.jitter)
-        crop_h, out_h = _window(h, fed_h * factor / h, room_h)
-        crop_w, out_w = _window(w, fed_w * factor / w, room_w)
-        y, x = int(rng.integers(h - crop_h + 1)), int(rng.integers(w - crop_w + 1))
-        boxes = boxes - np.array([x, y, x, y], np.float32)
-        boxes, labels = crop_boxes(boxes, labels, (crop_h, crop_w), (out_h, out_w))
-        return resize(image[y : y + crop_h, x : x + crop_w], (out_h, out_w)), boxes, labels
+        return scaled_crop((image, boxes, labels), (fed_h * factor / h, fed_w * factor / w), room, rng)
+
+
+def evaluated(image_size: int | ShortLong) -> int | ShortLong:
+    """The image size of evaluation: of a range of short sides the greatest."""
+    if isinstance(image_size, int):
+        return image_size
+    return ShortLong(short=image_size.greatest, long=image_size.long)
+
+
+def _drawn(image_size: int | ShortLong, rng: np.random.Generator) -> int | ShortLong:
+    """The image size of one training image: of a range of short sides any whole number, all equally likely.
+
+    As detectron2's ResizeShortestEdge with sample_style "range".
+    """
+    if isinstance(image_size, int) or image_size.least == image_size.greatest:
+        return image_size
+    return ShortLong(short=int(rng.integers(image_size.least, image_size.greatest + 1)), long=image_size.long)
 
 
 def fed_size(size: tuple[int, int], image_size: int | ShortLong) -> tuple[int, int]:
-    """(h, w) in pixels to which an image of `size` (h, w) is resized.
+    """(h, w) in pixels to which an image of `size` (h, w) is resized: by `fed_scale`, rounded."""
+    scale = fed_scale(size, image_size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    Where `image_size` is a number, it is the new long side. Otherwise the short side becomes `short`, unless the long
-    one would exceed `long` (torchvision's rule, rounded).
+
+def fed_scale(size: tuple[int, int], image_size: int | ShortLong) -> float:
+    """The factor by which an image of `size` (h, w) is resized.
+
+    Where `image_size` is a number, it is the new long side. Otherwise the short side becomes `short`, of a range the
+    greatest, unless the long one would exceed `long` (torchvision's rule).
     """
     if isinstance(image_size, int):
-        scale = image_size / max(size)
-    else:
-        scale = min(image_size.short / min(size), image_size.long / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        return image_size / max(size)
+    return min(image_size.greatest / min(size), image_size.long / max(size))
 
 
 def letterbox(image: np.ndarray, image_size: int | ShortLong) -> np.ndarray:
@@ -124,6 +147,21 @@ def letterbox(image: np.ndarray, image_size: int | ShortLong) -> np.ndarray:
     square = np.zeros((image_size, image_size, 3), np.uint8)
     square[: image.shape[0], : image.shape[1]] = image
     return square
+
+
+def scaled_crop(sample: Sample, scale: tuple[float, float], most: tuple[int, int], rng: np.random.Generator) -> Sample:
+    """Resize a sample by `scale` (y, x), after cropping at random what would then exceed `most` (h, w) pixels.
+
+    Objects that the crop cuts off are dropped as `crop_boxes` says.
+    """
+    image, boxes, labels = sample
+    h, w = image.shape[:2]
+    crop_h, out_h = _window(h, scale[0], most[0])
+    crop_w, out_w = _window(w, scale[1], most[1])
+    y, x = int(rng.integers(h - crop_h + 1)), int(rng.integers(w - crop_w + 1))
+    boxes = boxes - np.array([x, y, x, y], np.float32)
+    boxes, labels = crop_boxes(boxes, labels, (crop_h, crop_w), (out_h, out_w))
+    return resize(image[y : y + crop_h, x : x + crop_w], (out_h, out_w)), boxes, labels
 
 
 def _window(side: int, scale: float, most: int) -> tuple[int, int]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from detector.config.schema import Config, ShortLong
+from detector.config.schema import AssignerConfig, Config, ShortLong
 from detector.data.class_groups import class_groups
 from detector.data.coco import CocoData
 from detector.data.resampling import image_class_pairs
+from detector.data.transforms import evaluated
 from detector.doctor.by_class import split_by_class
 from detector.doctor.reach.assignments import Assignments, assign_sample
+from detector.doctor.reach.reach import BY_CENTRE
 from detector.doctor.reach.resized_objects import resize_objects
 from detector.utils.text import counted
 
@@ -31,7 +33,7 @@ class ClassReport:
     """
 
     class_names: list[str]  # K
-    image_size: int | ShortLong
+    image_size: int | ShortLong  # of evaluation
     num_images: int
     boxes: np.ndarray  # (K,) int64
     images: np.ndarray  # (K,) int64 images that have the class
@@ -71,7 +73,7 @@ def describe_classes(data: CocoData, config: Config) -> ClassReport:
     present = counts[counts > 0]
     return ClassReport(
         class_names=data.class_names,
-        image_size=config.data.image_size,
+        image_size=evaluated(config.data.image_size),
         num_images=len(data),
         boxes=counts,
         images=together.diagonal().copy(),
@@ -153,7 +155,8 @@ def _summary(report: ClassReport) -> list[str]:
         f"  imbalance: the commonest class has {report.imbalance_ratio:.0f} times the boxes of the rarest; "
         f"Gini {report.gini:.2f} (0: all have as many)",
         f"  an image has {a.positives:.0f} positive anchors, {a.ignored:.0f} ignored, {a.negatives:.0f} of background: "
-        f"1 to {a.negatives / max(a.positives, 1e-9):.0f} (mean of {counted(a.images, 'image')})",
+        f"1 to {a.negatives / max(a.positives, 1e-9):.0f} (mean of {counted(a.images, 'image')}"
+        f"{', before the first step' if a.assigner.name == 'tal' else ''})",
     ]
     untrained = int(a.untrained.sum())
     if untrained:
@@ -161,6 +164,14 @@ def _summary(report: ClassReport) -> list[str]:
         part = f"{a.untrained[worst]} of them " if a.untrained[worst] < untrained else ""
         lines.append(
             f"  without a positive anchor: {untrained} of the {counted(int(a.objects.sum()), 'object')} in these "
-            f"({part}{report.class_names[worst]}); the anchors that overlap them best overlap another object more"
+            f"({part}{report.class_names[worst]}); {_why_untrained(a.assigner)}"
         )
     return lines
+
+
+def _why_untrained(assigner: AssignerConfig) -> str:
+    if assigner.name in BY_CENTRE:
+        return "no anchor that fits them has its centre in them, or another object took it"
+    if assigner.low_quality:
+        return "the anchors that overlap them best overlap another object more"
+    return f"no anchor has an IoU of {assigner.positive_iou:g} with them, or it overlaps another object more"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from detector import checkpoint
 from detector.config.schema import Config
 from detector.data.checks.boxes import BAD_BOXES
 from detector.data.checks.finding import Finding
@@ -16,6 +17,7 @@ from detector.data.descriptor import Descriptor, descriptor_of, is_annotation_fi
 from detector.doctor.advice.advice import advise
 from detector.doctor.advice.config_text import write_config
 from detector.doctor.advice.enlarge import enlarge
+from detector.doctor.advice.finest_level import finest_level
 from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config
 from detector.doctor.checks.check_dataset import TOO_FEW, check_dataset
@@ -81,6 +83,7 @@ def examine_dataset(path: str, config: Config | None = None) -> Examination:
     """
     if config:
         check_config(config)
+        config = _resolved(config)
     descriptor = descriptor_of(path)
     findings = check_dataset(descriptor)
     try:
@@ -89,12 +92,13 @@ def examine_dataset(path: str, config: Config | None = None) -> Examination:
         return Examination(descriptor, findings, str(problem))
     gpu = torch.cuda.is_available()
     settings = recipe(path, train, gpu)
-    draft = to_config(settings)
+    draft = _resolved(to_config(settings))
     reach = measure_reach(train, draft)
     if larger := enlarge(train, draft, reach, gpu):
         settings = recipe(path, train, gpu, larger)
-        draft = to_config(settings)
+        draft = _resolved(to_config(settings))
         reach = measure_reach(train, draft)
+    hints = finest_level(train, draft, reach)
     if reach.proposal:
         draft = draft.changed({"model.anchors": reach.proposal.anchors})
     classes = describe_classes(train, draft)
@@ -102,7 +106,7 @@ def examine_dataset(path: str, config: Config | None = None) -> Examination:
         name: sum(finding.count for finding in findings if finding.check in BAD_BOXES and finding.split == name)
         for name in (described_split(descriptor), "val")
     }
-    advice = advise(settings, train, val, classes=classes, reach=reach, bad_boxes=bad)
+    advice = advise(settings, train, val, classes=classes, reach=reach, bad_boxes=bad, hints=hints)
     if config is not None:
         classes, reach = describe_classes(train, config), measure_reach(train, config)
     return Examination(descriptor, findings, Report(classes, reach, advice))
@@ -175,6 +179,11 @@ def _read(descriptor: Descriptor) -> tuple[CocoData, CocoData | None]:
     if name == "val" or "val" not in descriptor.splits:
         return train, None
     return train, read_coco(descriptor.named("val"), train.class_names, "drop")
+
+
+def _resolved(config: Config) -> Config:
+    """With the anchors that a training would use. Raises InputError if its `model.weights` cannot be read."""
+    return config.with_anchor_rule(checkpoint.anchor_rule(config.model.weights))
 
 
 def _how_to_repair(errors: list[Finding]) -> str:

@@ -84,7 +84,7 @@ def _report_context(report: Report | None) -> dict[str, Any]:
         "config_text": "\n".join(config_lines(report.advice.settings)),
         "size_text": f"{size} × {size}"
         if isinstance(size, int)
-        else f"short side {size.short}, long side at most {size.long}",
+        else f"short side {size.greatest}, long side at most {size.long}",
     }
 
 

@@ -154,7 +154,9 @@ def _from_checkpoint(source: Path, device: str, overrides: Sequence[str]) -> Det
     state = checkpoint.load(checkpoint.find(source))
     classes = dict(zip(state["class_names"], state["category_ids"], strict=True))
     # its own device was that of another time and machine
-    config = validate({**state["config"], "device": "auto"}, str(source), overrides)
+    trained = validate({**state["config"], "device": "auto"}, str(source))
+    config = validate(trained.model_dump(), str(source), overrides)
+    config = config.with_anchor_rule(trained.model.anchors.resolved_rule)
     check_names(config)
     check_buildable(config, len(classes), state["model"], source=str(source))
     model = build_model(config.model, len(classes), pretrained=False)
@@ -174,6 +176,7 @@ def _from_config(source: Path, device: str, overrides: Sequence[str]) -> Detecto
     found = checkpoint.read_detector(weights)
     if found.backbone_only:
         raise InputError(f"{weights}: {found.description}: it is no detector to use")
+    config = config.with_anchor_rule(found.anchor_rule)
     classes = found.category_ids
     if classes is None:
         val = read_split(config, "val", check_images=False)

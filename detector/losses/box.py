@@ -11,18 +11,18 @@ from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, genera
 from detector.ops.boxes import decode, encode
 from detector.utils.nearest import lookup
 
-# deltas (P, 4) float32 predicted, anchors and boxes (P, 4) xyxy pixels, beta → the sum of the losses, a scalar
+# deltas (P, 4) float32 predicted, anchors and boxes (P, 4) xyxy pixels, beta → the loss of each, (P,)
 BoxLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def smooth_l1(deltas: Tensor, anchors: Tensor, boxes: Tensor, beta: float) -> Tensor:
     """Compares deltas: quadratic below `beta`, linear above; L1 if beta is 0 (Fast R-CNN, arXiv 1504.08083, eq. 3)."""
-    return F.smooth_l1_loss(deltas, encode(boxes, anchors), beta=beta, reduction="sum")
+    return F.smooth_l1_loss(deltas, encode(boxes, anchors), beta=beta, reduction="none").sum(dim=1)
 
 
 def on_decoded_boxes(loss: Callable[..., Tensor]) -> BoxLoss:
     """A box loss from one of torchvision's, which compare boxes (P, 4) xyxy. It has no `beta`."""
-    return lambda deltas, anchors, boxes, beta: loss(decode(deltas, anchors), boxes, reduction="sum")
+    return lambda deltas, anchors, boxes, beta: loss(decode(deltas, anchors), boxes, reduction="none")
 
 
 BOX_LOSSES: dict[str, BoxLoss] = {  # loss.box → the loss
@@ -33,10 +33,19 @@ BOX_LOSSES: dict[str, BoxLoss] = {  # loss.box → the loss
 }
 
 
-def box_loss(deltas: Tensor, anchors: Tensor, boxes: Tensor, *, name: str = "smooth_l1", beta: float = 0.0) -> Tensor:
+def box_loss(
+    deltas: Tensor,
+    anchors: Tensor,
+    boxes: Tensor,
+    weights: Tensor | None = None,
+    *,
+    name: str = "smooth_l1",
+    beta: float = 0.0,
+) -> Tensor:
     """Sum of the losses of P positive anchors, float32 scalar (0 for none, still with a gradient of 0).
 
-    deltas: (P, 4) predicted. anchors, boxes: (P, 4) xyxy pixels. name: an entry of BOX_LOSSES. beta: of smooth_l1.
-    Raises InputError for an unknown name.
+    deltas: (P, 4) predicted. anchors, boxes: (P, 4) xyxy pixels. weights: (P,) float32 factors; None: all 1. name: an
+    entry of BOX_LOSSES. beta: of smooth_l1. Raises InputError for an unknown name.
     """
-    return lookup(BOX_LOSSES, name, "loss.box")(deltas.float(), anchors, boxes, beta)
+    loss = lookup(BOX_LOSSES, name, "loss.box")(deltas.float(), anchors, boxes, beta)
+    return (loss if weights is None else loss * weights).sum()

@@ -1,4 +1,4 @@
-"""Weights of positives by class (`loss.alpha`), from the number of boxes of each class that an epoch shows."""
+"""Weights of positives (`loss.alpha`): from gamma, and by class from the boxes that an epoch shows of each."""
 
 from __future__ import annotations
 
@@ -7,49 +7,76 @@ from collections.abc import Sequence
 import numpy as np
 
 from detector.config.schema import LossConfig
-from detector.losses.classification.focal import ALPHA
+from detector.losses.classification import gamma_of
+from detector.losses.classification.adaptive_focal import FLOOR, AdaptiveFocal
+from detector.losses.classification.base import ClassificationLoss
+from detector.losses.classification.focal import ALPHA, best_alpha
+from detector.utils.errors import InputError
+from detector.utils.text import counted
 
-MAX_ALPHA = 0.75  # three times ALPHA: a class with one box among thousands would otherwise take most of the loss
+MOST = 3.0  # times the commonest class's weight: a class of one box among thousands would else take most of the loss
+SOURCE = "the focal loss paper, table 1b"
 
 
 def resolve_alpha(
-    alpha: float | list[float] | str | None, beta: float, class_counts: np.ndarray
+    loss: LossConfig, class_counts: np.ndarray, class_names: Sequence[str] | None = None
 ) -> float | list[float] | None:
-    """`loss.alpha` as numbers: inverse_frequency and effective_number become one weight per class.
+    """`loss.alpha` as numbers.
 
-    beta: of effective_number. class_counts: (K,) int, boxes of each class that an epoch shows.
+    auto: the best for gamma, one per class if gamma is. inverse_frequency and effective_number: one weight per class.
+    The commonest class has that of auto: what rare classes gain, it does not pay.
+    class_counts: (K,), boxes of each class that an epoch shows. class_names: K, for error messages. Raises InputError
+    for a list of alphas or gammas that is not one value per class.
     """
-    if not isinstance(alpha, str):
-        return alpha
-    by_class = inverse_frequency(class_counts) if alpha == "inverse_frequency" else effective_number(class_counts, beta)
-    return by_class.tolist()
+    for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
+        if isinstance(values, list) and len(values) != len(class_counts):
+            names = "" if class_names is None else f" ({', '.join(class_names)})"
+            classes = f"{counted(len(class_counts), 'class')}{names}"
+            raise InputError(
+                f"loss.{name} has {counted(len(values), 'value')}, but the data has {classes}; "
+                "give one value per class, in this order, or a single number"
+            )
+    if not isinstance(loss.alpha, str):
+        return loss.alpha
+    auto = best_alpha(gamma_of(loss)).numpy()
+    if loss.alpha == "auto":
+        return auto.tolist()
+    weights = (
+        inverse_frequency(class_counts)
+        if loss.alpha == "inverse_frequency"
+        else effective_number(class_counts, loss.effective_beta)
+    )
+    return (auto * weights).tolist()
 
 
-def alpha_table(loss: LossConfig, class_counts: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """The weight of each class's positives as lines of a table (class, boxes in an epoch, alpha), the most first.
+def unweighted_alpha(loss: LossConfig, num_classes: int) -> list[float]:
+    """The weight of each class's positives while those by class are deferred: that of auto."""
+    return np.broadcast_to(best_alpha(gamma_of(loss)).numpy(), num_classes).tolist()
 
-    No table if all classes have the same weight. class_counts: (K,) int, boxes of each class that an epoch shows.
+
+def alpha_lines(
+    loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray, class_names: Sequence[str]
+) -> list[str]:
+    """What `loss.alpha` comes to, for the log: a table of weights by class, the commonest class first, or what auto
+    chose, if that is not ALPHA.
+
+    built: the loss that `loss` describes. class_counts: (K,) int, boxes of each class that an epoch shows.
     """
-    alphas = resolve_alpha(loss.alpha, loss.effective_beta, class_counts)
-    if not isinstance(alphas, list):
-        return ["loss.defer_alpha has no effect: loss.alpha is not by class"] if loss.defer_alpha else []
-    width = max(len("class"), *map(len, class_names))
-    order = np.argsort(-class_counts, kind="stable")
-    later = f", from {loss.defer_alpha:.0%} of the training on, {ALPHA} before" if loss.defer_alpha else ""
-    return [
-        f"weight of positives by class (negatives weigh {1 - ALPHA}){later}:",
-        f"  {'class':{width}s} {'an epoch':>8s} {'alpha':>6s}",
-        *(f"  {class_names[k]:{width}s} {class_counts[k]:8d} {alphas[k]:6.3f}" for k in order),
-    ]
+    if loss.alpha_is_by_class:
+        return _table(loss, class_counts, class_names)
+    lines = ["loss.defer_alpha has no effect: loss.alpha is not by class"] if loss.defer_alpha else []
+    if loss.alpha == "auto" and built.takes_alpha_by_class:
+        lines += _auto(loss, built)
+    return lines
 
 
 def inverse_frequency(counts: np.ndarray) -> np.ndarray:
-    """(K,) float64 alphas, proportional to 1 / boxes, ALPHA to MAX_ALPHA. counts: (K,)."""
+    """(K,) float64 weights, proportional to 1 / boxes, from 1 for the commonest class to MOST. counts: (K,)."""
     return _from_commonest(1 / np.maximum(counts, 1))
 
 
 def effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
-    """(K,) float64 alphas, proportional to (1 - beta) / (1 - beta^boxes), ALPHA to MAX_ALPHA. counts: (K,).
+    """(K,) float64 weights, proportional to (1 - beta) / (1 - beta^boxes), from 1 to MOST. counts: (K,).
 
     beta 0 weighs all classes alike, towards 1 it becomes the inverse frequency. Cui et al., Class-Balanced Loss Based
     on Effective Number of Samples, arXiv 1901.05555, eq. 2.
@@ -58,6 +85,40 @@ def effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _from_commonest(weights: np.ndarray) -> np.ndarray:
-    """(K,) weights scaled so that the least, the commonest class's, is ALPHA: what rare classes gain, it does not pay.
-    None is more than MAX_ALPHA."""
-    return np.minimum(ALPHA * weights / weights.min(), MAX_ALPHA)
+    """(K,) weights scaled so that the least, the commonest class's, is 1, and none is more than MOST."""
+    return np.minimum(weights / weights.min(), MOST)
+
+
+def _table(loss: LossConfig, class_counts: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """The weight of each class's positives as lines of a table (class, boxes in an epoch, alpha)."""
+    alphas, auto = resolve_alpha(loss, class_counts, class_names), np.array(unweighted_alpha(loss, len(class_counts)))
+    assert isinstance(alphas, list)
+    width = max(len("class"), *map(len, class_names))
+    order = np.argsort(-class_counts, kind="stable")
+    later = f", from {loss.defer_alpha:.0%} of the training on, {spread(auto)} before" if loss.defer_alpha else ""
+    return [
+        f"weight of positives by class (negatives weigh {spread(1 - auto)}){later}:",
+        f"  {'class':{width}s} {'an epoch':>8s} {'alpha':>6s}",
+        *(f"  {class_names[k]:{width}s} {class_counts[k]:8d} {alphas[k]:6.3f}" for k in order),
+    ]
+
+
+def _auto(loss: LossConfig, built: ClassificationLoss) -> list[str]:
+    """A line on what auto chose and why; none where it is the usual ALPHA."""
+    gamma = gamma_of(loss)
+    alpha = best_alpha(gamma).numpy()
+    if isinstance(built, AdaptiveFocal) and built.greatest > FLOOR:
+        last = spread(best_alpha(FLOOR).numpy())
+        return [f"loss.alpha auto: {spread(alpha)}, and up to {last} as gamma falls to {FLOOR:g} ({SOURCE})"]
+    if (alpha == ALPHA).all():
+        return []
+    return [
+        f"loss.alpha auto: positives weigh {spread(alpha)} and negatives {spread(1 - alpha)}, best for "
+        f"{loss.classification}'s gamma of {spread(np.array(gamma))} ({SOURCE})"
+    ]
+
+
+def spread(values: np.ndarray) -> str:
+    """The one value, or the least and the greatest: `0.25`, `0.25 to 0.5`."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -5,26 +5,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from detector.config.schema import AnchorRule
 from detector.utils.errors import InputError
 
+P3_STRIDE = 8  # pixels: base_size is that of P3, whichever level is the finest
 # An entry for each image size takes 3 MB at 200k anchors; training at several scales sees dozens of sizes.
 CACHE_ENTRIES = 32
 
 
 class AnchorGenerator:
-    """Anchors of `scales` sizes and len(ratios) shapes at each cell; torchvision's for (32, 3, [0.5, 1, 2]).
+    """Anchors of `scales` sizes and len(ratios) shapes at each cell.
 
-    Level l (0 is the finest, P3) has the sizes int(base_size * 2^l * 2^(k / scales)) in pixels, k = 0 .. scales - 1.
-    An anchor is size / sqrt(ratio) wide and size * sqrt(ratio) high (ratio is height / width), with its corners rounded
-    to whole pixels. A level's stride is image side // grid side, and its first anchor is centred on pixel (0, 0), as in
-    torchvision. The arithmetic is done on the CPU, whatever torch's default device is.
+    finest_stride: of level 0, in pixels: 8 for P3, 4 for P2. It doubles at each level.
+    A level of stride s has the sizes base_size * s / 8 * 2^(k / scales) in pixels, k = 0 .. scales - 1. An anchor is
+    size / sqrt(ratio) wide and size * sqrt(ratio) high (ratio is height / width). The first is centred on pixel (0, 0).
+    rule: exact, just that, as in detectron2 (DefaultAnchorGenerator, offset 0): more padding moves no anchor.
+    torchvision, as its AnchorGenerator: sizes are truncated and corners rounded to whole pixels, and the stride of a
+    level is image side // grid side, which changes with the padding.
+    The arithmetic is done on the CPU, whatever torch's default device is.
     Raises InputError if base_size is so small that rounding leaves an anchor no width or height.
     """
 
-    def __init__(self, *, base_size: float, scales: int, ratios: list[float]) -> None:
+    def __init__(
+        self,
+        *,
+        base_size: float,
+        scales: int,
+        ratios: list[float],
+        rule: AnchorRule = "exact",
+        finest_stride: int = P3_STRIDE,
+    ) -> None:
         self.base_size = base_size
         self.scales = scales
         self.ratios = list(ratios)
+        self.rule = rule
+        self.finest_stride = finest_stride
         self._cache: dict[tuple[object, ...], Tensor] = {}
         smallest = self._cell(level=0)
         if (smallest[:, 2:] <= smallest[:, :2]).any():
@@ -59,23 +74,33 @@ class AnchorGenerator:
         """The number of anchors of each level; their sum is R."""
         return [height * width * self.anchors_per_cell for height, width in grid_sizes]
 
-    def _anchors(self, image_size: tuple[int, int], grid_sizes: list[tuple[int, int]]) -> Tensor:
-        levels = [self._grid(image_size, grid, self._cell(level)) for level, grid in enumerate(grid_sizes)]
-        return torch.cat(levels)
+    def strides(self, image_size: tuple[int, int], grid_sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Pixels from a cell of each level to the next, down and across; arguments as above."""
+        if self.rule == "torchvision":
+            return [(image_size[0] // height, image_size[1] // width) for height, width in grid_sizes]
+        exact = [self.finest_stride * 2**level for level in range(len(grid_sizes))]
+        return [(stride, stride) for stride in exact]
 
-    def _grid(self, image_size: tuple[int, int], grid_size: tuple[int, int], cell: Tensor) -> Tensor:
+    def _anchors(self, image_size: tuple[int, int], grid_sizes: list[tuple[int, int]]) -> Tensor:
+        strides = self.strides(image_size, grid_sizes)
+        levels = zip(grid_sizes, strides, strict=True)
+        return torch.cat([self._grid(grid, stride, self._cell(level)) for level, (grid, stride) in enumerate(levels)])
+
+    def _grid(self, grid_size: tuple[int, int], stride: tuple[int, int], cell: Tensor) -> Tensor:
         """`cell` (A, 4) shifted to each position of the grid: (h * w * A, 4)."""
-        (image_height, image_width), (height, width) = image_size, grid_size
-        y = torch.arange(height, device="cpu") * (image_height // height)
-        x = torch.arange(width, device="cpu") * (image_width // width)
+        y = torch.arange(grid_size[0], device="cpu") * stride[0]
+        x = torch.arange(grid_size[1], device="cpu") * stride[1]
         y, x = torch.meshgrid(y, x, indexing="ij")
         shifts = torch.stack((x, y, x, y), dim=-1)
         return (shifts[:, :, None] + cell).reshape(-1, 4)
 
     def _cell(self, level: int) -> Tensor:
         """The anchors (A, 4) around (0, 0) at `level`."""
-        base = self.base_size * 2**level
-        sizes = torch.tensor([float(int(base * 2 ** (k / self.scales))) for k in range(self.scales)], device="cpu")
+        whole_pixels = self.rule == "torchvision"
+        base = self.base_size * self.finest_stride / P3_STRIDE * 2**level
+        sides = [base * 2 ** (k / self.scales) for k in range(self.scales)]
+        sizes = torch.tensor([float(int(side)) if whole_pixels else side for side in sides], device="cpu")
         height_factors = torch.tensor(self.ratios, dtype=torch.float32, device="cpu")[:, None].sqrt()
         half = torch.stack((1 / height_factors * sizes, height_factors * sizes), dim=-1).reshape(-1, 2) / 2
-        return torch.cat((-half, half), dim=-1).round()
+        cell = torch.cat((-half, half), dim=-1)
+        return cell.round() if whole_pixels else cell

@@ -12,6 +12,7 @@ from detector.models.attention import build_attention
 from detector.models.backbones import build_backbone
 from detector.models.head import Head
 from detector.models.necks import build_neck
+from detector.models.norm import FeatureNorms
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import RetinaNet
 
@@ -42,11 +43,12 @@ def build_without_memory(config: ModelConfig, num_classes: int) -> RetinaNet:
 
 
 def _build(config: ModelConfig, num_classes: int, weights: str | None) -> RetinaNet:
-    backbone = build_backbone(config.backbone.name, weights=weights, norm=_norm(config))
-    neck = build_neck(backbone.channels, config.neck)
-    anchors = AnchorGenerator(
-        base_size=config.anchors.base_size, scales=config.anchors.scales, ratios=config.anchors.ratios
+    backbone = build_backbone(
+        config.backbone.name, weights=weights, norm=_norm(config), finest_stride=config.neck.finest_stride
     )
+    norms = None if backbone.norm_eps is None else FeatureNorms(backbone.channels, backbone.norm_eps)
+    neck = build_neck(backbone.channels, config.neck)
+    anchors = build_anchors(config)
     head = Head(
         config.neck.channels,
         anchors_per_cell=anchors.anchors_per_cell,
@@ -56,15 +58,28 @@ def _build(config: ModelConfig, num_classes: int, weights: str | None) -> Retina
         norm=config.head.norm,
         prior=config.head.prior,
     )
+    # the last to draw random numbers: the rest starts the same with and without it
+    attention = build_attention(config.neck.channels, config.attention)
     return RetinaNet(
         backbone=backbone,
+        norms=norms,
         neck=neck,
-        # the last to draw random numbers: the rest starts the same with and without it
-        attention=build_attention(config.neck.channels, config.attention),
+        attention=attention,
         head=head,
         anchors=anchors,
         mean=backbone.mean,
         std=backbone.std,
+    )
+
+
+def build_anchors(config: ModelConfig) -> AnchorGenerator:
+    """What makes the anchors of the detector that `config` describes. Raises InputError if their sides round to 0."""
+    return AnchorGenerator(
+        base_size=config.anchors.base_size,
+        scales=config.anchors.scales,
+        ratios=config.anchors.ratios,
+        rule=config.anchors.resolved_rule,
+        finest_stride=config.neck.finest_stride,
     )
 
 

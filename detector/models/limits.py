@@ -13,7 +13,6 @@ MAX_PARAMETERS = 500_000_000  # beyond the backbone, 2 GB; 10,000 classes and th
 MAX_PIXELS = 500_000_000  # of a batch, whose activations take 500 bytes a pixel and more; 280 images of 1333 x 1333
 MAX_HELD_PIXELS = 10_000_000_000  # of a step with train.accumulate, which keeps its images: 30 GB
 MAX_OUTPUTS = 40_000_000_000  # of a batch, 160 GB; 10,000 classes at 640 px and 9 anchors a cell are 0.8 G an image
-CELLS_PER_PIXEL = 1 / 48  # 1/64 on P3, a quarter of that on P4, and so on
 
 
 def check_size(config: Config, num_classes: int) -> None:
@@ -54,7 +53,8 @@ def _check_images(config: Config, num_classes: int) -> None:
     train_image, eval_image = _pixels_of_image(config)
     train, evaluation = batch_size * train_image, config.eval.batch_size * eval_image
     anchors = config.model.anchors
-    outputs_per_pixel = CELLS_PER_PIXEL * anchors.scales * len(anchors.ratios) * (num_classes + 4)
+    cells_per_pixel = 4 / 3 / config.model.neck.finest_stride**2  # each level has a quarter of the one before
+    outputs_per_pixel = cells_per_pixel * anchors.scales * len(anchors.ratios) * (num_classes + 4)
     for settings, count, unit, most in (
         ("data.image_size and train.batch_size", train, "pixels a batch", MAX_PIXELS),
         ("data.image_size and eval.batch_size", evaluation, "pixels a batch", MAX_PIXELS),
@@ -85,4 +85,4 @@ def _pixels_of_image(config: Config) -> tuple[int, int]:
     With {short, long}, a training batch is all upright or all lying; an evaluation batch may be mixed.
     """
     size = config.data.image_size
-    return (size**2, size**2) if isinstance(size, int) else (size.short * size.long, size.long**2)
+    return (size**2, size**2) if isinstance(size, int) else (size.greatest * size.long, size.long**2)

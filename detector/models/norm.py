@@ -75,6 +75,27 @@ def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
     return GroupNorm(math.gcd(groups, channels), channels)
 
 
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of (N, C, H, W), at each position."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class FeatureNorms(nn.ModuleDict):
+    """A LayerNorm for each feature that goes into the neck: c5 for the last, c4 for the one before, and so on.
+
+    channels: of the features, the finest first. Takes and returns a dict of them, each (N, C, h, w).
+    """
+
+    def __init__(self, channels: list[int], eps: float) -> None:
+        finest = 6 - len(channels)
+        super().__init__({f"c{finest + i}": LayerNorm2d(count, eps=eps) for i, count in enumerate(channels)})
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: norm(x) for norm, (name, x) in zip(self.values(), features.items(), strict=True)}
+
+
 def norm_layer(name: str, *, eps: float) -> Callable[[int], nn.Module]:
     """The backbone's norm that `model.backbone.norm` names, as a function of the channels.
 

@@ -13,16 +13,19 @@ from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from detector.models.head import Head
 
-SHARED_OUTPUTS = ("anchors", "anchors_per_level")  # the same for all images of a batch; the others begin with N
+# The same for all images of a batch; the others begin with N.
+SHARED_OUTPUTS = ("anchors", "anchors_per_level", "anchors_per_cell")
 
 
 class RetinaNet(nn.Module):
     """One-stage detector (arXiv 1708.02002); its state dict has torchvision's names; those of an attention begin with
     `attention.`.
 
-    backbone: images → dict of C3..C5, with `stride`, the multiple of pixels that it takes.
-    neck: dict of C3..C5 → ordered dict of P3..P7. attention: list of P3..P7 → one of the same shapes; None: none.
-    head: list of P3..P7 → dict of outputs, see `Head`.
+    backbone: images → dict of C3..C5 (or C2..C5), with `stride`, the multiple of pixels that it takes.
+    norms: that dict → the same, normalised, for backbones that need it; None: as it is.
+    neck: that dict → ordered dict of P3..P7 (or P2..P7).
+    attention: list of these levels → one of the same shapes; None: as they are.
+    head: list of these levels → dict of outputs, see `Head`.
     mean, std: of RGB values in 0..1, what the backbone was trained with; not part of the state dict.
     frozen: modules that `train()` leaves in evaluation mode (see models/freeze.py); none at first.
     """
@@ -38,11 +41,14 @@ class RetinaNet(nn.Module):
         attention: nn.Module | None = None,
         head: Head,
         anchors: AnchorGenerator,
+        norms: nn.Module | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.backbone = nn.ModuleDict({"body": backbone, "fpn": neck})  # torchvision's names
+        if norms is not None:
+            self.backbone["norms"] = norms
         self.attention = nn.Identity() if attention is None else attention
         self.head = head
         self.anchors = anchors
@@ -75,17 +81,24 @@ class RetinaNet(nn.Module):
         Returns
             the head's outputs, in autocast's precision, among them logits (N, R, K) and deltas (N, R, 4);
             anchors: (R, 4) float32 xyxy, pixels of `images`, shared by the batch;
-            anchors_per_level: list of int, of sum R.
+            anchors_per_level: list of int, of sum R;
+            anchors_per_cell: int, A.
         """
         images = self._normalise(images, sizes)
-        features = self.attention(list(self.neck(self.body(images)).values()))
-        grid_sizes = [tuple(feature.shape[-2:]) for feature in features]
+        features = self.attention(list(self.pyramid(images).values()))
+        grid_sizes = [(feature.shape[-2], feature.shape[-1]) for feature in features]
         height, width = images.shape[-2:]
         return {
             **self.head(features),
             "anchors": self.anchors((height, width), grid_sizes, images.device),
             "anchors_per_level": self.anchors.level_sizes(grid_sizes),
+            "anchors_per_cell": self.anchors.anchors_per_cell,
         }
+
+    def pyramid(self, images: Tensor) -> dict[str, Tensor]:
+        """Images as the backbone takes them → the levels that the neck makes of them, the finest first."""
+        features = self.body(images)
+        return self.neck(self.backbone["norms"](features) if "norms" in self.backbone else features)
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None) -> Tensor:
         """Standardised images in the model's dtype, padded to a multiple of the backbone's stride.

@@ -1,4 +1,4 @@
-"""Training images as mixing makes them, with the boxes that it added drawn: what tools/show_augment.py shows."""
+"""Training images as mixing makes them at first, with the boxes that it added drawn, for tools/show_augment.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def mixed_images(config: Config, width: int) -> Iterator[np.ndarray]:
     chosen = imbalance.choose(config, data)
     config = imbalance.apply(config, chosen)
     weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
-    mixer = Mixer(data, config.augment, weights, config.data.image_size)
+    mixer = Mixer(data, config.augment, weights, config.data.image_size, config.mixed_epochs)
     for line in [*(chosen.lines() if chosen else []), *mixer.lines()]:
         console.print(line)
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():

@@ -90,11 +90,12 @@ def culprits(
 
 
 def losses_by_image(criterion: nn.Module, outputs: dict, targets: list[dict]) -> Iterator[dict[str, Tensor]]:
-    """The losses of each image of a batch alone, divided by the image's own positives."""
+    """The losses of each image of a batch alone, divided by the image's own normaliser."""
     for i, target in enumerate(targets):
         losses = criterion(outputs_of_image(outputs, i), [target])
-        positives = losses.pop("num_positives").clamp(min=1)
-        yield {name: loss / positives for name, loss in losses.items()}
+        normaliser = losses.pop("normaliser").clamp(min=1)
+        del losses["num_positives"]
+        yield {name: loss / normaliser for name, loss in losses.items()}
 
 
 def _bad_gradients(model: nn.Module, losses: dict[str, Tensor]) -> list[str]:

@@ -27,7 +27,7 @@ def remedies(config: Config, loss: ClassificationLoss) -> list[str]:
     """Settings that help rare classes and are not in use, as one writes them after CONFIG. The one that helped most
     comes first (docs/imbalance.md)."""
     in_use = {
-        "loss.alpha=effective_number": isinstance(config.loss.alpha, (list, str))
+        "loss.alpha=effective_number": config.loss.alpha_is_by_class
         or loss.balances_classes
         or not loss.takes_alpha_by_class,
         "data.sampling=repeat_factor": config.data.sampling != "uniform",

@@ -1,4 +1,4 @@
-"""One epoch of training: forward → loss → backward → divide by the positives → clip → step.
+"""One epoch of training: forward → loss → backward → divide by the normaliser → clip → step.
 
 A step that is not finite is undone. Every step yields a record, for the log.
 """
@@ -21,7 +21,7 @@ from detector.data.loader import Loader
 from detector.inference.detect import Batch, image_too_large, split_into_micro_batches
 from detector.training.bad_step import BadStep, Rollback, culprits
 from detector.training.forward import forward
-from detector.utils.dist import mean_across_processes
+from detector.utils.dist import sum_across_processes, world_size
 
 
 def train_one_epoch(
@@ -41,7 +41,7 @@ def train_one_epoch(
 ) -> Iterator[dict[str, Any]]:
     """Train on `batches`, the (images, targets) of an epoch, and yield a record after every optimizer step:
 
-    {"loss" and each loss of the criterion, divided by the positives; "positives", "grad_norm": of the step;
+    {"loss" and each loss of the criterion, divided by the normaliser; "positives" (anchors), "grad_norm": of the step;
     "bad": None; "images": how many; "image_ids"; "replaced": images that took another's place (see DetectionDataset);
     "lr"; "batches": done in this epoch; "micro_batches"}.
 
@@ -50,10 +50,11 @@ def train_one_epoch(
     (A gradient that is too large for fp16 is no bad step: the scaler skips it and lowers its scale.)
 
     start: batches of the epoch that were done earlier; len(batches) includes them.
-    accumulate: batches per step. Their gradients are summed and divided once by all their positives.
+    accumulate: batches per step. Their gradients are summed and divided once by the sum of their normalisers.
     micro_batches: parts that each batch is computed in. If a step does not fit into the device's memory, it and all
     later steps are computed in twice as many. The gradient stays the same unless a norm looks at the batch or the loss
-    learns from it (batch norm, equalized_focal, adaptive_focal). With several processes the others would wait for it.
+    learns from it or is weighted over it (batch norm; equalized_focal, adaptive_focal; loss.box_weighting score or iou,
+    tal without soft targets). With several processes the others would wait for it.
     Raises InputError if not even one image fits.
     """
     model.train()
@@ -118,7 +119,8 @@ def _backward(
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> Counter[str]:
-    """Add up the gradient of the summed losses of `batches`. Returns the sums of the losses and of the positives.
+    """Add up the gradient of the summed losses of `batches`. Returns the sums of the losses and, over all processes, of
+    the positives and the normalisers.
 
     Stops at a loss that is not finite: the step is lost then.
     """
@@ -126,22 +128,24 @@ def _backward(
     for images, targets in batches:
         outputs = forward(model, images, targets, device, autocast)
         losses = criterion(outputs, targets)
-        positives = mean_across_processes(losses.pop("num_positives"))
+        counts = sum_across_processes(torch.stack([losses.pop("num_positives"), losses.pop("normaliser")]))
         loss = sum(losses.values())
         scaler.scale(loss).backward()
 
-        values = torch.stack([positives, loss.detach(), *(value.detach() for value in losses.values())])
-        sums.update(dict(zip(["positives", "loss", *losses], values.tolist(), strict=True)))  # CPU-GPU sync point
+        values = torch.stack([*counts, loss.detach(), *(value.detach() for value in losses.values())])
+        names = ["positives", "normaliser", "loss", *losses]
+        sums.update(dict(zip(names, values.tolist(), strict=True)))  # CPU-GPU sync point
         if not math.isfinite(sums["loss"]):
             break
     return sums
 
 
 def _update(sums: Counter[str], optimizer: Optimizer, scaler: GradScaler, clip_norm: float | None) -> dict[str, Any]:
-    """Divide the summed gradient by the positives, clip it and take the step. Returns the step's figures; "bad" holds
+    """Divide the summed gradient by the normaliser, clip it and take the step. Returns the step's figures; "bad" holds
     the names of what is not finite, or None."""
     positives = sums.pop("positives")
-    normaliser = max(positives, 1.0)  # RetinaNet, section 4.1: positives of the whole step
+    # RetinaNet, section 4.1: positives of the whole step, at least 1; the gradients of W processes are averaged
+    normaliser = max(sums.pop("normaliser"), 1.0) / world_size()
     figures = {name: total / normaliser for name, total in sums.items()}
     if not math.isfinite(figures["loss"]):
         return {"bad": [name for name in figures if name != "loss" and not math.isfinite(figures[name])] or ["loss"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +13,52 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from detector.config.schema import TrainConfig
+from detector.models.retinanet import RetinaNet
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 REFERENCE_BATCH = 16  # images per step that `train.lr` is given for
+BACKBONE = "backbone.body."  # how the names of its parameters begin
+
+
+class Rates(NamedTuple):
+    """`train.lr` and `train.weight_decay`."""
+
+    lr: float
+    """For REFERENCE_BATCH images per step."""
+    weight_decay: float
+
+
+# What an optimizer gets where the configuration gives no number. sgd: detectron2's RetinaNet. adamw: mmdetection's
+# RetinaNet with AdamW (configs/resnet_strikes_back) and torchvision's retinanet_resnet50_fpn_v2.
+OWN_RATES = {"sgd": Rates(0.01, 1e-4), "adamw": Rates(1e-4, 0.05)}
+
+
+def rates(config: TrainConfig) -> Rates:
+    """What the configuration gives, or the optimizer's own."""
+    own = OWN_RATES[config.optimizer]
+    return Rates(
+        own.lr if config.lr is None else config.lr,
+        own.weight_decay if config.weight_decay is None else config.weight_decay,
+    )
 
 
 def scaled_lr(config: TrainConfig) -> float:
-    """The learning rate for the images of a step. Linear scaling rule: Goyal et al., Accurate, Large Minibatch SGD,
-    arXiv 1706.02677, section 2.1."""
-    return config.lr * config.images_per_step / REFERENCE_BATCH
+    """The learning rate for the images of a step.
+
+    SGD's is proportional to their number: Goyal et al., Accurate, Large Minibatch SGD, arXiv 1706.02677, section 2.1.
+    AdamW's to its square root: Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, arXiv
+    2205.10287. Their rule also moves Adam's betas; here these stay, as in the published recipes.
+    """
+    times = config.images_per_step / REFERENCE_BATCH
+    return rates(config).lr * (math.sqrt(times) if config.optimizer == "adamw" else times)
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: RetinaNet, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer of all parameters that require a gradient."""
     lr = scaled_lr(config)
     groups = parameter_groups(
-        model, lr=lr, weight_decay=config.weight_decay, backbone_lr_factor=config.backbone_lr_factor
+        model, lr=lr, weight_decay=rates(config).weight_decay, backbone_lr_factor=config.backbone_lr_factor
     )
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=True)
@@ -36,12 +66,13 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=not config.unfreeze)
 
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, backbone_lr_factor: float) -> list[dict]:
-    """Up to four groups: {backbone, rest} x {weights, norms and biases}. Norms and biases are never decayed."""
+def parameter_groups(model: RetinaNet, *, lr: float, weight_decay: float, backbone_lr_factor: float) -> list[dict]:
+    """Up to four groups: {backbone, rest} x {decayed, not}. Norms, biases and `Backbone.undecayed` are not decayed."""
+    undecayed = {f"{BACKBONE}{name}" for name in model.body.undecayed}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone.body."), parameter.ndim > 1)
+            key = (name.startswith(BACKBONE), parameter.ndim > 1 and name not in undecayed)
             groups.setdefault(key, []).append(parameter)
     return [
         {

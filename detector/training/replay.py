@@ -33,7 +33,7 @@ from detector.utils.errors import InputError
 from detector.utils.text import counted, shortened
 from detector.utils.untrusted.torch_file import is_parameter
 
-FORMAT = "bad batch 2"
+FORMAT = "bad batch 3"
 
 
 def write(run: Run, bad: BadStep) -> bool:

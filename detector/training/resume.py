@@ -24,6 +24,9 @@ CHANGEABLE = (
     "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
 )  # fmt: skip
 
+# Settings of `train` whose value the run itself chose, where they have this one.
+CHOSEN = {"batch_size": "auto", "lr": None, "weight_decay": None}
+
 
 def load_last(directory: RunDirectory) -> dict[str, Any]:
     """The newest last checkpoint that is not damaged; damaged ones are named and set aside.
@@ -50,8 +53,9 @@ def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory
     Raises InputError if a setting outside CHANGEABLE differs from the run's.
     """
     begun = validate(last["config"], str(directory.last))
-    if config.train.batch_size == "auto":
-        config = config.changed({"train.batch_size": begun.train.batch_size})
+    taken = [name for name, chosen in CHOSEN.items() if getattr(config.train, name) == chosen]
+    config = config.changed({f"train.{name}": getattr(begun.train, name) for name in taken})
+    config = config.with_anchor_rule(begun.model.anchors.resolved_rule)
     config = imbalance.as_chosen(config, begun)
     for name, before, now in differences(begun.model_dump(), config.model_dump()):
         if not name.startswith(CHANGEABLE):
@@ -82,23 +86,26 @@ def check_same_data(last: dict[str, Any], train: CocoData, val: CocoData, direct
 
 
 def changed_length(begun: Config, config: Config, epoch_steps: int, progress: Progress) -> list[str]:
-    """A line on what another `train.epochs` than the run's does to the learning rate and to weights by class; none if
-    it is the same. epoch_steps: optimizer steps of an epoch."""
+    """A line on what another `train.epochs` than the run's does to the learning rate, to weights by class and to mosaic
+    and mixup; none if it is the same. epoch_steps: optimizer steps of an epoch."""
     if begun.train.epochs == config.train.epochs:
         return []
     before, now = (lr_factors(one.train, one.train.epochs * epoch_steps) for one in (begun, config))
     step, lr = progress.step, scaled_lr(config.train)
     change = f"train.epochs was {begun.train.epochs} and is {config.train.epochs}"
     rates = f"at step {step} the learning rate was {lr * before(step):.3g} and is {lr * now(step):.3g}"
-    weights = ""
-    if begun.deferred_epochs != config.deferred_epochs:
-        weights = f"; weights by class apply after epoch {config.deferred_epochs} instead of {begun.deferred_epochs}"
-    first = min(begun.deferred_epochs, config.deferred_epochs)
-    if all(before(done) == now(done) for done in range(step)) and (not weights or progress.epoch < first):
-        return [f"{change}: the steps so far are those of a training of {config.train.epochs} epochs; {rates}{weights}"]
+    turns = [
+        ("weights by class apply", begun.deferred_epochs, config.deferred_epochs),
+        ("mosaic and mixup end", begun.mixed_epochs, config.mixed_epochs),
+    ]
+    moved = [turn for turn in turns if turn[1] != turn[2]]
+    later = "".join(f"; {what} after epoch {new} instead of {old}" for what, old, new in moved)
+    lies_ahead = all(progress.epoch < min(old, new) for _, old, new in moved)
+    if all(before(done) == now(done) for done in range(step)) and lies_ahead:
+        return [f"{change}: the steps so far are those of a training of {config.train.epochs} epochs; {rates}{later}"]
     return [
         f"warning: {change}, which stretches the schedule: from here on this is neither the training that began nor "
-        f"one of {config.train.epochs} epochs; {rates}{weights}"
+        f"one of {config.train.epochs} epochs; {rates}{later}"
     ]
 
 

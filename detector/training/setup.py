@@ -21,7 +21,7 @@ from detector.data.resampling import image_weights
 from detector.data.split import read_split
 from detector.evaluation.metrics.coco import check_measurable
 from detector.inference.config_check import check_config
-from detector.losses.class_alpha import alpha_table
+from detector.losses.class_alpha import alpha_lines
 from detector.losses.class_statistics import ClassStatistics, sample_every
 from detector.losses.criterion import build_criterion
 from detector.models import freeze
@@ -31,7 +31,7 @@ from detector.models.retinanet import RetinaNet
 from detector.models.weights.transfer import LOGITS, Transfer, transfer
 from detector.training.auto import imbalance
 from detector.training.auto.batch_size import choose_batch_size
-from detector.training.optim import build_ema, build_optimizer, build_schedule
+from detector.training.optim import build_ema, build_optimizer, build_schedule, rates
 from detector.training.resume import changed_length, check_same_data
 from detector.training.state import Prepared, Training
 from detector.utils.device import resolve_device, resolve_precision
@@ -47,6 +47,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
     whatever is wrong with the configuration or the data.
     """
     check_config(config)
+    chosen_rates = rates(config.train)._asdict()
+    config = config.changed({f"train.{name}": value for name, value in chosen_rates.items()})
     device = resolve_device(config.device)
     set_deterministic(config.train.deterministic)
     train, val = read_training_data(config)
@@ -58,11 +60,10 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         notes += chosen.lines()
 
     seed_everything(config.seed)
-    model = build_model(config.model, len(train.class_names), pretrained=last is None)
+    config, model, loaded = _build(config, train, is_new=last is None)
     if config.train.deterministic:
         check_deterministic(model, device)
-    loaded = _start_from(config, model, train) if last is None else None
-    notes += loaded.lines() if loaded else []
+    notes += [*loaded.lines(), f"model.anchors.rule: {config.model.anchors.rule}"] if loaded else []
     frozen = freeze.resolve(model, config.train.freeze, config.train.unfreeze)
     notes += _check_frozen(config, model, frozen, loaded) if last is None else []
     if config.train.batch_size == "auto":  # measured last, because it takes a while
@@ -87,7 +88,8 @@ def prepare(config: Config, last: dict[str, Any] | None = None) -> Prepared:
         training.load(last, source=str(config.run_directory))
         begun = validate(last["config"], str(config.run_directory))
         notes += changed_length(begun, config, total_steps // config.train.epochs, training.progress)
-    notes += [*loader_notes, *alpha_table(config.loss, shown, train.class_names)]
+    built = training.criterion.classification
+    notes += [*loader_notes, *alpha_lines(config.loss, built, shown, train.class_names)]
     _, autocast = resolve_precision(config.train.precision, device)
     return Prepared(config, train, val, loader, device, autocast, frozen, training, total_steps, shown, notes)
 
@@ -118,7 +120,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, np.ndarray, l
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
-    mixer = Mixer(train, config.augment, weights, config.data.image_size)
+    mixer = Mixer(train, config.augment, weights, config.data.image_size, config.mixed_epochs)
     assert isinstance(config.train.batch_size, int)
     loader = train_loader(
         train,
@@ -177,12 +179,13 @@ def check_deterministic(model: RetinaNet, device: torch.device) -> None:
         )
 
 
-def _start_from(config: Config, model: RetinaNet, train: CocoData) -> Transfer | None:
-    """Load what fits of `model.weights`, if that is given."""
-    if config.model.weights is None:
-        return None
-    weights = checkpoint.read_detector(config.model.weights)
-    return transfer(model, weights, train.class_names, config.model.class_map)
+def _build(config: Config, train: CocoData, *, is_new: bool) -> tuple[Config, RetinaNet, Transfer | None]:
+    """The configuration with its rule of anchors, the model, and what of `model.weights` a new run loads into it."""
+    weights = checkpoint.read_detector(config.model.weights) if is_new and config.model.weights else None
+    config = config.with_anchor_rule(weights.anchor_rule if weights else "exact")
+    model = build_model(config.model, len(train.class_names), pretrained=is_new)
+    loaded = transfer(model, weights, train.class_names, config.model.class_map) if weights else None
+    return config, model, loaded
 
 
 def _check_frozen(config: Config, model: RetinaNet, frozen: list[str], loaded: Transfer | None) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detector.config.schema import TrainConfig
-from detector.training.optim import scaled_lr
+from detector.config.schema import Config, TrainConfig
+from detector.data.loader import STRIDE
+from detector.training.optim import OWN_RATES, rates, scaled_lr
 from detector.training.state import Run
 from detector.utils.device import device_name, resolve_precision
 from detector.utils.text import counted
@@ -34,17 +35,32 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
     trained = sum(p.numel() for group in groups for p in group["params"]) / 1e6
     precision, _ = resolve_precision(config.train.precision, run.device)
     log.say(f"model: {config.model.backbone.name}, {trained:.1f} M trained parameters, on {run.device}, {precision}")
+    if config.model.neck.finest == "p2":
+        log.say(cost_of_p2(config))
     if run.frozen:
         log.say(f"frozen: {_frozen(run.frozen, config.train)}")
     settings, images = config.train, config.train.images_per_step
     log.say(
         f"training: {counted(settings.epochs, 'epoch')}, {counted(run.total_steps, 'step')} of "
         f"{counted(images, 'image')}; {settings.optimizer}, "
-        f"{settings.schedule}, lr {scaled_lr(settings):g} ({settings.lr:g} for 16, scaled to {images})"
+        f"{settings.schedule}, {_rates(settings)}"
     )
     if progress.step:
         done = f"{counted(progress.epoch, 'epoch')} and {counted(progress.batch, 'batch')}"
         log.say(f"resumed after {done}, at step {progress.step}")
+
+
+def cost_of_p2(config: Config) -> str:
+    """A line on what `model.neck.finest: p2` costs: the anchors of an image with and without that level."""
+    size, anchors = config.data.image_size, config.model.anchors
+    sides = (size, size) if isinstance(size, int) else (size.greatest, size.long)
+    height, width = (-(-side // STRIDE) * STRIDE for side in sides)
+    cells = [-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64, 128)]
+    count, less = (anchors.scales * len(anchors.ratios) * sum(levels) for levels in (cells, cells[1:]))
+    return (
+        f"model.neck.finest p2: {count} anchors for an image of {width}x{height} px instead of {less}: "
+        f"{count / less:.1f} times the work of the head and of the loss"
+    )
 
 
 def _data_findings(run: Run) -> list[str]:
@@ -52,6 +68,16 @@ def _data_findings(run: Run) -> list[str]:
     return [
         f"{split}: {remark}" for split, data in (("train", run.train), ("val", run.val)) for remark in data.remarks()
     ]
+
+
+def _rates(settings: TrainConfig) -> str:
+    """Learning rate and weight decay, how the one was scaled, and which are the optimizer's own."""
+    given, own = rates(settings), OWN_RATES[settings.optimizer]
+    whose = f"{settings.optimizer}'s own"
+    rule = "by the square root" if settings.optimizer == "adamw" else "in proportion"
+    lr = [f"{given.lr:g} for 16", whose if given.lr == own.lr else "", f"scaled to {settings.images_per_step} {rule}"]
+    decay = f" ({whose})" if given.weight_decay == own.weight_decay else ""
+    return f"lr {scaled_lr(settings):.3g} ({', '.join(filter(None, lr))}), weight decay {given.weight_decay:g}{decay}"
 
 
 def _frozen(parts: list[str], settings: TrainConfig) -> str:

@@ -1,4 +1,4 @@
-"""Sums and means over the processes of a training. With a single process they return their argument."""
+"""Sums over the processes of a training. With a single process a sum is its argument."""
 
 from __future__ import annotations
 
@@ -18,8 +18,3 @@ def sum_across_processes(value: Tensor) -> Tensor:
     value = value.clone()
     dist.all_reduce(value)
     return value
-
-
-def mean_across_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes. Every process calls this and gets the mean."""
-    return sum_across_processes(value) / world_size()

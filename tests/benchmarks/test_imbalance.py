@@ -9,6 +9,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 sys.path.append(str(PROJECT / "benchmarks"))
 
+import ablation as runs  # noqa: E402
 import imbalance  # noqa: E402
 import imbalance_report  # noqa: E402
 
@@ -29,7 +30,8 @@ def ablation(monkeypatch, tmp_path):
         for folder in ("checkpoints", "eval/val"):
             (directory / folder).mkdir(parents=True)
         per_class = {name: {"AP": ap, "AP50": ap, "num_gt": 1} for name, ap in aps.items()}
-        (directory / "eval/val/metrics.json").write_text(json.dumps({"AP": 0.3, "AP50": 0.4, "per_class": per_class}))
+        metrics = {"AP": 0.3, "AP50": 0.4, "per_class": per_class, "groups": {"tail": {"AP": aps["c"]}}}
+        (directory / "eval/val/metrics.json").write_text(json.dumps(metrics))
 
     def run(*arguments: str) -> int:
         before = len(calls)
@@ -37,9 +39,8 @@ def ablation(monkeypatch, tmp_path):
         assert imbalance.main() == (1 if list(tmp_path.rglob("fail")) else 0)
         return len(calls) - before
 
-    monkeypatch.setattr(imbalance, "call", call)
+    monkeypatch.setattr(runs, "call", call)
     monkeypatch.setattr(imbalance, "start_detector", lambda folder: folder / "run")
-    monkeypatch.setattr(imbalance, "means_of_groups", lambda dataset, per_class: {"tail": per_class["c"]})
     return run
 
 
@@ -59,21 +60,13 @@ def test_a_failed_run_is_reported_and_the_others_are_kept(ablation, tmp_path, ca
     (tmp_path / "shapes/focal/fail").touch()
     ablation("--datasets", "shapes", "--arms", "focal", "--seeds", "3", "--jobs", "1")
     assert [line["seed"] for line in read_json_lines(tmp_path / "results.jsonl")] == [0, 2]
-    assert "('shapes', 'focal', 1): it failed" in capsys.readouterr().out
+    assert "shapes focal 1: it failed" in capsys.readouterr().out
 
 
 def test_an_arm_that_names_shapes_is_not_run_on_cells():
     (arm,) = imbalance.SHAPES_ONLY
     runs = imbalance.wanted(["bccd", "shapes"], ["focal", arm], 2)
     assert runs == [(d, a, s) for s in (0, 1) for d, a in (("bccd", "focal"), ("shapes", "focal"), ("shapes", arm))]
-
-
-def test_groups_go_by_the_boxes_of_the_training_split(tiny_dataset, monkeypatch):
-    monkeypatch.setattr(imbalance, "PROJECT", tiny_dataset.parent)
-    (tiny_dataset.parent / "datasets").mkdir()
-    descriptor = f"train: {{images: {tiny_dataset.parent}/train, annotations: {tiny_dataset.parent}/train.json}}\n"
-    (tiny_dataset.parent / "datasets/tiny.yaml").write_text(descriptor)
-    assert imbalance.means_of_groups("tiny", {"light": 0.5, "dark": 0.25}) == {"head": 0.375}
 
 
 def test_the_first_detector_knows_the_rare_shapes_as_one_class():

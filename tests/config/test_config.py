@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from detector.config.file import dump, is_override, load_config
 from detector.config.help import json_schema, reference
-from detector.config.schema import Config, PasteConfig
+from detector.config.schema import Config, PasteConfig, ShortLong
 from detector.utils.errors import InputError
 from detector.utils.untrusted.yaml import read_yaml
 
@@ -62,6 +62,8 @@ def test_image_size_replaces_a_number_by_sides_and_back(write):
     assert load_config(path, ["data.image_size={short: 240, long: 320}"]).data.image_size.long == 320
     path = write("data: {dataset: a.yaml, image_size: {short: 240, long: 320}}")
     assert load_config(path, ["data.image_size=64"]).data.image_size == 64
+    size = load_config(path, ["data.image_size.short=[160, 240]"]).data.image_size
+    assert size == ShortLong(short=[160, 240], long=320)
 
 
 def test_many_bases_and_a_base_that_is_none(write):
@@ -153,6 +155,17 @@ def test_every_field_of_the_schema_is_described():
         ("data: {dataset: a, augment: light}", [], "unknown key `data.augment`; did you mean `augment` (transforms, "),
         ("data: {dataset: a}", ["data.image_size=big"], "`data.image_size`"),
         ("data: {dataset: a}", ["data.image_size={short: 9, long: 5}"], "long (5) is smaller than short (9)"),
+        ("data: {dataset: a}", ["data.image_size={short: [5, 9], long: 8}"], "long (8) is smaller than short (9)"),
+        (
+            "data: {dataset: a}",
+            ["data.image_size={short: [9, 5], long: 9}"],
+            "short ([9, 5]) must be [least, greatest]",
+        ),
+        (
+            "data: {dataset: a}",
+            ["data.image_size={short: [9], long: 9}"],
+            "`data.image_size.short`: list should have at l",
+        ),
         ("data: {dataset: a}", ["loss.assigner.negative_iou=0.9"], "negative_iou (0.9) is above positive_iou (0.5)"),
         ("data: {dataset: a}", ["train.epochs"], "an override reads dotted.path=value"),
         ("data: {dataset: a}", ["train.lr=[1"], "not a YAML value"),
@@ -198,7 +211,7 @@ def test_a_config_never_changes_but_copies_do(write):
     with pytest.raises(ValidationError, match="frozen"):
         config.train.lr = 0.1
     other = config.changed({"train.lr": 0.1, "augment.paste": PasteConfig(flip=False)})
-    assert (other.train.lr, other.loss.gamma, config.train.lr) == (0.1, 1.5, 0.01)
+    assert (other.train.lr, other.loss.gamma, config.train.lr) == (0.1, 1.5, None)
     assert other.augment.paste == PasteConfig(flip=False)
     assert other.loss.model_fields_set == {"gamma"} and "lr" in other.train.model_fields_set
     with pytest.raises(ValidationError):
@@ -236,3 +249,21 @@ def test_numbers_in_scientific_notation_are_numbers():
 
 def test_dump_is_plain_yaml(write):
     assert isinstance(yaml.safe_load(dump(load_config(write("data: {dataset: a}")))), dict)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["train.epochs=12"], 11),
+        (["train.epochs=10"], 9),
+        (["train.epochs=1"], 1),  # not even one whole epoch
+        (["train.epochs=300", "augment.close=0.05"], 285),  # YOLOX closes them for the last 15 of 300
+        (["train.epochs=12", "augment.close=0"], 12),
+        (["train.epochs=12", "augment.close=1"], 0),
+        (["train.epochs=12", "augment.mosaic=0"], 0),
+        (["train.epochs=12", "augment.mosaic=0", "augment.mixup=0.1"], 11),
+    ],
+)
+def test_epochs_with_mosaic_and_mixup(write, settings, expected):
+    config = load_config(write("data: {dataset: a}\naugment: {mosaic: 0.5}"), settings)
+    assert config.mixed_epochs == expected

@@ -85,10 +85,11 @@ def test_evaluation_is_without_augmentation(data):
     assert batches[1][1][0]["boxes"].tolist() == pytest.approx(np.array([[1.2, 2.4, 5.1, 7.2], [6, 7.2, 14.4, 16.8]]))
 
 
-def test_batches_are_the_same_for_any_number_of_workers(data):
+@pytest.mark.parametrize("image_size", [64, ShortLong(short=[20, 60], long=90)])
+def test_batches_are_the_same_for_any_number_of_workers(data, image_size):
     epochs = []
     for workers in (0, 1, 2):
-        loader = _train(data, workers)
+        loader = _train(data, workers, image_size)
         batches = []
         for epoch in range(2):  # the workers live on from the first to the second
             loader.set_position(epoch)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.config.schema import ShortLong
-from detector.data.transforms import build_transform, crop_boxes, fed_size, letterbox
+from detector.data.transforms import build_transform, crop_boxes, evaluated, fed_size, letterbox
 from detector.utils.errors import InputError
 
 NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
@@ -25,6 +25,7 @@ def photo() -> np.ndarray:
         ((480, 640), ShortLong(short=800, long=1333), (800, 1067)),
         ((640, 480), ShortLong(short=800, long=1333), (1067, 800)),
         ((400, 1000), ShortLong(short=800, long=1333), (533, 1333)),
+        ((480, 640), ShortLong(short=[640, 800], long=1333), (800, 1067)),
     ],
 )
 def test_fed_size(size, image_size, fed):
@@ -80,7 +81,7 @@ def test_what_a_crop_leaves_of_objects():
     assert kept.tolist() == [[10, 10, 20, 20], [0, 10, 5, 20], [90, 10, 100, 20], [10, 10, 10.5, 20]]
 
 
-@pytest.mark.parametrize("image_size", [64, ShortLong(short=48, long=64)])
+@pytest.mark.parametrize("image_size", [64, ShortLong(short=48, long=64), ShortLong(short=[40, 48], long=64)])
 @pytest.mark.parametrize("augment", ["light", "strong"])
 def test_boxes_stay_on_their_objects(image_size, augment):
     """A white object on black: where it went is where its box is, to about a pixel."""
@@ -180,3 +181,68 @@ def test_what_is_wrong_with_an_augmentation(augment, said):
 def test_an_augmentation_that_fails_on_an_image(photo, entry, said):
     with pytest.raises(InputError, match=said):
         build_transform(64, [entry])(photo, *NO_BOXES, 0)
+
+
+def test_a_range_of_short_sides_is_drawn_from_in_training(photo):
+    """Of 60x80, each short side from 30 to 60 as often; from 53 on the long side stops at 70."""
+    transform = build_transform(ShortLong(short=[30, 60], long=70), "none")
+    box = np.float32([[8, 6, 40, 30]])
+    shorts = []
+    for seed in range(3100):
+        image, boxes, _ = transform(photo, box, np.array([0]), seed)
+        (height, width), drawn = image.shape[:2], int(np.random.default_rng(seed).integers(30, 61))
+        shorts.append(drawn)
+        scale = min(drawn / 60, 70 / 80)
+        assert (height, width) == (round(60 * scale), round(80 * scale)), drawn
+        np.testing.assert_allclose(boxes, box * [width / 80, height / 60, width / 80, height / 60], rtol=1e-5)
+    counts = np.bincount(shorts)[30:]
+    assert len(counts) == 31 and abs(counts - 100).max() < 45  # of standard deviation 10
+
+
+@pytest.mark.parametrize("short", [60, [30, 60]])
+def test_evaluation_takes_the_greatest_short_side(photo, short):
+    image_size = ShortLong(short=short, long=200)
+    assert evaluated(image_size) == ShortLong(short=60, long=200) and evaluated(64) == 64
+    assert fed_size((30, 40), image_size) == (60, 80)
+    for seed in range(20):
+        assert build_transform(image_size, None)(photo, *NO_BOXES, seed)[0].shape == (60, 80, 3)
+
+
+def test_a_range_of_one_size_is_that_size(photo):
+    """To the last random number, so that a training does not change when it is written so."""
+    one, same = (build_transform(ShortLong(short=short, long=90), "strong") for short in (50, [50, 50]))
+    for seed in range(10):
+        assert np.array_equal(one(photo, *NO_BOXES, seed)[0], same(photo, *NO_BOXES, seed)[0])
+
+
+@pytest.mark.parametrize("image_size", [100, ShortLong(short=100, long=200)])
+def test_large_scale_jitter(image_size):
+    """A gradient of 100x100: its values tell the scale, which is uniform from 0.1 to 2."""
+    image = np.tile(np.arange(100, dtype=np.uint8)[:, None], (100, 1, 3))
+    transform = build_transform(image_size, "lsj")
+    scales = []
+    for seed in range(400):
+        fed, boxes, _ = transform(image, np.float32([[0, 0, 100, 100]]), np.array([0]), seed)
+        height, width = fed.shape[:2]
+        np.testing.assert_allclose(boxes, [[0, 0, width, height]], atol=1e-3)  # a crop leaves a quarter at least
+        assert letterbox(fed, image_size).shape[:2] == ((100, 100) if image_size == 100 else (height, width))
+        values = int(fed.max()) - int(fed.min()) + 1  # columns of the image that are seen
+        scales.append(width / values if width == 100 else width / 100)
+        assert height == width
+    assert min(scales) < 0.12 and 1.9 < max(scales) <= 2.05
+    assert np.mean(scales) == pytest.approx(1.05, abs=0.1)  # of standard deviation 0.55 / 20
+    assert np.mean(np.array(scales) < 1) == pytest.approx(0.9 / 1.9, abs=0.09)
+
+
+def test_boxes_stay_on_their_objects_at_any_scale():
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[90:210, 120:240] = 255
+    transform, checked = build_transform(320, "lsj"), 0
+    for seed in range(60):
+        fed, boxes, labels = transform(image, np.float32([[120, 90, 240, 210]]), np.array([3]), seed)
+        if len(boxes):
+            rows, columns = np.nonzero(fed.max(axis=2) > 115)
+            found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(boxes[0], found, atol=1.5)
+            checked += 1
+    assert checked > 40

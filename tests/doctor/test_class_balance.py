@@ -11,7 +11,7 @@ from detector.config.file import validate
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split
 from detector.doctor.class_balance import describe_classes, gini
-from detector.losses.assigners.max_iou import MaxIoUAssigner
+from detector.losses.assigners import ASSIGNERS, build_assigner
 from detector.models.build import build_model
 
 SMALL = {
@@ -107,7 +107,8 @@ def test_no_object_at_all(tmp_path):
     assert report.assignments.positives == 0 and report.lines()
 
 
-def test_assignments_are_those_of_the_model_and_the_assigner(tmp_path):
+@pytest.mark.parametrize("name", ASSIGNERS)
+def test_assignments_are_those_of_the_model_and_the_assigner(tmp_path, name):
     # on 0 two boxes in the same place: whatever anchor is positive answers for the first
     path = written(
         tmp_path,
@@ -115,27 +116,30 @@ def test_assignments_are_those_of_the_model_and_the_assigner(tmp_path):
         [(0, 0, [30, 20, 20, 20]), (0, 1, [30, 20, 20, 20]), (1, 2, [5, 5, 40, 60]), (1, 0, [50, 80, 6, 6])],
     )
     config, data = config_of({"short": 64, "long": 96}, anchors={"base_size": 16}), read(path)
+    config = config.changed({"loss.assigner.name": name})
     got = describe_classes(data, config).assignments
+    assigner = build_assigner(config.loss.assigner)
 
     model = build_model(config.model, 3).eval()
     positives, ignored, anchors, of_class = [], [], [], np.zeros(3, int)
     for i in range(3):
         h, w = int(data.heights[i]), int(data.widths[i])
-        grid = model(torch.zeros(1, 3, h, w))["anchors"]
+        outputs = model(torch.zeros(1, 3, h, w))
+        outputs["deltas"], outputs["logits"] = (torch.zeros_like(outputs[key]) for key in ("deltas", "logits"))
         boxes, labels = data.target_boxes(i)
-        answer = MaxIoUAssigner()(
-            {"anchors": grid}, [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}]
-        )
+        answer = assigner(outputs, [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(labels)}])
         positives.append(int((answer.classes >= 0).sum()))
         ignored.append(int((answer.classes == -2).sum()))
-        anchors.append(len(grid))
+        anchors.append(len(outputs["anchors"]))
         of_class += np.bincount(answer.classes[answer.classes >= 0].numpy(), minlength=3)
     assert (got.images, got.anchors) == (3, np.mean(anchors))
     assert (got.positives, got.ignored) == (np.mean(positives), np.mean(ignored))
     assert got.negatives == pytest.approx(np.mean(anchors) - np.mean(positives) - np.mean(ignored))
     assert got.class_positives.tolist() == of_class.tolist()
     assert got.objects.tolist() == [2, 1, 1]
-    assert got.untrained.tolist() == [0, 1, 0]
-    assert "  without a positive anchor: 1 of the 4 objects in these (b); " in "\n".join(
-        describe_classes(data, config).lines()
-    )
+    assert got.untrained.tolist() == [0, 1, 0] if name == "max_iou" else got.untrained[1] == 1
+    text = "\n".join(describe_classes(data, config).lines())
+    assert f"  without a positive anchor: {got.untrained.sum()} of the 4 objects in these (" in text
+    assert ("overlap another object more" in text) == (name == "max_iou")
+    assert ("has its centre in them" in text) == (name != "max_iou")
+    assert ("before the first step" in text) == (name == "tal")

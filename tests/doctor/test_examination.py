@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from detector.config.file import load_config
+from detector.doctor.examination import examine_dataset
+from detector.doctor.reach.reach import measure_reach
 
 BCCD = Path(__file__).parents[2] / "configs" / "bccd.yaml"
 
@@ -84,6 +86,9 @@ def test_a_repaired_copy_passes(succeeds, tiny_dataset, tmp_path, here):
 def test_it_looks_through_the_users_own_config(succeeds, tiny_dataset, tiny_config):
     said = succeeds("doctor", tiny_dataset, "--config", tiny_config, "model.anchors.base_size=20", "data.image_size=96")
     assert "base_size 20, 3 scales" in said and "at image_size 96" in said
+    size = "data.image_size={short: [32, 48], long: 64}"
+    said = succeeds("doctor", tiny_dataset, "--config", tiny_config, size)
+    assert "at image_size {'short': 48, 'long': 64}" in said
 
 
 def test_existing_files_stay_as_they_are(fails, tiny_dataset, tmp_path, here):
@@ -112,7 +117,8 @@ def test_bccd_has_two_boxes_of_zero_size_and_gets_the_recipe_of_its_own_config(s
         for key in own[section]
         if mine[section][key] != own[section][key]
     }
-    assert differing == {"data.dataset", "loss.alpha", "loss.defer_alpha"}
+    assert differing == {"data.dataset", "model.anchors", "loss.alpha", "loss.defer_alpha"}
+    assert 14 <= mine["model"]["anchors"]["base_size"] <= 20 and own["model"]["anchors"]["base_size"] == 16
     assert mine["loss"]["alpha"] == "effective_number"
 
 
@@ -173,3 +179,23 @@ def test_many_changes_are_in_the_file_and_some_on_the_console(succeeds, tiny_dat
     said = succeeds("doctor", tiny_dataset, "--fix", tmp_path / "fixed.json")
     assert said.count("read as") == 20 and "... and 10 more, all in" in said
     assert len((tmp_path / "fixed.json.changes.txt").read_text().splitlines()) == 30
+
+
+def test_the_anchors_are_those_that_the_weights_were_trained_with(tiny_dataset, tiny_config, fails):
+    """As a training would find them; published weights are not downloaded for that."""
+    for weights, rule in (("null", "exact"), ("RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1", "torchvision")):
+        report = examine_dataset(str(tiny_dataset), load_config(tiny_config, [f"model.weights={weights}"])).report
+        assert report.reach.anchors.rule == rule
+    said = fails("doctor", tiny_dataset, "--config", tiny_config, "model.weights=nowhere/best.pt")
+    assert "nowhere/best.pt: no such weights file" in said
+
+
+def test_a_gpus_recipe_is_measured_with_the_anchors_of_its_weights(tiny_dataset, monkeypatch):
+    rules = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "detector.doctor.examination.measure_reach",
+        lambda data, config: (rules.append(config.model.anchors.rule), measure_reach(data, config))[1],
+    )
+    examine_dataset(str(tiny_dataset))
+    assert set(rules) == {"torchvision"}

@@ -131,6 +131,14 @@ class TestImages:
         square = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         assert same(detect(square[:, ::-1, ::-1]), detect(square[:, ::-1, ::-1].copy()))
 
+    def test_a_range_of_short_sides_is_its_greatest(self, run, image):
+        one, drawn = (
+            detector.load(run, device="cpu", threshold=0, overrides=[f"data.image_size={{short: {short}, long: 64}}"])
+            for short in ("40", "[24, 40]")
+        )
+        for _ in range(3):
+            assert same(one(image), drawn(image)) and len(one(image)["scores"])
+
     def test_damaged_and_hostile_bytes_are_refused_and_counted(self, detect, image):
         whole = encoded(Image.open(image), "PNG")
         header = struct.pack(">IIBBBBB", 40_000, 100, 8, 2, 0, 0, 0)

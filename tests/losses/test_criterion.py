@@ -9,8 +9,11 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 from torchvision.models.detection.image_list import ImageList
 
 from detector.config.schema import AssignerConfig, LossConfig
+from detector.losses.assigners import ASSIGNERS
+from detector.losses.assigners.assignment import Assignment
 from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.box import BOX_LOSSES, box_loss
+from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification import CLASSIFICATION_LOSSES
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.classification.equalized_focal import EqualizedFocal
@@ -18,7 +21,8 @@ from detector.losses.classification.focal import Focal
 from detector.losses.classification.quality_focal import QualityFocal
 from detector.losses.classification.varifocal import Varifocal
 from detector.losses.criterion import Criterion, build_criterion, set_class_weights
-from detector.ops.boxes import encode
+from detector.models.anchors import AnchorGenerator
+from detector.ops.boxes import decode, encode
 from detector.utils.errors import InputError
 
 
@@ -33,6 +37,17 @@ def test_box_losses_by_hand():
     assert box_loss(zero, anchors, boxes, name="ciou").item() == pytest.approx(2 / 3 + 25 / 325, abs=1e-5)
     with pytest.raises(InputError, match="loss.box: no 'iou'; did you mean"):
         box_loss(zero, anchors, boxes, name="iou")
+
+
+@pytest.mark.parametrize("name", BOX_LOSSES)
+def test_box_losses_are_weighted_one_by_one(name):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(3, 2, generator=generator) * 20
+    anchors, boxes = (torch.cat([corners, corners + 5 + shift], dim=1) for shift in (0, torch.arange(3)[:, None]))
+    deltas, weights = torch.randn(3, 4, generator=generator) / 4, torch.tensor([2.0, 0, 0.5])
+    each = [box_loss(*(t[i : i + 1] for t in (deltas, anchors, boxes)), name=name) for i in range(3)]
+    torch.testing.assert_close(box_loss(deltas, anchors, boxes, weights, name=name), 2 * each[0] + each[2] / 2)
+    torch.testing.assert_close(box_loss(deltas, anchors, boxes, name=name), sum(each))
 
 
 @pytest.mark.parametrize("name", BOX_LOSSES)
@@ -102,6 +117,122 @@ def test_quality_is_the_iou_of_the_predicted_box(kind):
     assert torch.autograd.grad(losses["loss_cls"], deltas, allow_unused=True)[0] is None
 
 
+class Assigned:
+    """An assigner that has decided: anchors 0 and 2 of image 0 and anchor 1 of image 1 are positive."""
+
+    def __init__(self, scores=None):
+        self.scores = None if scores is None else torch.zeros(2, 4).index_put(POSITIVES, torch.tensor(scores))
+
+    def __call__(self, outputs, targets):
+        classes = torch.full((2, 4), -1).index_put(POSITIVES, torch.tensor([1, 0, 1]))
+        objects = torch.zeros(2, 4, dtype=torch.int64).index_put(POSITIVES, torch.tensor([0, 1, 0]))
+        return Assignment(classes, objects, BOXES, self.scores)
+
+
+POSITIVES = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])
+BOXES = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 40, 40]], [[5, 5, 15, 25], [0, 0, 0, 0]]])
+SCORES = [0.9, 0.25, 0.5]
+
+
+def some_outputs() -> dict:
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.tensor([[1.0, 0, 11, 10], [4, 6, 16, 24], [20, 22, 44, 40], [60, 60, 80, 80]])
+    return {
+        "logits": torch.randn(2, 4, 2, generator=generator),
+        "deltas": torch.randn(2, 4, 4, generator=generator) / 5,
+        "anchors": anchors,
+    }
+
+
+def of_positives(outputs: dict) -> tuple[list[float], list[float], list[float]]:
+    """By hand, of each positive: the smooth L1 loss of its box, the IoU of its box, its greatest score."""
+    losses, overlaps, scores = [], [], []
+    for n, r, m in ((0, 0, 0), (0, 2, 1), (1, 1, 0)):
+        delta, anchor, box = outputs["deltas"][n, r], outputs["anchors"][r], BOXES[n, m]
+        losses.append((delta - encode(box, anchor)).abs().sum().item())
+        x1, y1, x2, y2 = decode(delta, anchor).tolist()
+        a1, b1, a2, b2 = box.tolist()
+        inter = max(0, min(x2, a2) - max(x1, a1)) * max(0, min(y2, b2) - max(y1, b1))
+        overlaps.append(inter / ((x2 - x1) * (y2 - y1) + (a2 - a1) * (b2 - b1) - inter))
+        scores.append(outputs["logits"][n, r].sigmoid().max().item())
+    return losses, overlaps, scores
+
+
+@pytest.mark.parametrize("weighting", ["assigner", "score", "iou"])
+@pytest.mark.parametrize("given", [None, SCORES])
+@pytest.mark.parametrize("kind", [Focal, QualityFocal])
+def test_both_losses_over_the_normaliser_are_weighted_means(weighting, given, kind):
+    """Of the box loss, as the papers weigh it; of the classification loss, over its positives or its soft targets."""
+    outputs = some_outputs()
+    losses = Criterion(assigner=Assigned(given), classification=kind(), box_weighting=weighting)(outputs, [{}, {}])
+    each, overlaps, greatest = of_positives(outputs)
+    weights = {"assigner": given or [1.0, 1, 1], "score": greatest, "iou": overlaps}[weighting]
+    expected = sum(w * x for w, x in zip(weights, each, strict=True)) / sum(weights)
+    assert (losses["loss_box"] / losses["normaliser"]).item() == pytest.approx(expected, rel=1e-4)
+    soft = given is not None and kind is QualityFocal
+    assert losses["num_positives"].item() == 3
+    assert losses["normaliser"].item() == pytest.approx(sum(SCORES) if soft else 3)
+    classes = Assigned()(outputs, [{}, {}]).classes
+    quality = torch.tensor(given or overlaps) if kind is QualityFocal else None
+    torch.testing.assert_close(losses["loss_cls"], kind()(outputs["logits"], classes, quality))
+
+
+def test_boxes_that_all_miss_their_objects_still_have_a_loss():
+    outputs = some_outputs()
+    outputs["deltas"][..., :2] += 50
+    losses = Criterion(assigner=Assigned(), box="giou", box_weighting="iou")(outputs, [{}, {}])
+    alike = Criterion(assigner=Assigned(), box="giou")(outputs, [{}, {}])
+    torch.testing.assert_close(losses["loss_box"], alike["loss_box"])
+
+
+def test_weights_have_no_gradient():
+    outputs = some_outputs()
+    deltas, logits = outputs["deltas"].requires_grad_(), outputs["logits"].requires_grad_()
+    for weighting in ("score", "iou"):
+        loss = Criterion(assigner=Assigned(), box_weighting=weighting)(outputs, [{}, {}])["loss_box"]
+        assert torch.autograd.grad(loss, logits, allow_unused=True, retain_graph=True)[0] is None
+        slope = torch.autograd.grad(loss, deltas)[0][POSITIVES]
+        assert (slope.abs() == slope.abs()[:, :1]).all()  # of L1: the weight, up to its sign
+
+
+ASSIGNERS_AND_LOSSES = [(name, loss) for name in ASSIGNERS for loss in CLASSIFICATION_LOSSES]
+
+
+@pytest.mark.parametrize("assigner, classification", ASSIGNERS_AND_LOSSES)
+def test_each_assigner_works_with_each_loss(assigner, classification):
+    """And with the statistics of the classes, and weights that come later; in a state that can be gone on from."""
+    by_class = 0.25 if classification in ("quality_focal", "varifocal") else [0.2, 0.3, 0.4]
+    settings = LossConfig(
+        classification=classification, assigner=AssignerConfig(name=assigner), box="giou", alpha=by_class
+    )
+    generator = AnchorGenerator(base_size=16, scales=1, ratios=[0.5, 2.0])
+    grids = [(8, 8), (4, 4), (2, 2)]
+    anchors = generator((64, 64), grids, torch.device("cpu"))
+    logits = (torch.randn(2, len(anchors), 3, generator=torch.Generator().manual_seed(0)) - 3).requires_grad_()
+    deltas = torch.zeros(2, len(anchors), 4, requires_grad=True)
+    outputs = {"logits": logits, "deltas": deltas, "anchors": anchors, "anchors_per_cell": 2}
+    outputs["anchors_per_level"] = generator.level_sizes(grids)
+    some = {"boxes": torch.tensor([[4.0, 4, 30, 20], [30, 30, 50, 62], [8, 37, 26, 47]]), "labels": torch.arange(3)}
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    whole, stopped = (build_criterion(settings, COUNTS, statistics=ClassStatistics(3)) for _ in range(2))
+    for criterion in (whole, stopped):
+        losses = criterion(outputs, [some, empty])
+    (losses["loss_cls"] + losses["loss_box"]).backward()
+    assert logits.grad.isfinite().all() and deltas.grad.isfinite().all() and deltas.grad[0].any()
+    assert not deltas.grad[1].any() and losses["num_positives"] >= 3
+    resumed = build_criterion(settings, COUNTS, statistics=ClassStatistics(3))
+    resumed.load_state_dict(stopped.state_dict())
+    for criterion in (whole, resumed):
+        set_class_weights(criterion, settings, COUNTS, deferred=True)
+    for batch in ([empty, some], [empty, empty]):
+        first, second = whole(outputs, batch), resumed(outputs, batch)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    states = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in states)
+    figures = whole.statistics.summary(["a", "b", "c"])["per_class"]
+    assert all(row["positives"] > 0 and 0 < row["score_positive"] < 1 for row in figures.values())
+
+
 COUNTS = np.array([600, 300, 100])
 
 
@@ -113,6 +244,8 @@ COUNTS = np.array([600, 300, 100])
         ({"classification": "equalized_focal", "equalized_scale": 4.0}, EqualizedFocal),
         ({"classification": "quality_focal"}, QualityFocal),
         ({"classification": "varifocal"}, Varifocal),
+        ({"classification": "varifocal", "gamma": [0.5, 1.0, 2.0]}, Varifocal),
+        ({"classification": "quality_focal", "gamma": [0.5, 1.0, 2.0]}, QualityFocal),
         ({"classification": "adaptive_focal", "gamma": 1.0}, AdaptiveFocal),
         ({"alpha": "effective_number"}, Focal),
         ({"alpha": [0.1, 0.2, 0.3], "gamma": [1.0, 2.0, 3.0]}, Focal),
@@ -142,10 +275,42 @@ def test_weights_by_class_may_come_later():
     for deferred, expected in ((True, [0.25] * 3), (False, [0.1, 0.2, 0.6]), (True, [0.25] * 3)):
         set_class_weights(criterion, loss, COUNTS, deferred=deferred)
         assert criterion.classification.positive.tolist() == pytest.approx(expected)
+        assert criterion.classification.negative == 0.75
         assert criterion.classification.negative_gradient.tolist() == [3, 3, 3] and criterion.classification.training
+    cautious = LossConfig(gamma=0.5, alpha=[0.1, 0.2, 0.6])
+    criterion = build_criterion(cautious, COUNTS)
+    set_class_weights(criterion, cautious, COUNTS, deferred=True)
+    assert criterion.classification.positive.tolist() == [0.5] * 3 and criterion.classification.negative == 0.5
     plain = build_criterion(LossConfig(), COUNTS)
     set_class_weights(plain, LossConfig(), COUNTS, deferred=True)
     assert plain.classification.positive == 0.25
+
+
+@pytest.mark.parametrize("name", ["focal", "equalized_focal"])
+def test_negatives_keep_what_suits_gamma(name):
+    """alpha and 1 - alpha of the focal loss paper's pairs, whether positives have weights by class or not."""
+    for settings, positive, negative in (
+        ({"gamma": 0.5}, 0.5, 0.5),
+        ({"gamma": [0.25, 0.5, 2.0]}, [0.625, 0.5, 0.25], [0.375, 0.5, 0.75]),
+        ({"gamma": 0.5, "alpha": "inverse_frequency"}, [0.5, 1.0, 1.5], 0.5),
+        ({"gamma": [0.25, 0.5, 2.0], "alpha": [0.1, 0.2, 0.3]}, [0.1, 0.2, 0.3], [0.375, 0.5, 0.75]),
+        ({"gamma": 0.5, "alpha": 0.1}, 0.1, 0.9),
+        ({"gamma": 0.5, "alpha": None}, 1.0, 1.0),
+    ):
+        loss = build_criterion(LossConfig(classification=name, **settings), COUNTS).classification
+        for weight, expected in ((loss.positive, positive), (loss.negative, negative)):
+            assert torch.as_tensor(weight).tolist() == pytest.approx(expected)
+
+
+def test_cross_entropy_has_the_alpha_of_gamma_0_and_is_plain_with_null():
+    logits = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    classes = torch.tensor([[0, -1, 2, -1, 1]] * 2)
+    targets = torch.nn.functional.one_hot(classes.clamp(min=0), 3) * (classes >= 0)[..., None]
+    pairs = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none")
+    for settings, positive, negative in (({}, 0.75, 0.25), ({"alpha": None}, 1.0, 1.0)):
+        loss = build_criterion(LossConfig(classification="cross_entropy", **settings), COUNTS).classification
+        expected = (pairs * torch.where(targets == 1, positive, negative)).sum()
+        torch.testing.assert_close(loss(logits, classes), expected)
 
 
 def test_settings_reach_the_loss():
@@ -155,6 +320,8 @@ def test_settings_reach_the_loss():
     cross_entropy = build_criterion(LossConfig(classification="cross_entropy", alpha=None), COUNTS).classification
     assert (cross_entropy.gamma, cross_entropy.positive, cross_entropy.negative) == (0, 1, 1)
     settings = LossConfig(classification="equalized_focal", equalized_scale=4.0, gamma=1.0)
+    assert build_criterion(LossConfig(), COUNTS).box_weighting == "assigner"
+    assert build_criterion(LossConfig(box_weighting="iou"), COUNTS).box_weighting == "iou"
     equalized = build_criterion(settings, COUNTS).classification
     assert (equalized.scale, equalized.base_gamma) == (4, 1) and equalized.gamma.tolist() == [1, 1, 1]
 
@@ -175,7 +342,7 @@ def test_a_list_needs_one_value_a_class(name):
         ({"classification": "equalized_focal", "gamma": [1.0, 0.0, 1.0]}, "loss.gamma: equalized_focal divides by it"),
         ({"classification": "focl"}, "loss.classification: no 'focl'; did you mean 'focal'?"),
         ({"box": "gio"}, "loss.box: no 'gio'; did you mean"),
-        ({"assigner": AssignerConfig(name="atss")}, "loss.assigner.name: no 'atss'; there is: max_iou"),
+        ({"assigner": AssignerConfig(name="ats")}, "loss.assigner.name: no 'ats'; did you mean 'atss'?"),
     ],
 )
 def test_settings_that_no_loss_can_use(settings, sentence):

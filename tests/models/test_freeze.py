@@ -86,6 +86,14 @@ def test_errors(frozen, later, message):
         freeze.resolve(small_model(), frozen, later)
 
 
+def test_the_neck_has_p2_in_it():
+    settings = {"backbone": {"name": "resnet18", "weights": None}, "neck": {"channels": 8, "finest": "p2"}}
+    model = build_model(ModelConfig.model_validate(settings), num_classes=2)
+    freeze.set_frozen(model, ["neck"], {}, epoch=1)
+    assert trained(model, "backbone.fpn.inner_blocks.3") | trained(model, "backbone.fpn.layer_blocks.3") == {False}
+    assert trained(model, "backbone.body.layer1") == {True}
+
+
 def test_a_stage_of_a_frozen_whole_and_the_whole_of_a_frozen_stage():
     freeze.resolve(small_model(), ["backbone"], {"backbone.layer3": 2})
     model = small_model()

@@ -31,6 +31,10 @@ def config(**sections) -> dict:
             config(data={"dataset": "d", "image_size": {"short": 1, "long": 10_000}}),
             "eval.batch_size together ask for 8e+08 pixels",
         ),
+        (
+            config(data={"dataset": "d", "image_size": {"short": [1, 10_000], "long": 10_000}}),
+            "train.batch_size together ask for 1.6e+09 pixels",
+        ),
     ],
 )
 def test_refused(settings, said):
@@ -49,6 +53,15 @@ def test_refused_with_the_classes_of_the_data():
         InputError, match=r"batch_size and model.anchors together, for 10000 classes, ask for 2e\+11 out"
     ):
         check_size(many, 10_000)
+
+
+def test_p2_asks_for_four_times_the_outputs(monkeypatch):
+    """As many as the model of 128 x 128 px gives, but for P6 and P7, which are rounded up here."""
+    monkeypatch.setattr(limits, "MAX_OUTPUTS", 1.1 * 128**2 / 48 * 9 * 5)
+    small = {"data": {"dataset": "d", "image_size": 128}, "train": {"batch_size": 1}, "eval": {"batch_size": 1}}
+    check_size(validate(config(**small), "here"), 1)
+    with pytest.raises(InputError, match="train.batch_size and model.anchors together ask for 6.1e.04 outputs"):
+        check_size(validate(config(**small, model={"neck": {"finest": "p2"}}), "here"), 1)
 
 
 def test_large_and_honest():

@@ -1,4 +1,5 @@
-"""Given torchvision's weights, the same detections as torchvision's RetinaNet, whatever layout they are in."""
+"""Given torchvision's weights, the same detections as torchvision's RetinaNet, whatever layout they are in; given
+detectron2's, as one with detectron2's anchors."""
 
 from collections import Counter
 
@@ -17,8 +18,9 @@ from detector.models.build import build_model, build_postprocess
 from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS, NOT_CLASSES
 from detector.models.weights.transfer import load_whole, transfer
 
-V1 = {"backbone": {"weights": None}}
-V2 = {"backbone": {"weights": None, "norm": "batch"}, "neck": {"extra_levels": "c5"}, "head": {"norm": "group"}}
+RULE = {"anchors": {"rule": "torchvision"}}
+V1 = {"backbone": {"weights": None}, **RULE}
+V2 = {"backbone": {"weights": None, "norm": "batch"}, "neck": {"extra_levels": "c5"}, "head": {"norm": "group"}, **RULE}
 SIZES = [(250, 333), (320, 256), (97, 400)]
 
 
@@ -144,7 +146,7 @@ def test_old_names_and_norms_without_eps(tmp_path, with_old_names):
     assert "head.regression_head.conv.6.bias" in old and "backbone.fpn.inner_blocks.2.weight" in old
     torch.save(old, tmp_path / "old.pth")
 
-    config = ModelConfig.model_validate({"backbone": {"name": "resnet18"}, "weights": "old.pth"})
+    config = ModelConfig.model_validate({"backbone": {"name": "resnet18"}, "weights": "old.pth", **RULE})
     model = build_model(config, num_classes=4, pretrained=False).eval()
     load_whole(model, read_detector(str(tmp_path / "old.pth")), ["a", "b", "c", "d"])
     (expected,) = expected_of(reference, [image(SIZES[0])])
@@ -152,11 +154,29 @@ def test_old_names_and_norms_without_eps(tmp_path, with_old_names):
     assert_same(found, expected)
 
 
+class Detectron2Anchors(nn.Module):
+    """In place of torchvision's AnchorGenerator: detectron2's strides and sides, not rounded, by ratio, then size."""
+
+    def forward(self, images, features):
+        levels = []
+        for level, feature in enumerate(features):
+            stride = 8 * 2**level
+            sizes = 4 * stride * 2 ** (torch.arange(3) / 3)
+            root = torch.tensor([0.5, 1.0, 2.0]).sqrt()[:, None]
+            half = torch.stack([sizes / root, sizes * root], dim=-1).view(9, 2) / 2
+            rows, columns = (torch.arange(side) * stride for side in feature.shape[-2:])
+            centres = torch.cartesian_prod(rows, columns).flip(1)[:, None]
+            levels.append(torch.cat([centres - half, centres + half], dim=-1).view(-1, 4))
+        return [torch.cat(levels)] * len(images.image_sizes)
+
+
 @pytest.fixture(scope="module")
 def reference_of_detectron2s_kind():
-    """torchvision's RetinaNet with what detectron2's has: P6 from C5, no norms in the head. A ResNet-18."""
+    """torchvision's RetinaNet with what detectron2's has: P6 from C5, its anchors, no norms in the head; ResNet-18."""
     torch.manual_seed(3)
-    return with_lively_weights(TorchvisionRetinaNet(resnet18_fpn(LastLevelP6P7(512, 256)), num_classes=4))
+    reference = TorchvisionRetinaNet(resnet18_fpn(LastLevelP6P7(512, 256)), num_classes=4)
+    reference.anchor_generator = Detectron2Anchors()
+    return with_lively_weights(reference)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +187,7 @@ def test_detectron2s_layout(bgr, said, reference_of_detectron2s_kind, as_detectr
     torch.save({"model": state, "iteration": 90000}, tmp_path / "d2.pth")
     weights = read_detector(str(tmp_path / "d2.pth"))
     assert said in weights.description and "MSRA" not in weights.description
+    assert weights.anchor_rule == "exact"
     names = ["a", "b", "c", "d"]
     settings = {"backbone": {"name": "resnet18"}, "neck": {"extra_levels": "c5"}, "weights": "d2.pth"}
     config = ModelConfig.model_validate(settings)

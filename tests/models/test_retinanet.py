@@ -29,7 +29,7 @@ def images(n, height, width):
 def test_outputs(model):
     outputs = model(images(2, 96, 64))
     levels = [12 * 8 * 9, 6 * 4 * 9, 3 * 2 * 9, 2 * 1 * 9, 1 * 1 * 9]
-    assert outputs["anchors_per_level"] == levels
+    assert outputs["anchors_per_level"] == levels and outputs["anchors_per_cell"] == 9
     assert outputs["logits"].shape == (2, sum(levels), 3)
     assert outputs["deltas"].shape == (2, sum(levels), 4)
     assert outputs["anchors"].shape == (sum(levels), 4)
@@ -39,7 +39,7 @@ def test_outputs(model):
 def test_no_train_or_eval_branch(model):
     training = copy.deepcopy(model).train()
     outputs = training(images(2, 64, 64))
-    assert set(outputs) == {"logits", "deltas", "anchors", "anchors_per_level"}
+    assert set(outputs) == {"logits", "deltas", "anchors", "anchors_per_level", "anchors_per_cell"}
 
 
 @torch.no_grad()
@@ -56,7 +56,8 @@ def test_outputs_of_one_image(model):
     alone = outputs_of_image(outputs, 1)
     assert alone.keys() == outputs.keys()
     assert all(torch.equal(alone[name], outputs[name][1:2]) for name in ("logits", "deltas"))
-    assert alone["anchors"] is outputs["anchors"] and alone["anchors_per_level"] == outputs["anchors_per_level"]
+    assert alone["anchors"] is outputs["anchors"]
+    assert all(alone[name] == outputs[name] for name in ("anchors_per_level", "anchors_per_cell"))
     assert alone["quality"].tolist() == [1.0]
 
 
@@ -123,6 +124,25 @@ def test_state_dict_has_torchvisions_names_only(model):
     assert "backbone.body.layer4.1.bn2.running_var" in names
     assert "backbone.fpn.extra_blocks.p7.weight" in names
     assert "head.regression_head.conv.3.0.bias" in names
+
+
+@torch.no_grad()
+def test_a_pyramid_from_p2_adds_its_level_and_changes_no_other(model):
+    finer = build_model(config(neck={"channels": 32, "finest": "p2"}), num_classes=3).eval()
+    new = [
+        f"backbone.fpn.{blocks}.3.0.{kind}"
+        for blocks in ("inner_blocks", "layer_blocks")
+        for kind in ("weight", "bias")
+    ]
+    assert finer.load_state_dict(model.state_dict(), strict=False).missing_keys == new
+    expected, outputs = model(images(1, 96, 64)), finer(images(1, 96, 64))
+    p2, *others = outputs["anchors_per_level"]
+    assert p2 == 24 * 16 * 9 and others == expected["anchors_per_level"]
+    for key in ("logits", "deltas"):
+        assert torch.equal(outputs[key][:, p2:], expected[key])
+    assert torch.equal(outputs["anchors"][p2:], expected["anchors"])
+    sides = outputs["anchors"][:9, 2:] - outputs["anchors"][:9, :2]
+    torch.testing.assert_close(sides, (expected["anchors"][:9, 2:] - expected["anchors"][:9, :2]) / 2)
 
 
 VARIANTS = [

@@ -32,7 +32,8 @@ def report(run: Path) -> str:
 def test_from_training_to_pictures(succeeds, tiny_config, tiny_dataset, tmp_path):
     run = tmp_path / "run"
     out = succeeds("train", tiny_config)
-    assert "lr 0.000125 (0.001 for 16, scaled to 2)" in out and "Average Precision" in out
+    assert "lr 0.000354 (0.001 for 16, scaled to 2 by the square root), weight decay 0.05 (adamw's own)" in out
+    assert "Average Precision" in out
     for name in ("config.yaml", "log.txt", "checkpoints/last.pt", "checkpoints/best.pt", "eval/curves.png"):
         assert (run / name).is_file(), name
     assert list((run / "tensorboard").iterdir())

@@ -4,12 +4,17 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 
 from detector.config.schema import NeckConfig
+from detector.losses.assigners.atss import ATSSAssigner
 from detector.losses.assigners.max_iou import MaxIoUAssigner
+from detector.losses.assigners.tal import TaskAlignedAssigner
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
+from detector.losses.classification.quality_focal import QualityFocal
 from detector.losses.criterion import Criterion
 from detector.models.anchors import AnchorGenerator
 from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
@@ -70,24 +75,36 @@ def images_and_targets() -> tuple[torch.Tensor, list[dict]]:
     return images, targets
 
 
-def train(model: nn.Module, batches: list, **options) -> list[dict]:
+def train(model: nn.Module, batches: list, criterion: Criterion | None = None, **options) -> list[dict]:
     """One epoch of SGD with lr 1 and no momentum: the weights move by exactly the gradient."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    criterion = Criterion(assigner=MaxIoUAssigner())
+    criterion = criterion or Criterion(assigner=MaxIoUAssigner())
     steps = train_one_epoch(
         model, criterion, batches, optimizer, schedule, scaler, device=torch.device("cpu"), autocast=None, **options
     )
     return list(steps)
 
 
-@pytest.mark.parametrize("norm", ["frozen", "group"])
-def test_accumulated_single_images_are_one_batch(norm):
+def task_aligned() -> Criterion:
+    return Criterion(assigner=TaskAlignedAssigner(), classification=QualityFocal(), box="giou")
+
+
+@pytest.mark.parametrize(
+    "norm, criterion",
+    [
+        ("frozen", None),
+        ("group", None),
+        ("group", Criterion(assigner=ATSSAssigner())),
+        ("group", task_aligned()),
+    ],
+)
+def test_accumulated_single_images_are_one_batch(norm, criterion):
     images, targets = images_and_targets()
     start, whole, parts = (small_model(norm).double() for _ in range(3))
-    (one,) = train(whole, [(images, targets)])
-    (four,) = train(parts, [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], accumulate=4)
+    (one,) = train(whole, [(images, targets)], criterion)
+    (four,) = train(parts, [(images[i : i + 1], targets[i : i + 1]) for i in range(4)], criterion, accumulate=4)
     for name in ("loss", "loss_cls", "loss_box", "positives", "grad_norm", "images"):
         assert four[name] == pytest.approx(one[name], rel=1e-6), name
     assert (one["batches"], four["batches"]) == (1, 4)
@@ -96,6 +113,49 @@ def test_accumulated_single_images_are_one_batch(norm):
         torch.testing.assert_close(c - a, b - a, rtol=1e-6, atol=1e-9)
         moved += (b - a).abs().sum().item()
     assert moved > 0
+
+
+def test_soft_targets_divide_the_step_by_their_sum():
+    images, targets = images_and_targets()
+    model, criterion = small_model(), task_aligned()
+    sizes = [target["size"] for target in targets]
+    losses = criterion(model(images, sizes), targets)
+    (record,) = train(model, [(images, targets)], criterion)
+    assert 1 < losses["normaliser"] < losses["num_positives"] == record["positives"]
+    for name in ("loss_cls", "loss_box"):
+        assert record[name] == pytest.approx((losses[name] / losses["normaliser"]).item(), rel=1e-5)
+
+
+def one_positive() -> tuple[torch.Tensor, list[dict]]:
+    """Two images, one of which has a single object and one anchor that is positive for it."""
+    images, targets = images_and_targets()
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    single = {"boxes": targets[0]["boxes"][:1], "labels": torch.tensor([1])}
+    return images[:2], [targets[0] | single, targets[1] | empty]
+
+
+def _step_of_rank(rank: int, directory: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{directory}/store", rank=rank, world_size=2)
+    images, targets = one_positive()
+    model = small_model().double()
+    (record,) = train(model, [(images[rank : rank + 1], targets[rank : rank + 1])])
+    torch.save({"positives": record["positives"], "model": model.state_dict()}, f"{directory}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_fewer_positives_than_processes_are_divided_as_in_one(tmp_path):
+    """The average of what two processes do, one of them without an object, is what one does with both images."""
+    mp.start_processes(_step_of_rank, args=(str(tmp_path),), nprocs=2, start_method="fork")  # spawn imports torch anew
+    start, alone = small_model().double(), small_model().double()
+    (record,) = train(alone, [one_positive()])
+    assert record["positives"] == 1
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert [rank["positives"] for rank in ranks] == [1, 1]
+    before, after = start.state_dict(), alone.state_dict()
+    for name in dict(start.named_parameters()):
+        moved = sum(rank["model"][name] - before[name] for rank in ranks) / 2
+        torch.testing.assert_close(moved, after[name] - before[name], rtol=1e-6, atol=1e-9)
 
 
 def test_the_last_incomplete_group_also_steps():
@@ -179,11 +239,12 @@ class Planted(nn.Module):
     ("where", "micro_batches", "parts"),
     [("loss", 1, ["loss_box"]), ("loss", 2, ["loss_box"]), ("gradient", 1, ["gradient of loss_cls"])],
 )
-def test_a_step_that_is_not_finite_is_named_and_leaves_no_trace(where, micro_batches, parts):
+@pytest.mark.parametrize("assigner", [MaxIoUAssigner, ATSSAssigner, TaskAlignedAssigner])
+def test_a_step_that_is_not_finite_is_named_and_leaves_no_trace(where, micro_batches, parts, assigner):
     images, targets = images_and_targets()
     images[:, 0, 0, 0] = torch.tensor([0, 255, 0, 255])
     model = Planted(small_model("batch"), where)
-    criterion = Criterion(assigner=MaxIoUAssigner(), classification=AdaptiveFocal(), statistics=ClassStatistics(3))
+    criterion = Criterion(assigner=assigner(), classification=AdaptiveFocal(), statistics=ClassStatistics(3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     scaler = torch.amp.GradScaler("cpu", enabled=False)

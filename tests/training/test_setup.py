@@ -10,8 +10,10 @@ import torch
 from detector.config.file import load_config
 from detector.config.schema import ModelConfig
 from detector.data.resampling import image_weights
-from detector.models.build import build_without_memory
-from detector.training.setup import build_loader, check_deterministic, read_training_data
+from detector.models.build import build_model, build_without_memory
+from detector.training import setup
+from detector.training.auto.batch_size import BatchSize
+from detector.training.setup import build_loader, check_deterministic, prepare, read_training_data
 from detector.utils.errors import InputError
 
 DARK, LIGHT = 0, 1  # labels: the categories in the order of their ids, 3 and 7
@@ -101,3 +103,90 @@ def test_what_has_no_deterministic_gradient_on_a_gpu_is_refused():
             check_deterministic(model, torch.device("cuda"))
     with pytest.raises(InputError, match="train.deterministic: .* set model.attention.name to light or none"):
         check_deterministic(model, torch.device("cuda"))
+
+
+class TestAnchorRule:
+    """What model.anchors.rule auto becomes, and that the model is built so."""
+
+    @pytest.fixture
+    def rule(self, tiny_config, tmp_path):
+        """Overrides → the rule in the configuration of a new run, that of its model, and the log's lines."""
+        model = build_model(load_config(tiny_config).model, 2)
+        torch.save(model.state_dict(), tmp_path / "torchvisions.pth")
+
+        def rule(*overrides: str):
+            prepared = prepare(load_config(tiny_config, list(overrides)))
+            return prepared.config.model.anchors.rule, prepared.training.model.anchors.rule, "\n".join(prepared.notes)
+
+        return rule
+
+    def test_from_scratch(self, rule):
+        assert rule()[:2] == ("exact", "exact")
+        assert rule("model.anchors.rule=torchvision")[:2] == ("torchvision", "torchvision")
+
+    def test_from_torchvisions_layout(self, rule):
+        *rules, notes = rule("model.weights=torchvisions.pth")
+        assert rules == ["torchvision", "torchvision"]
+        assert "model.anchors.rule: torchvision" in notes and "boxes are shifted" not in notes
+
+    def test_a_rule_that_is_given_is_kept_and_the_log_warns(self, rule):
+        *rules, notes = rule("model.weights=torchvisions.pth", "model.anchors.rule=exact")
+        assert rules == ["exact", "exact"]
+        assert "warning: it was trained with model.anchors.rule torchvision, not exact: boxes are shifted" in notes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mosaic_and_mixup_end_before_the_training(loaded, workers):
+    """The workers live through all epochs: each learns of the epoch by the positions that it is sent."""
+    settings = ("train.epochs=4", f"data.workers={workers}")
+    _, mixed, _, lines = loaded("augment.mosaic=1", "augment.mixup=1", "augment.close=0.5", *settings)
+    _, plain, _, _ = loaded(*settings)
+    assert lines == ["mosaic: 100% of the images up to epoch 2", "mixup: 100% of the images up to epoch 2"]
+    same = []
+    for epoch in range(4):
+        for loader in (mixed, plain):
+            loader.set_position(epoch, 0)
+        pairs = [torch.equal(images, raw) for (images, _), (raw, _) in zip(mixed, plain, strict=True)]
+        assert all(pairs) or not any(pairs)
+        same.append(all(pairs))
+    assert same == [False, False, True, True]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_short_sides_do_not_depend_on_workers_or_on_where_an_epoch_is_resumed(loaded, workers):
+    settings = ("data.image_size={short: [24, 48], long: 64}",)
+    train, alone, _, _ = loaded(*settings, "data.workers=0")
+    _, resumed, _, _ = loaded(*settings, f"data.workers={workers}")
+    shorts = []
+    for epoch in range(3):
+        alone.set_position(epoch, 0)
+        resumed.set_position(epoch, 1)
+        whole = list(alone)
+        for (images, targets), (others, same) in zip(whole[1:], resumed, strict=True):
+            assert torch.equal(images, others) and [t["size"] for t in targets] == [t["size"] for t in same]
+        shorts += [min(target["size"]) for _, targets in whole for target in targets]
+    assert len(set(shorts)) > 10 and min(shorts) >= 24 and max(shorts) <= 48
+    assert len(shorts) == 3 * len(train)
+
+
+def test_the_learning_rate_is_that_of_the_batch_which_auto_chose(tiny_config, monkeypatch):
+    monkeypatch.setattr(setup, "choose_batch_size", lambda *_: BatchSize(4, "figures", "limit"))
+    prepared = prepare(load_config(tiny_config, ["train.batch_size=auto", "train.schedule=constant"]))
+    settings, groups = prepared.config.train, prepared.training.optimizer.param_groups
+    assert (settings.batch_size, settings.lr, settings.weight_decay) == (4, 1e-3, 0.05)
+    assert {group["initial_lr"] for group in groups} == {5e-4}  # 1e-3 times the square root of 4 / 16
+    assert {group["weight_decay"] for group in groups} == {0, 0.05}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), None),
+        (("loss.classification=cross_entropy",), "loss.alpha auto: positives weigh 0.75 and negatives 0.25, best for"),
+        (("loss.classification=cross_entropy", "loss.alpha=0.25"), None),
+        (("loss.gamma=0.5",), "loss.alpha auto: positives weigh 0.5 and negatives 0.5, best for focal's gamma of 0.5"),
+    ],
+)
+def test_an_alpha_that_auto_chose_is_noted(tiny_config, overrides, said):
+    notes = [note for note in prepare(load_config(tiny_config, overrides)).notes if "loss.alpha" in note]
+    assert [note.startswith(said) for note in notes] == ([True] if said else [])

@@ -17,10 +17,12 @@ from detector.config.file import load_config
 from detector.config.schema import Config
 from detector.evaluation.metrics.average_precision import SUMMARY
 from detector.inference import evaluate
-from detector.models.build import build_model
+from detector.inference.detector import load
+from detector.models.build import build_model, build_without_memory
 from detector.training.log import RunLog
 from detector.training.resume import changed_length
 from detector.training.resume_proof.differences import differences
+from detector.training.startup_log import cost_of_p2
 from detector.training.state import Progress
 from detector.training.trainer import fit
 from detector.utils.errors import InputError, RunError
@@ -101,13 +103,27 @@ def last(run: Path) -> dict:
             "loss.alpha=[0.1, 0.6]",
             "loss.defer_alpha=0.3",
         ],
-        ["loss.classification=adaptive_focal", "augment.mosaic=0.5", "augment.mixup=0.5"],
         [
             "model.attention.name=dyhead",
             "model.neck.name=pafpn",
             "train.freeze=attention",
             "train.unfreeze={attention: 2}",
         ],
+        [
+            "loss.classification=adaptive_focal",
+            "augment.mosaic=0.5",
+            "augment.mixup=0.5",
+            "augment.close=0.4",  # of the three epochs the last is without
+            "data.image_size={short: [32, 48], long: 64}",
+        ],
+        [
+            "loss.assigner={name: atss, every_object: true}",
+            "loss.classification=equalized_focal",
+            "train.ema=0.9",
+            "train.freeze=[backbone]",
+            "train.unfreeze={backbone.layer4: 2}",
+        ],
+        ["loss.assigner.name=tal", "loss.classification=quality_focal", "loss.box=giou", "train.accumulate=2"],
     ],
     ids=[
         "ema",
@@ -115,8 +131,10 @@ def last(run: Path) -> dict:
         "unfreeze, ema and accumulation",
         "patience",
         "equalized, resampled, pasted",
-        "adaptive",
         "attention",
+        "adaptive, mixed, multi-scale",
+        "atss, equalized, ema, unfreeze",
+        "tal, quality, accumulation",
     ],
 )
 def test_stops_change_nothing(train, monkeypatch, overrides):
@@ -326,10 +344,11 @@ def test_another_number_of_epochs_is_told_with_its_learning_rates(train, run):
     (line,) = [line for line in (run / "log.txt").read_text().splitlines() if "train.epochs was" in line]
     assert line == (
         "warning: train.epochs was 1 and is 2, which stretches the schedule: from here on this is neither the training "
-        "that began nor one of 2 epochs; at step 3 the learning rate was 1.25e-06 and is 0.000125"
+        "that began nor one of 2 epochs; at step 3 the learning rate was 3.54e-06 and is 0.000354"
     )
     # 6 steps with milestones at 4 and at 5.5, rounded to 6; step 3 itself has the new rate, too
-    assert [record["lr"] for record in records(run, "train")][3:] == pytest.approx([1.25e-4, 1.25e-5, 1.25e-5])
+    lr = 1e-3 * (2 / 16) ** 0.5
+    assert [record["lr"] for record in records(run, "train")][3:] == pytest.approx([lr, lr / 10, lr / 10])
 
 
 def test_a_longer_training_that_began_alike_is_the_same():
@@ -337,9 +356,10 @@ def test_a_longer_training_that_began_alike_is_the_same():
         begun, now = (config(n, **settings) for n in (2, 4))
         return " ".join(changed_length(begun, now, 10, Progress(epoch=step // 10, step=step)))
 
-    def config(epochs: int, loss: dict | None = None, **settings) -> Config:
+    def config(epochs: int, loss: dict | None = None, augment: dict | None = None, **settings) -> Config:
         train = {"batch_size": 16, "warmup_steps": 0, "epochs": epochs, **settings}
-        return Config.model_validate({"data": {"dataset": "d.yaml"}, "train": train, "loss": loss or {}})
+        sections = {"train": train, "loss": loss or {}, "augment": augment or {}}
+        return Config.model_validate({"data": {"dataset": "d.yaml"}, **sections})
 
     assert said(20, schedule="constant") == (
         "train.epochs was 2 and is 4: the steps so far are those of a training of 4 epochs; "
@@ -353,6 +373,19 @@ def test_a_longer_training_that_began_alike_is_the_same():
     weighted = {"schedule": "constant", "loss": {"alpha": "effective_number", "defer_alpha": 0.5}}
     assert said(9, **weighted).endswith("; weights by class apply after epoch 2 instead of 1")
     assert not said(9, **weighted).startswith("warning") and said(10, **weighted).startswith("warning")
+    mixed = {"schedule": "constant", "augment": {"mosaic": 0.5, "close": 0.5}}
+    assert said(9, **mixed).endswith("; mosaic and mixup end after epoch 2 instead of 1")
+    assert not said(9, **mixed).startswith("warning") and said(10, **mixed).startswith("warning")
+
+
+def test_rates_that_nobody_gave_are_the_optimizers_own_and_stay(train, tiny_config):
+    tiny_config.write_text(tiny_config.read_text().replace("lr: 1e-3, ", ""))
+    run = train("run", "train.epochs=1")
+    settings = load_config(run).train
+    assert (settings.lr, settings.weight_decay) == (1e-4, 0.05)
+    said = "lr 3.54e-05 (0.0001 for 16, adamw's own, scaled to 2 by the square root), weight decay 0.05 (adamw's own)"
+    assert said in (run / "log.txt").read_text()
+    train("run", "train.epochs=2", resume=True)  # what is left out is the run's
 
 
 def test_only_the_same_annotations_are_resumed(train, run, tmp_path):
@@ -391,7 +424,8 @@ def busy(*args):
 
 
 def test_patience_stops_and_a_greater_one_goes_on(train):
-    options = ["train.lr=1e-12", "train.epochs=9", "train.eval_every=2"]
+    # nothing moves, not even the norms' statistics
+    options = ["train.lr=1e-12", "train.freeze=[backbone]", "train.epochs=9", "train.eval_every=2"]
     run = train("run", *options, "train.patience=4")
     # evaluated after 2, 4, 6 epochs; the first is the best
     assert [r["epoch"] for r in records(run, "eval")] == [2, 4, 6]
@@ -459,8 +493,8 @@ def test_starting_from_a_run_of_the_same_classes_evaluates_to_its_figures(train)
 
 
 def test_a_whole_detector_is_a_start_that_training_may_not_beat(train):
-    old = train("old", "train.epochs=2", "train.lr=1e-2")
-    new = train("new", f"model.weights={old}", "train.epochs=1", "train.lr=1e3", "train.warmup_steps=0")
+    old = train("old", "train.epochs=2", "train.lr=3e-3")
+    new = train("new", f"model.weights={old}", "train.epochs=1", "train.lr=3e2", "train.warmup_steps=0")
     assert last(new)["progress"]["best_epoch"] == 0
     assert_equal(*(checkpoint.load(run / "checkpoints" / "best.pt")["model"] for run in (old, new)))
 
@@ -544,6 +578,23 @@ def test_imbalance_auto_is_the_training_of_its_choices(train, tiny_dataset):
         train("auto", "train.epochs=4", resume=True)
 
 
+@pytest.mark.parametrize("assigner", ["max_iou", "atss", "tal"])
+def test_each_assigner_trains_from_weights_of_another_dataset(train, run, tiny_dataset, assigner):
+    """Of a run whose classes carry over by name, one of them renamed and one new."""
+    for split in ("train", "val"):
+        file = tiny_dataset.parent / f"{split}.json"
+        coco = json.loads(file.read_text())
+        coco["categories"] = [{"id": 7, "name": "bright"}, {"id": 3, "name": "dark"}, {"id": 9, "name": "new"}]
+        coco["annotations"][0]["category_id"] = 9
+        file.write_text(json.dumps(coco))
+    run = train("other", f"loss.assigner.name={assigner}", f"model.weights={run}", "model.class_map={bright: light}",
+                "loss.box_weighting=iou", "train.epochs=1")  # fmt: skip
+    assert "classes: 2 kept" in (run / "log.txt").read_text()
+    (line,) = records(run, "classes")
+    assert sum(row["positives"] for row in line["per_class"].values()) > 5
+    assert all(0 < record["loss"] < 100 and record["loss_box"] > 0 for record in records(run, "train"))
+
+
 def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):
     """Where one class is learnt and the other not, as no training of seconds would have it."""
     row = {"positives": 9, "gradient_ratio": 0.1, "loss_share": 0.5, "score_background": 0.01}
@@ -561,7 +612,7 @@ def test_the_log_names_a_class_that_is_left_behind(train, monkeypatch):
 
 def test_the_gamma_of_an_adaptive_loss_is_in_the_records(train):
     run = train("run", "loss.classification=adaptive_focal", "train.log_every=1")
-    assert all(0.5 <= line["gamma"] < 10 for line in records(run, "train"))
+    assert all(0.5 <= line["gamma"] <= 2 for line in records(run, "train"))
 
 
 def test_a_run_of_a_version_without_criterion_is_refused_in_a_sentence(train):
@@ -571,3 +622,33 @@ def test_a_run_of_a_version_without_criterion_is_refused_in_a_sentence(train):
     checkpoint.save(run / "checkpoints" / "last.pt", state)
     with pytest.raises(InputError, match="this version cannot continue its training"):
         train("run", "train.epochs=2", resume=True)
+
+
+def test_the_rule_of_the_anchors_goes_from_run_to_run(train, tmp_path):
+    """From a file in torchvision's layout to a run, which is resumed without it, and to a run that starts from that."""
+    torch.save(build_model(load_config(tmp_path / "config.yaml").model, 2).state_dict(), tmp_path / "torchvisions.pth")
+    first = train("first", "model.weights=torchvisions.pth", "train.epochs=1")
+    (tmp_path / "torchvisions.pth").unlink()
+    train("first", "model.weights=torchvisions.pth", "train.epochs=2", resume=True)
+    second = train("second", "model.weights=first", "train.epochs=1")
+    for run in (first, second):
+        assert load_config(run).model.anchors.rule == "torchvision"
+        assert last(run)["config"]["model"]["anchors"]["rule"] == "torchvision"
+        assert load(run, device="cpu").model.anchors.rule == "torchvision"
+    with pytest.raises(InputError, match="model.anchors.rule was torchvision and is exact"):
+        train("first", "model.weights=torchvisions.pth", "model.anchors.rule=exact", resume=True)
+
+
+def test_what_p2_costs_is_said(train, tmp_path):
+    run = train("p2", "train.epochs=1", "model.neck.finest=p2")
+    p2, *others = load(run, device="cpu").model(torch.zeros(1, 3, 64, 64))["anchors_per_level"]
+    count = p2 + sum(others)
+    said = f"model.neck.finest p2: {count} anchors for an image of 64x64 px instead of {sum(others)}: "
+    assert f"{said}{count / sum(others):.1f} times the work" in (run / "log.txt").read_text()
+
+
+def test_what_p2_costs_at_another_size(tiny_config):
+    config = load_config(tiny_config, ["model.neck.finest=p2", "data.image_size={short: 800, long: 1333}"])
+    model = build_without_memory(config.model, 1)
+    p2, *others = model(torch.zeros(1, 3, 800, 1344, device="meta"))["anchors_per_level"]
+    assert f"{p2 + sum(others)} anchors for an image of 1344x800 px instead of {sum(others)}" in cost_of_p2(config)

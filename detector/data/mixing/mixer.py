@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +58,7 @@ class Mixer:
 
     weights: (I,) float64 >= 0, how often each image is mixed in, relative to the others: those of the batch sampler.
     image_size: to which images are resized afterwards; None: they are not.
+    mixed_epochs: first epochs, which alone have mosaic and mixup; None: all.
     Raises InputError when a class to paste is not in the data.
     """
 
@@ -66,29 +68,39 @@ class Mixer:
         config: AugmentConfig,
         weights: np.ndarray | None = None,
         image_size: int | ShortLong | None = None,
+        mixed_epochs: int | None = None,
     ):
         source = RandomImages(data, weights)
         drawn = data.class_counts() if weights is None else exposure(data, weights).expected_boxes
-        # (K,) boxes of each class in an epoch, on average; mosaic and mixup show more of all classes alike
+        # (K,) boxes of each class in an epoch, on average. Mixup, in the epochs that have it, shows more of all classes
+        # alike; mosaic shows about as many.
         self.shown = drawn.astype(np.float64)
-        self.mixings: list[Mixing] = [
-            Sometimes("mosaic", mosaic, 3, config.mosaic, source),
+        self.mixed_epochs = mixed_epochs
+        self.early = [
+            Sometimes("mosaic", partial(mosaic, image_size=image_size), 3, config.mosaic, source),
             Sometimes("mixup", mixup, 1, config.mixup, source),
         ]
+        self.always: list[Mixing] = []
         if config.paste is not None:  # last, so that pasted objects are neither cropped nor averaged away
             paster = Paster(data, drawn=drawn, image_size=image_size, **config.paste.model_dump())
-            self.mixings.append(paster)
+            self.always.append(paster)
             self.shown += paster.expected
 
-    def apply(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
+    def apply(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epoch: int = 0
+    ) -> Sample:
         """image (H,W,3) uint8 RGB, boxes (M,4) float32 xyxy in its pixels, labels (M,) int64 → the same three.
 
-        The image keeps its size; the given arrays are not changed. Raises InputError for an image that cannot be read.
+        epoch: counted from 0. The image keeps its size; the given arrays are not changed. Raises InputError for an
+        image that cannot be read.
         """
-        for mixing in self.mixings:
+        is_early = self.mixed_epochs is None or epoch < self.mixed_epochs
+        for mixing in [*(self.early if is_early else []), *self.always]:
             image, boxes, labels = mixing.apply(image, boxes, labels, rng)
         return image, boxes, labels
 
     def lines(self) -> list[str]:
-        """What is mixed and how often, as lines for the log."""
-        return [line for mixing in self.mixings for line in mixing.lines()]
+        """What is mixed, how often and how long, as lines for the log."""
+        until = "" if self.mixed_epochs is None else f" up to epoch {self.mixed_epochs}"
+        early = [f"{line}{until}" for mixing in self.early for line in mixing.lines()]
+        return [*early, *(line for mixing in self.always for line in mixing.lines())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,17 +48,18 @@ def advise(
     classes: ClassReport,
     reach: Reach,
     bad_boxes: Mapping[str, int],
+    hints: Sequence[str] = (),
 ) -> Advice:
     """Complete a `recipe` by what classes, anchors and bad boxes call for.
 
     val: None if there is none. classes, reach: of `train`, at the image size of `recipe`. bad_boxes: split → boxes in
-    its annotation file that training refuses.
+    its annotation file that training refuses. hints: further notes.
     """
     settings = [*recipe, *_anchors(reach), *_bad_boxes(bad_boxes)]
     chosen, notes = _imbalance(to_config(settings), train)
     section = {name: place for place, name in enumerate(Config.model_fields)}
     settings = sorted([*settings, *chosen], key=lambda setting: section[setting.path.split(".")[0]])
-    return Advice(to_config(settings), settings, [*notes, *_too_few_boxes(train, val, classes)])
+    return Advice(to_config(settings), settings, [*notes, *hints, *_too_few_boxes(train, val, classes)])
 
 
 def _anchors(reach: Reach) -> list[Setting]:

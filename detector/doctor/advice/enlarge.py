@@ -29,9 +29,9 @@ def enlarge(train: CocoData, config: Config, reach: Reach, gpu: bool) -> Setting
     longs = sorted({min(round(own * factor / MULTIPLE) * MULTIPLE, MOST[gpu]) for factor in FACTORS})
     shares = {}
     for long in [long for long in longs if long > size.long]:
-        larger = {"short": max(1, round(size.short * long / size.long)), "long": long}
-        shares[long] = larger, _reached(measure_reach(train, config.changed({"data.image_size": larger})))
-    before, best = _reached(reach), max((share for _, share in shares.values()), default=0.0)
+        larger = {"short": max(1, round(size.greatest * long / size.long)), "long": long}
+        shares[long] = larger, reached_share(measure_reach(train, config.changed({"data.image_size": larger})))
+    before, best = reached_share(reach), max((share for _, share in shares.values()), default=0.0)
     if best < before + WORTHWHILE:
         return None
     larger, after = next((larger, share) for larger, share in shares.values() if share >= best - NEARLY)
@@ -42,7 +42,7 @@ def enlarge(train: CocoData, config: Config, reach: Reach, gpu: bool) -> Setting
     return Setting("data.image_size", larger, why)
 
 
-def _reached(reach: Reach) -> float:
+def reached_share(reach: Reach) -> float:
     """The share of all objects that the best anchors known reach."""
     share = reach.proposal.after if reach.proposal else reach.reached
     return float(np.nansum(share * reach.boxes) / reach.boxes.sum())

@@ -10,12 +10,13 @@ import os
 
 import numpy as np
 
-from detector.config.schema import ShortLong
+from detector.config.schema import ShortLong, TrainConfig
 from detector.data.coco import CocoData
 from detector.data.transforms import fed_size
 from detector.doctor.advice.augmentation import choose_augmentation
 from detector.doctor.advice.image_size import choose_image_size
 from detector.doctor.advice.setting import Setting
+from detector.training.optim import scaled_lr
 from detector.utils.text import counted
 
 CPU_PIXELS = 1.1e9  # in a whole training: 70 epochs of BCCD's 205 images of 240x320
@@ -58,7 +59,7 @@ def _cpu(train: CocoData, size: dict[str, int], fed: dict[str, int]) -> list[Set
                 "few images: many small steps learn more than few large ones" if batch == 4 else
                 f"{len(train)} images make enough steps of 8"),
         Setting("train.optimizer", "adamw", "its learning rate depends little on the data"),
-        Setting("train.lr", 2e-3, f"for 16 images, scaled to the batch: {2e-3 * batch / 16:g} for {batch}"),
+        _lr(1e-3 if batch == 4 else 1.4e-3, batch),
         Setting("train.weight_decay", 0.05, "usual with adamw; a model overfits few images easily"),
         Setting("train.schedule", "cosine", "ends at zero: no milestones to choose"),
         Setting("train.warmup_steps", min(200, steps // 10), "all weights start at random"),
@@ -85,7 +86,8 @@ def _gpu(train: CocoData) -> list[Setting]:
                 f"{steps} for {images}; patience ends it earlier"),
         Setting("train.batch_size", batch, "if GPU memory is short, each batch is split, with the same result"),
         Setting("train.optimizer", "adamw", "its learning rate depends little on the data"),
-        Setting("train.lr", 4e-4, f"for 16 images, scaled to the batch: {4e-4 * batch / 16:g} for {batch}"),
+        _lr(2.8e-4, batch),
+        Setting("train.weight_decay", 0.05, "as these weights were trained; a model overfits few images easily"),
         Setting("train.backbone_lr_factor", 0.1, "small steps keep what the backbone learnt from more images"),
         Setting("train.freeze", ["backbone.stem", "backbone.layer1"], "edges and colours are the same everywhere"),
         Setting("train.schedule", "cosine", "ends at zero: no milestones to choose"),
@@ -94,6 +96,12 @@ def _gpu(train: CocoData) -> list[Setting]:
         Setting("train.ema", 0.999, "on few images averaged weights are better and steadier"),
         Setting("train.patience", max(4, epochs // 3), "epochs without a better AP: a third of the training"),
     ]  # fmt: skip
+
+
+def _lr(lr: float, batch: int) -> Setting:
+    """lr: of adamw, for 16 images. The configs named above have the same, scaled to the batch."""
+    scaled = scaled_lr(TrainConfig(optimizer="adamw", lr=lr, batch_size=batch))
+    return Setting("train.lr", lr, f"for 16 images, scaled to the batch by its square root: {scaled:.2g} for {batch}")
 
 
 def _pixels_an_epoch(train: CocoData, size: dict[str, int]) -> float:

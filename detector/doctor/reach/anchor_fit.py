@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from detector.config.schema import AnchorConfig, ModelConfig
+from detector.config.schema import ModelConfig
 from detector.doctor.reach.resized_objects import ResizedObjects, grids
+from detector.losses.assigners.candidates import MARGIN
 from detector.models.anchors import AnchorGenerator
+from detector.models.build import build_anchors
 from detector.ops.box_arrays import iou_of_sides
 
 CHUNK = 1 << 14  # objects at a time: temporaries stay in cache
@@ -22,7 +24,9 @@ def cell_distances(objects: ResizedObjects, model: ModelConfig) -> np.ndarray:
     """(B, L, 2) float32: pixels along x and y from each object's centre to the nearest cell's, on each of L levels."""
     sizes, inverse = np.unique(objects.padded_sizes, axis=0, return_inverse=True)
     padded, cells = grids(model, sizes)
-    strides = padded[:, None] // cells  # as AnchorGenerator computes them
+    generator = build_anchors(model)
+    pairs = zip(padded.tolist(), cells.tolist(), strict=True)
+    strides = np.array([generator.strides(size, levels) for size, levels in pairs])
     size = inverse.ravel()[objects.images]
     centres = (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
     distances = np.empty((len(centres), cells.shape[1], 2), np.float32)
@@ -33,14 +37,17 @@ def cell_distances(objects: ResizedObjects, model: ModelConfig) -> np.ndarray:
     return distances
 
 
-def best_iou(sides: np.ndarray, distances: np.ndarray, anchors: AnchorConfig) -> np.ndarray:
+def holds_centre(sides: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """(B,) bool: whether the centre of any anchor lies in the object. sides, distances: as for `best_iou`."""
+    return np.any(np.all(distances < sides[:, None] / 2 - MARGIN, axis=2), axis=1)
+
+
+def best_iou(sides: np.ndarray, distances: np.ndarray, generator: AnchorGenerator) -> np.ndarray:
     """(B,) float32: the greatest IoU of any anchor with each object.
 
     sides: (B, 2) float32 width and height. distances: (B, L, 2), from `cell_distances`.
-    Raises InputError if anchors are so small that their sides round to 0.
     """
     levels = distances.shape[1]
-    generator = AnchorGenerator(**anchors.model_dump())
     corners = generator((1, 1), [(1, 1)] * levels, torch.device("cpu")).numpy()  # one cell: all around (0, 0)
     shapes = (corners[:, 2:] - corners[:, :2]).reshape(levels, -1, 2)
     best = np.empty(len(sides), np.float32)

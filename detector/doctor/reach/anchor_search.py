@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.cluster.vq import kmeans
 
-from detector.config.schema import AnchorConfig, Config
+from detector.config.schema import AnchorConfig, Config, ModelConfig
 from detector.doctor.by_class import class_shares
 from detector.doctor.reach.anchor_fit import best_iou
 from detector.doctor.reach.resized_objects import ResizedObjects
+from detector.models.anchors import AnchorGenerator
+from detector.models.build import build_anchors
 from detector.utils.errors import InputError
 
 WORTHWHILE = 0.02  # what a change of the anchors must add to the share of objects reached
@@ -53,10 +55,11 @@ def propose_anchors(objects: ResizedObjects, distances: np.ndarray, config: Conf
     threshold = config.loss.assigner.positive_iou
     weights = 1 / np.sqrt(np.bincount(objects.labels, minlength=classes))[objects.labels]
     tried = _sample(weights)
-    sample = _Sample(objects.sides[tried], distances[tried], threshold)
+    sample = _Sample(objects.sides[tried], distances[tried], threshold, config.model)
     anchors = _search(sample, config.model.anchors, same_numbers=config.model.weights is not None)
 
-    before, after = (best_iou(objects.sides, distances, a) >= threshold for a in (config.model.anchors, anchors))
+    generators = (_generator(config.model, a) for a in (config.model.anchors, anchors))
+    before, after = (best_iou(objects.sides, distances, generator) >= threshold for generator in generators)
     mean_before, mean_after = (float(np.average(reached, weights=weights)) for reached in (before, after))
     if mean_after < mean_before + WORTHWHILE:
         return None
@@ -71,14 +74,20 @@ class _Sample:
     sides: np.ndarray  # (S, 2)
     distances: np.ndarray  # (S, L, 2)
     threshold: float
+    model: ModelConfig  # whose other settings hold for the anchors that are tried
 
     def score(self, anchors: AnchorConfig) -> tuple[float, float]:
         """The share that the anchors reach; and, to decide between equal shares, the mean of the best IoU."""
         try:
-            best = best_iou(self.sides, self.distances, anchors)
+            best = best_iou(self.sides, self.distances, _generator(self.model, anchors))
         except InputError:  # anchors whose sides round to 0
             return 0.0, 0.0
         return float((best >= self.threshold).mean()), float(best.mean())
+
+
+def _generator(model: ModelConfig, anchors: AnchorConfig) -> AnchorGenerator:
+    """What makes these anchors in place of the model's. Raises InputError if their sides round to 0."""
+    return build_anchors(model.model_copy(update={"anchors": anchors}))
 
 
 def _sample(weights: np.ndarray) -> np.ndarray:
@@ -99,7 +108,7 @@ def _search(sample: _Sample, start: AnchorConfig, same_numbers: bool) -> AnchorC
         ratios = _fitting_ratios(sample.sides, number)
         if same_numbers and len(ratios) != number:
             continue
-        best = _best_base_size(sample, AnchorConfig(base_size=start.base_size, scales=scales, ratios=ratios))
+        best = _best_base_size(sample, start.model_copy(update={"scales": scales, "ratios": ratios}))
         if sample.score(best)[0] >= reached + WORTHWHILE:
             chosen, reached = best, sample.score(best)[0]
     return chosen

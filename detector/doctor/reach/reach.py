@@ -8,14 +8,17 @@ import numpy as np
 
 from detector.config.schema import AnchorConfig, AssignerConfig, Config, ShortLong
 from detector.data.coco import CocoData
+from detector.data.transforms import evaluated
 from detector.doctor.by_class import class_shares, split_by_class
-from detector.doctor.reach.anchor_fit import best_iou, cell_distances
+from detector.doctor.reach.anchor_fit import best_iou, cell_distances, holds_centre
 from detector.doctor.reach.anchor_search import Proposal, propose_anchors
 from detector.doctor.reach.resized_objects import ResizedObjects, resize_objects
+from detector.models.build import build_anchors
 from detector.utils.text import counted
 
 WORST = 24  # lost objects that are named, at most
 WORST_OF_CLASS = 3  # ... of one class
+BY_CENTRE = ("atss", "tal")  # assigners for which an anchor's centre must lie in the object, whatever its IoU
 
 
 @dataclass(frozen=True)
@@ -34,31 +37,41 @@ class LostObject:
 class Reach:
     """How anchors fit B objects (crowds left out) of K classes.
 
-    An object is reached if some anchor's IoU with it is at least `positive_iou`: these anchors learn it. It is lost if
-    no anchor's IoU is at least `negative_iou`: its anchors learn that it is background. The exception is the anchor
-    that overlaps it best, if the assigner is `low_quality`.
+    For max_iou an object is reached if some anchor's IoU with it is at least `positive_iou`: these anchors learn it. It
+    is lost if no anchor's IoU is at least `negative_iou`: its anchors learn that it is background. The exception is the
+    anchor that overlaps it best, if the assigner is `low_quality`.
+
+    For atss and tal an object is reached if it holds the centre of an anchor, else it is lost. The exception are the
+    anchors that fit it best, for `every_object`.
     """
 
     class_names: list[str]  # K
-    image_size: int | ShortLong
+    image_size: int | ShortLong  # of evaluation
     anchors: AnchorConfig
     assigner: AssignerConfig
     best_iou: np.ndarray  # (B,) float32: the greatest IoU of any anchor with the object
+    is_reached: np.ndarray  # (B,) bool
+    is_lost: np.ndarray  # (B,) bool
     labels: np.ndarray  # (B,) int64
     boxes: np.ndarray  # (K,) int64 objects of the class
     reached: np.ndarray  # (K,) float64: share of the class's objects; NaN without any, as in the next two
     lost: np.ndarray  # (K,) float64: share of the class's objects
     median: np.ndarray  # (K,) float64: median of the best IoU
     worst: list[LostObject]  # the least IoU first, at most WORST, and WORST_OF_CLASS of a class
-    proposal: Proposal | None  # better anchors, if they reach clearly more
+    proposal: Proposal | None  # better anchors, if they reach clearly more; for atss and tal none can
+
+    @property
+    def by_centre(self) -> bool:
+        """Whether the centres of the anchors decide, not their IoU."""
+        return self.assigner.name in BY_CENTRE
 
     @property
     def ceiling(self) -> float:
         """Share of all objects that are reached; NaN without any.
 
-        The others have one trained anchor (`low_quality`) or none: recall above this share rests on those.
+        The others have few trained anchors, which fit badly, or none: recall above this share rests on those.
         """
-        return float((self.best_iou >= self.assigner.positive_iou).mean()) if len(self.best_iou) else float("nan")
+        return float(self.is_reached.mean()) if len(self.is_reached) else float("nan")
 
     def lines(self) -> list[str]:
         """For the console: a table with a line for each class, the least reached first, and a summary."""
@@ -73,26 +86,31 @@ def measure_reach(data: CocoData, config: Config) -> Reach:
     objects = resize_objects(data, config.data.image_size)
     labels, classes = objects.labels, len(data.class_names)
     distances = cell_distances(objects, config.model)
-    best = best_iou(objects.sides, distances, config.model.anchors)
+    best = best_iou(objects.sides, distances, build_anchors(config.model))
     assigner = config.loss.assigner
+    by_centre = assigner.name in BY_CENTRE
+    reached = holds_centre(objects.sides, distances) if by_centre else best >= assigner.positive_iou
+    lost = ~reached if by_centre else best < assigner.negative_iou
     return Reach(
         class_names=data.class_names,
-        image_size=config.data.image_size,
+        image_size=evaluated(config.data.image_size),
         anchors=config.model.anchors,
         assigner=assigner,
         best_iou=best,
+        is_reached=reached,
+        is_lost=lost,
         labels=labels,
         boxes=np.bincount(labels, minlength=classes),
-        reached=class_shares(best >= assigner.positive_iou, labels, classes),
-        lost=class_shares(best < assigner.negative_iou, labels, classes),
+        reached=class_shares(reached, labels, classes),
+        lost=class_shares(lost, labels, classes),
         median=np.array([np.median(own) if len(own) else np.nan for own in split_by_class(best, labels, classes)]),
-        worst=_worst(data, objects, best, assigner.negative_iou),
-        proposal=propose_anchors(objects, distances, config, classes),
+        worst=_worst(data, objects, best, np.flatnonzero(lost)),
+        proposal=None if by_centre else propose_anchors(objects, distances, config, classes),
     )
 
 
-def _worst(data: CocoData, objects: ResizedObjects, best: np.ndarray, below: float) -> list[LostObject]:
-    lost = np.flatnonzero(best < below)
+def _worst(data: CocoData, objects: ResizedObjects, best: np.ndarray, lost: np.ndarray) -> list[LostObject]:
+    """lost: indices of the objects to choose from."""
     chosen: list[int] = []
     taken = np.zeros(len(data.class_names), int)  # of each class
     for b in lost[np.argsort(best[lost], kind="stable")].tolist():
@@ -116,8 +134,11 @@ def _worst(data: CocoData, objects: ResizedObjects, best: np.ndarray, below: flo
 
 def _table(reach: Reach) -> list[str]:
     width = max(len("class"), *map(len, reach.class_names))
-    head, better = f"IoU >= {reach.assigner.positive_iou:g}", reach.proposal
-    title = f"  {'class':<{width}} {'boxes':>8s}  {head:>10s}  {f'< {reach.assigner.negative_iou:g}':>6s}  median"
+    better, assigner = reach.proposal, reach.assigner
+    reached, lost = f"IoU >= {assigner.positive_iou:g}", f"< {assigner.negative_iou:g}"
+    if reach.by_centre:
+        reached, lost = "a centre", "none"
+    title = f"  {'class':<{width}} {'boxes':>8s}  {reached:>10s}  {lost:>6s}  median"
     rows = [title + ("  better" if better else "")]
     for k in np.argsort(reach.reached, kind="stable").tolist():  # NaN, without objects, comes last
         if reach.boxes[k]:
@@ -129,22 +150,41 @@ def _table(reach: Reach) -> list[str]:
 
 
 def _summary(reach: Reach) -> list[str]:
-    positive, negative = reach.assigner.positive_iou, reach.assigner.negative_iou
-    a = reach.anchors
+    a, lost = reach.anchors, int(reach.is_lost.sum())
     ratios = ", ".join(f"{ratio:g}" for ratio in a.ratios)
-    lost = int((reach.best_iou < negative).sum())
+    shapes = f"base_size {a.base_size:g}, {a.scales} scales, ratios {ratios}"
+    says, of_the_lost = _by_centre(reach) if reach.by_centre else _by_iou(reach)
+    also = "which objects hold the centre of an anchor, and " if reach.by_centre else ""
+    return [
+        f"  the table shows {also}the best IoU of any anchor ({shapes}) with each object",
+        f"  {says}",
+        *([reach.proposal.line()] if reach.proposal else []),
+        *([f"  {of_the_lost} {counted(lost, 'object')}: {_examples(reach)}"] if lost else []),
+    ]
+
+
+def _by_iou(reach: Reach) -> tuple[str, str]:
+    """What the share reached means for max_iou, and the beginning of the sentence about lost objects."""
+    positive, negative = reach.assigner.positive_iou, reach.assigner.negative_iou
     rest = (
         "each of the others is learnt by the anchor that overlaps it best (low_quality), unless another object takes it"
         if reach.assigner.low_quality
         else "no anchor is trained for the others (low_quality is off)"
     )
-    return [
-        f"  the table shows the best IoU of any anchor (base_size {a.base_size:g}, {a.scales} scales, ratios {ratios}) "
-        "with each object",
-        f"  anchors with an IoU of {positive:g} or more reach {reach.ceiling:.1%} of the objects; {rest}",
-        *([reach.proposal.line()] if reach.proposal else []),
-        *([f"  no anchor reaches IoU {negative:g} for {counted(lost, 'object')}: {_examples(reach)}"] if lost else []),
-    ]
+    says = f"anchors with an IoU of {positive:g} or more reach {reach.ceiling:.1%} of the objects; {rest}"
+    return says, f"no anchor reaches IoU {negative:g} for"
+
+
+def _by_centre(reach: Reach) -> tuple[str, str]:
+    """The same for atss and tal."""
+    rest = (
+        "each of the others is learnt by the anchors that fit it best (every_object), unless another object takes them"
+        if reach.assigner.every_object
+        else "no anchor is trained for the others (loss.assigner.every_object=true gives them some)"
+    )
+    name = reach.assigner.name
+    says = f"{name} trains anchors whose centre lies in the object: {reach.ceiling:.1%} of the objects hold one; {rest}"
+    return says, "no anchor has its centre in"
 
 
 def _examples(reach: Reach) -> str:

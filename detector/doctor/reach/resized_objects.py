@@ -58,5 +58,5 @@ def grids(config: ModelConfig, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarra
     model = build_without_memory(config, num_classes=1).eval()
     padded = -(-sizes // model.body.stride) * model.body.stride
     with torch.inference_mode():
-        levels = [model.neck(model.body(torch.empty(1, 3, h, w, device="meta"))).values() for h, w in padded.tolist()]
+        levels = [model.pyramid(torch.empty(1, 3, h, w, device="meta")).values() for h, w in padded.tolist()]
     return padded, np.array([[tuple(level.shape[-2:]) for level in image] for image in levels], np.int64)

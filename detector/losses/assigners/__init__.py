@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 from detector.config.schema import AssignerConfig
 from detector.losses.assigners.assignment import Assigner
+from detector.losses.assigners.atss import ATSSAssigner
 from detector.losses.assigners.max_iou import MaxIoUAssigner
+from detector.losses.assigners.tal import TaskAlignedAssigner
 from detector.utils.nearest import lookup
 
 ASSIGNERS: dict[str, Callable[[AssignerConfig], Assigner]] = {  # loss.assigner.name → how to build it
     "max_iou": lambda c: MaxIoUAssigner(c.positive_iou, c.negative_iou, low_quality=c.low_quality),
+    "atss": lambda c: ATSSAssigner(c.atss_topk, every_object=c.every_object),
+    "tal": lambda c: TaskAlignedAssigner(c.tal_topk, c.tal_alpha, c.tal_beta, every_object=c.every_object),
 }
 
 

@@ -1,4 +1,4 @@
-"""What an assigner takes and returns: for each anchor its class and its object."""
+"""What an assigner takes and returns: for each anchor its class and its object, and perhaps a soft target."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ IGNORED = -2
 
 
 class Assignment(NamedTuple):
-    """The class and the object of every anchor of every image."""
+    """The class and the object of every anchor of every image, and the scores that positive anchors are to have."""
 
     classes: Tensor  # (N, R) int64: 0..K-1, BACKGROUND or IGNORED
     objects: Tensor  # (N, R) int64: index of the anchor's object in `boxes`, where the anchor is positive; else any
     boxes: Tensor  # (N, M, 4) float32 xyxy pixels: the objects of each image, padded to the same number M
+    scores: Tensor | None = None  # (N, R) float32 in 0..1: the soft target of each positive anchor; None: all 1
 
 
 class Assigner(Protocol):
@@ -26,7 +27,8 @@ class Assigner(Protocol):
 
     def __call__(self, outputs: dict[str, Any], targets: list[dict[str, Any]]) -> Assignment:
         """outputs: the model's: logits (N, R, K), deltas (N, R, 4), anchors (R, 4) xyxy pixels, anchors_per_level (one
-        int for each level). targets: N dicts with boxes (M_i, 4) xyxy pixels and labels (M_i,) int64.
+        int for each level), anchors_per_cell (an int). targets: N dicts with boxes (M_i, 4) xyxy pixels and labels
+        (M_i,) int64.
         """
         ...
 

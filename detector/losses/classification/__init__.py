@@ -23,12 +23,17 @@ Builder = Callable[[LossConfig, Alpha, int], ClassificationLoss]  # settings, al
 
 CLASSIFICATION_LOSSES: dict[str, Builder] = {  # loss.classification → how to build it
     "focal": lambda c, alpha, k: Focal(alpha=alpha, gamma=c.gamma),
-    "cross_entropy": lambda c, alpha, k: Focal(alpha=alpha, gamma=0.0),
+    "cross_entropy": lambda c, alpha, k: Focal(alpha=alpha, gamma=gamma_of(c)),
     "quality_focal": lambda c, alpha, k: QualityFocal(gamma=c.gamma),
     "varifocal": lambda c, alpha, k: Varifocal(gamma=c.gamma),
-    "adaptive_focal": lambda c, alpha, k: AdaptiveFocal(alpha=alpha, gamma=c.gamma),
+    "adaptive_focal": lambda c, alpha, k: AdaptiveFocal(alpha="auto" if c.alpha == "auto" else alpha, gamma=c.gamma),
     "equalized_focal": lambda c, alpha, k: EqualizedFocal(k, alpha=alpha, gamma=c.gamma, scale=c.equalized_scale),
 }
+
+
+def gamma_of(loss: LossConfig) -> float | list[float]:
+    """The gamma that the loss has, or begins with."""
+    return 0.0 if loss.classification == "cross_entropy" else loss.gamma
 
 
 def build_classification(loss: LossConfig, alpha: Alpha, num_classes: int) -> ClassificationLoss:
@@ -37,8 +42,8 @@ def build_classification(loss: LossConfig, alpha: Alpha, num_classes: int) -> Cl
     Raises InputError for an unknown name, and for settings that the loss cannot use.
     """
     built = lookup(CLASSIFICATION_LOSSES, loss.classification, "loss.classification")(loss, alpha, num_classes)
-    if isinstance(alpha, list) and not built.takes_alpha_by_class:
+    if loss.alpha_is_by_class and not built.takes_alpha_by_class:
         raise InputError(
-            f"loss.alpha: {loss.classification} has weights of its own and takes none by class; set it to a number"
+            f"loss.alpha: {loss.classification} has weights of its own and takes none by class; set it to auto"
         )
     return built

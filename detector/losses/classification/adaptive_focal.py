@@ -1,21 +1,28 @@
-"""Focal loss whose gamma follows the training: Weber et al., Automated Focal Loss for Image based Object Detection,
-arXiv 1904.09048.
+"""Focal loss whose gamma falls while the objects are learnt, after Weber et al., Automated Focal Loss for Image based
+Object Detection, arXiv 1904.09048.
 
-    gamma = -log(E[p_t])                                        p_t: the probability of the right answer
+    gamma = -log(mean p_t), from FLOOR to the gamma that is given       p_t: the probability of the right answer
 
-The expectation is a running mean over the batches of the training. It is taken over the positives alone: the
-background, a thousand times as many, is easy from the first step on, and would keep gamma at 0.
+Others' code for the paper has this formula and the same running mean, of all pairs or of the positive ones. Here it is
+of the positive ones. Of all pairs it would be 0.99 from the first step on, because all scores start at the prior, 0.01:
+gamma would stay at 0.01, and the loss would be cross entropy. The bounds are this project's own. Without the upper one,
+gamma would first rise to -log(0.01) = 4.6, and a gamma of 5 was worse than 2 wherever it was measured
+(docs/imbalance.md).
+
+So gamma stays as given until the mean score of the positives on their own classes passes exp(-gamma), 0.14 for 2. Then
+it falls, to FLOOR at a mean of 0.61. Where the scores fall, it rises again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from detector.losses.classification.focal import ALPHA, alpha_weights, focal_formula
+from detector.losses.classification.focal import alpha_weights, best_alpha, focal_formula
 from detector.losses.classification.one_pass import Factor, Formula, OnePassLoss, positive_pairs, set_factor
 from detector.utils.dist import sum_across_processes
 from detector.utils.errors import InputError
@@ -25,27 +32,41 @@ FLOOR = 0.5  # the least gamma: with less, the loss of all the easy background o
 
 
 class AdaptiveFocal(OnePassLoss):
-    """alpha: see `alpha_weights`. gamma: what it starts with. Raises InputError for a gamma per class."""
+    """alpha: auto follows the present gamma (`best_alpha`); else see `alpha_weights`. gamma: the greatest, and the
+    first. Raises InputError for a gamma per class."""
 
     positive: Factor
-    negative: float
+    negative: Factor
     right: Tensor
 
-    def __init__(self, *, alpha: float | Sequence[float] | None = ALPHA, gamma: float | Sequence[float] = 2.0):
+    def __init__(
+        self,
+        *,
+        alpha: float | Sequence[float] | Literal["auto"] | None = "auto",
+        gamma: float | Sequence[float] = 2.0,
+    ):
         super().__init__()
         if not isinstance(gamma, (int, float)):
             raise InputError("loss.gamma: adaptive_focal adapts one gamma for all classes; give one number, not a list")
-        positive, self.negative = alpha_weights(alpha)
-        set_factor(self, "positive", positive)
+        self.greatest = float(gamma)
+        self.alpha_follows = isinstance(alpha, str)
+        if not isinstance(alpha, str):
+            positive, negative = alpha_weights(alpha, gamma)
+            set_factor(self, "positive", positive)
+            set_factor(self, "negative", negative)
         self.register_buffer("right", torch.tensor(math.exp(-gamma)))  # () float32: the running mean of p_t
 
     @property
     def gamma(self) -> Tensor:
         """() float32: the present exponent."""
-        return -self.right.log().clamp(max=-FLOOR)
+        return (-self.right.log()).clamp(min=FLOOR, max=self.greatest)  # where these cross, the greatest wins
 
     def formula(self) -> Formula:
-        return focal_formula(self.positive, self.negative, self.gamma)
+        gamma = self.gamma
+        if self.alpha_follows:
+            alpha = best_alpha(gamma)
+            return focal_formula(alpha, 1 - alpha, gamma)
+        return focal_formula(self.positive, self.negative, gamma)
 
     def figures(self) -> dict[str, float]:
         return {"gamma": self.gamma.item()}

@@ -30,7 +30,7 @@ class DifferentiableLoss(ClassificationLoss):
     function(logits, targets) → the loss of each (anchor, class) pair. All three are (R', K), float64 for float64
     logits, else float32. targets: 1 at the class of a positive anchor, 0 elsewhere. It sees R' anchors of any images.
     The loss of an anchor must not depend on the others.
-    needs_quality: the target of a positive is the IoU of its predicted box with its object instead of 1.
+    needs_quality: the target of a positive is its quality instead of 1; see `ClassificationLoss.terms`.
     takes_alpha_by_class: whether `function` was built with such weights; see `ClassificationLoss`.
     """
 

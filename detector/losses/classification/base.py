@@ -15,7 +15,7 @@ class ClassificationLoss(nn.Module, ABC):
     updates it in `observe` and may report it in `figures`. `OnePassLoss` and `DifferentiableLoss` do most of this.
     """
 
-    needs_quality: bool = False  # does it need the IoU of each positive anchor's predicted box with its object?
+    needs_quality: bool = False  # is the target of a positive its quality, such as the IoU of its predicted box?
     takes_alpha_by_class: bool = True  # if not, weights by class in loss.alpha are an error
     balances_classes: bool = False  # does it weigh the classes against each other by itself?
 
@@ -40,8 +40,9 @@ class ClassificationLoss(nn.Module, ABC):
         change the state.
 
         logits: (N, R, K) float. classes: (N, R) int64, each anchor's class 0..K-1, or BACKGROUND (-1), or IGNORED (-2:
-        no loss, no gradient). quality, only for a loss that `needs_quality`: (P,) float in 0..1, the IoU of predicted
-        box and object, for the positive anchors in the order of `(classes >= 0).nonzero()`.
+        no loss, no gradient). quality, only for a loss that `needs_quality`: (P,) float in 0..1, the target of each
+        positive anchor in the order of `(classes >= 0).nonzero()`: the assigner's score if it gives any, else the IoU
+        of predicted box and object.
         An anchor's gradient depends on that anchor alone: of a part of the anchors, it is the same.
         """
 

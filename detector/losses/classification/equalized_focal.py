@@ -39,7 +39,7 @@ class EqualizedFocal(OnePassLoss):
     """
 
     positive: Factor
-    negative: float
+    negative: Factor
     base_gamma: Factor
     positive_gradient: Tensor
     negative_gradient: Tensor
@@ -57,8 +57,9 @@ class EqualizedFocal(OnePassLoss):
         super().__init__()
         if 0 in ([gamma] if isinstance(gamma, (int, float)) else gamma):
             raise InputError("loss.gamma: equalized_focal divides by it, so it must be above 0")
-        positive, self.negative = alpha_weights(alpha)
+        positive, negative = alpha_weights(alpha, gamma)
         set_factor(self, "positive", positive)
+        set_factor(self, "negative", negative)
         set_factor(self, "base_gamma", gamma)
         self.scale = scale
         self.register_buffer("positive_gradient", torch.zeros(num_classes))

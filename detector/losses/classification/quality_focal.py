@@ -3,7 +3,8 @@
     QFL(p) = -|y - p|^beta ((1 - y) log(1 - p) + y log(p))                                  (eq. 3)
 
 y is 0 for negatives. For positives it is the IoU of the predicted box with its object, so that the score also says how
-good the box is. beta, here called gamma, is 2 in the paper; there is no alpha.
+good the box is; or the assigner's soft target (TOOD, arXiv 2108.07755). beta, here called gamma, is 2 in the paper;
+there is no alpha.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     VFL(p, q) = -q (q log(p) + (1 - q) log(1 - p))    for q > 0
                 -alpha p^gamma log(1 - p)             for q = 0                             (eq. 2)
 
-q is 0 for negatives, and for positives the IoU of the predicted box with its object: a positive with a better box
-weighs more, and only easy negatives are weighed down. The paper's alpha, 0.75, weighs the negatives.
+q is 0 for negatives, and for positives the IoU of the predicted box with its object, or the assigner's soft target: a
+positive with a better box weighs more, and only easy negatives are weighed down. The paper's alpha, 0.75, weighs the
+negatives.
 """
 
 from __future__ import annotations

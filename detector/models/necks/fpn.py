@@ -33,6 +33,20 @@ class ExtraLevels(LastLevelP6P7):
         return [*p, *levels[len(p) :]], names
 
 
+class PyramidFromP2(FeaturePyramidNetwork):
+    """P2..P5 from C2..C5. P2's blocks come last, at index 3, so that weights of a pyramid from P3 fit by name.
+
+    Takes the channels of C3, C4, C5 and C2, in this order. torchvision asks for blocks by level: for C2, 0, which is -1
+    here, and for C5, -1, which is -2.
+    """
+
+    def get_result_from_inner_blocks(self, x: Tensor, idx: int) -> Tensor:
+        return self.inner_blocks[idx - 1](x)
+
+    def get_result_from_layer_blocks(self, x: Tensor, idx: int) -> Tensor:
+        return self.layer_blocks[idx - 1](x)
+
+
 def build_fpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNetwork:
     """The FPN of arXiv 1612.03144 with the P6 and P7 of arXiv 1708.02002; see `build_neck` for what goes in and out.
 
@@ -40,4 +54,11 @@ def build_fpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNetwo
     torchvision's v2), P7 one of relu(P6).
     """
     extra = ExtraLevels(in_channels[-1], config.channels, from_p5=config.extra_levels == "p5")
+    return pyramid(in_channels, config, extra)
+
+
+def pyramid(in_channels: list[int], config: NeckConfig, extra: ExtraLevels) -> FeaturePyramidNetwork:
+    """torchvision's FPN, from P3 or P2 as `config` has it; `extra` goes on from its levels."""
+    if config.finest == "p2":
+        return PyramidFromP2([*in_channels[1:], in_channels[0]], config.channels, extra_blocks=extra)
     return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra)

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from detector.config.schema import NeckConfig
-from detector.models.necks.fpn import ExtraLevels
+from detector.models.necks.fpn import ExtraLevels, pyramid
 
 
 class BottomUpPath(ExtraLevels):
-    """The levels of an FPN, finest first → N3..N5, and P6 and P7 from N5 or C5.
+    """The levels of an FPN, finest first → N3..N5 (or N2..N5), and P6 and P7 from N5 or C5.
 
     M3 = P3, M4 = P4 + downsample(M3), M5 = P5 + downsample(M4); N3 = P3, N4 = fuse(M4), N5 = fuse(M5). Both are 3x3
     convolutions, the first of stride 2. As in mmdetection's PAFPN; the paper (arXiv 1803.01534, section 3.1) goes on
@@ -18,13 +18,16 @@ class BottomUpPath(ExtraLevels):
 
     Unlike there, the convolutions start so that N = P: a detector that was trained with an FPN keeps its outputs.
 
-    levels: how many the FPN has.
+    from_p2: whether the FPN begins with P2. The step from P2 to P3 then comes last, at index 2, so that weights of a
+    path from P3 fit by name.
     """
 
-    def __init__(self, c5_channels: int, channels: int, *, from_p5: bool, levels: int) -> None:
+    def __init__(self, c5_channels: int, channels: int, *, from_p5: bool, from_p2: bool) -> None:
         super().__init__(c5_channels, channels, from_p5=from_p5)
-        downsample = [nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(levels - 1)]
-        fuse = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels - 1)]
+        self.from_p2 = from_p2
+        steps = 3 if from_p2 else 2
+        downsample = [nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(steps)]
+        fuse = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(steps)]
         self.downsample, self.fuse = nn.ModuleList(downsample), nn.ModuleList(fuse)
         for parameter in (*self.downsample.parameters(), *self.fuse.parameters()):
             nn.init.zeros_(parameter)
@@ -33,9 +36,9 @@ class BottomUpPath(ExtraLevels):
 
     def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         merged, n = p[0], [p[0]]
-        for level, downsample, fuse in zip(p[1:], self.downsample, self.fuse, strict=True):
-            merged = level + downsample(merged)
-            n.append(fuse(merged))
+        for step, level in enumerate(p[1:], start=-1 if self.from_p2 else 0):
+            merged = level + self.downsample[step](merged)
+            n.append(self.fuse[step](merged))
         return super().forward(n, c, names)
 
 
@@ -44,5 +47,6 @@ def build_pafpn(in_channels: list[int], config: NeckConfig) -> FeaturePyramidNet
 
     See `build_neck` for what goes in and out, `build_fpn` for P6 and P7.
     """
-    extra = BottomUpPath(in_channels[-1], config.channels, from_p5=config.extra_levels == "p5", levels=len(in_channels))
-    return FeaturePyramidNetwork(in_channels, config.channels, extra_blocks=extra)
+    from_p5, from_p2 = config.extra_levels == "p5", config.finest == "p2"
+    extra = BottomUpPath(in_channels[-1], config.channels, from_p5=from_p5, from_p2=from_p2)
+    return pyramid(in_channels, config, extra)

@@ -21,7 +21,7 @@ ImageNet's mean, so the inputs differ in the order of the channels and by a fact
 into the first convolution; the result is exact.
 
 Anchors of a cell: theirs are ordered by size, then ratio; ours (torchvision's) by ratio, then size. `rows_by_ratio`
-reorders them. Theirs are not rounded to pixels as ours are, which moves detections by less than a pixel on P3.
+reorders them. Where they lie is model.anchors.rule "exact".
 
 The stride of a bottleneck is in its 1x1 convolution in detectron2's own (MSRA) ResNets, and in its 3x3 convolution here
 and in the networks that detectron2 converts from torchvision. Weights do not show which; MSRA's need fine-tuning.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from detector.config.schema import AnchorRule
 from detector.models.weights import detectron2, torchvision
 from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS
 from detector.utils.errors import InputError
@@ -35,6 +36,8 @@ class Weights(NamedTuple):
     """The `model` section of the config they were trained with; None: unknown."""
     sizes_first: bool = False
     """The anchors of a cell are ordered by size, then ratio, instead of by ratio, then size."""
+    anchor_rule: AnchorRule = "exact"
+    """`model.anchors.rule` of the detector that they are from; without meaning if `backbone_only`."""
     backbone_only: bool = False
     """A classification network's state dict, in the names of its publisher."""
 
@@ -69,8 +72,8 @@ def recognised(state: dict[str, Tensor], source: str) -> Weights:
         state, layout = torchvision.converted(state)
         rows = _num_rows(state, source)
         if rows == len(COCO_ROWS):
-            return Weights(source, layout, state, rows, COCO_ROWS, COCO_IDS)
-        return Weights(source, layout, state, rows)
+            return Weights(source, layout, state, rows, COCO_ROWS, COCO_IDS, anchor_rule="torchvision")
+        return Weights(source, layout, state, rows, anchor_rule="torchvision")
     if detectron2.CLS_SCORE in state:
         state, phrase = detectron2.converted(state)
         layout = f"detectron2's RetinaNet layout, {phrase}"

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 LOGITS = PREDICTION[:2]  # weight and bias
 DELTAS = PREDICTION[2:]
-DETECTOR = ("backbone.fpn.", "head.")  # names of what every detector has beyond its backbone begin so
+DETECTOR = ("backbone.norms.", "backbone.fpn.", "head.")  # names of what any detector has beyond its backbone begin so
 ATTENTION = "attention."
 FATES = ("loaded", "remapped", "initialised", "left unused")
 
@@ -110,8 +110,8 @@ def load_whole(model: RetinaNet, weights: Weights, class_names: Sequence[str]) -
     row_of, doubt = _find_rows(weights, class_names, {})
     if len(row_of) < len(class_names):
         raise InputError(f"{weights.source}: {doubt or 'it does not know all of the classes'}")
-    if doubt:
-        logger.warning("%s: %s", weights.source, doubt)
+    for warning in [*_compare_anchors(model, weights), *([doubt] if doubt else [])]:
+        logger.warning("%s: %s", weights.source, warning)
     given = weights.state | _in_our_order(model, weights.state, weights)
     given |= _class_rows(model.state_dict(), given, [row_of[name] for name in class_names], weights.num_rows)
     load_strictly(model, given, source=weights.source)
@@ -122,14 +122,18 @@ def _logits(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _compare_anchors(model: RetinaNet, weights: Weights) -> list[str]:
-    """A warning if the weights were trained with other anchors, as far as their settings are known."""
+    """Warnings if the weights were trained with other anchors, as far as that is known."""
+    warnings = []
     own = {"base_size": model.anchors.base_size, "scales": model.anchors.scales, "ratios": model.anchors.ratios}
-    if weights.settings is None:
-        return []
-    was = {key: weights.settings["anchors"][key] for key in own}
-    if was == own:
-        return []
-    return [f"it was trained with anchors {was}, not {own}: the predictions have to be learnt anew"]
+    was = {key: weights.settings["anchors"][key] for key in own} if weights.settings else own
+    if was != own:
+        warnings.append(f"it was trained with anchors {was}, not {own}: the predictions have to be learnt anew")
+    if not weights.backbone_only and weights.anchor_rule != model.anchors.rule:
+        warnings.append(
+            f"it was trained with model.anchors.rule {weights.anchor_rule}, not {model.anchors.rule}: boxes are "
+            "shifted until they are learnt anew, those of large objects the most"
+        )
+    return warnings
 
 
 def _compare_parts(own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights) -> list[str]:

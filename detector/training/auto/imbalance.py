@@ -29,8 +29,7 @@ from detector.data.exposure import exposure
 from detector.data.mixing.mixer import Mixer
 from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
-from detector.losses.class_alpha import resolve_alpha
-from detector.losses.classification.focal import ALPHA
+from detector.losses.class_alpha import resolve_alpha, spread, unweighted_alpha
 from detector.utils.text import counted, shortened
 
 WORTHWHILE = 1.5
@@ -120,7 +119,7 @@ def choose(config: Config, data: CocoData) -> ImbalanceChoice | None:
         decisions = [_choose_sampling(config, data, tail, commonest, may["sampling"])]
         decisions.append(_choose_pasting(config.changed(_settings(decisions)), data, few, may["paste"]))
         shown = _boxes_per_epoch(config.changed(_settings(decisions)), data)
-        decisions.append(_choose_loss(config, shown, may["loss"]))
+        decisions.append(_choose_loss(config, data.class_names, shown, may["loss"]))
         head_pays = _head_pays(names[commonest], shown[commonest] / counts[commonest])
     return ImbalanceChoice(
         commonest=(names[commonest], int(counts[commonest])),
@@ -196,16 +195,18 @@ def _choose_pasting(config: Config, data: CocoData, few: list[str], may: bool) -
     return Decision(f"fewer than {FEW} boxes: pasting shows them in other surroundings too", {"augment.paste": paste})
 
 
-def _choose_loss(config: Config, shown: np.ndarray, may: bool) -> Decision:
-    """shown: (K,) boxes of each class in an epoch."""
+def _choose_loss(config: Config, class_names: list[str], shown: np.ndarray, may: bool) -> Decision:
+    """class_names: K. shown: (K,) boxes of each class in an epoch."""
     if not may:
         return Decision("loss stays as configured")
     beta = max(config.loss.effective_beta, float(f"{1 - 3 / shown.max():.6g}"))
-    alphas = np.array(resolve_alpha("effective_number", beta, shown))[shown > 0]
+    settings = {"loss.alpha": "effective_number", "loss.effective_beta": beta, "loss.defer_alpha": DEFER}
+    alphas = np.array(resolve_alpha(config.changed(settings).loss, shown, class_names))
+    before = np.array(unweighted_alpha(config.loss, len(shown)))
     return Decision(
-        f"positives weigh {alphas.min():.2f} to {alphas.max():.2f}, the rarer in an epoch the more; all {ALPHA} "
-        f"until {DEFER:.0%} of the training are over",
-        {"loss.alpha": "effective_number", "loss.effective_beta": beta, "loss.defer_alpha": DEFER},
+        f"positives weigh {alphas[shown > 0].min():.2f} to {alphas[shown > 0].max():.2f}, the rarer in an epoch the "
+        f"more; all {spread(before)} until {DEFER:.0%} of the training are over",
+        settings,
     )
 
 

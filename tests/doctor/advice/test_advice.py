@@ -11,12 +11,14 @@ from detector.data.descriptor import Split
 from detector.doctor.advice.advice import advise
 from detector.doctor.advice.augmentation import no_up_and_down
 from detector.doctor.advice.config_text import config_lines, write_config
-from detector.doctor.advice.enlarge import enlarge
+from detector.doctor.advice.enlarge import enlarge, reached_share
+from detector.doctor.advice.finest_level import finest_level
 from detector.doctor.advice.image_size import choose_image_size
 from detector.doctor.advice.recipe import recipe
 from detector.doctor.advice.setting import to_config, to_tree
 from detector.doctor.class_balance import describe_classes
 from detector.doctor.reach.reach import measure_reach
+from detector.training.optim import scaled_lr
 from detector.utils.errors import InputError
 
 
@@ -98,12 +100,15 @@ def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
     assert config.loss.alpha == "effective_number" and config.imbalance == "none"
     assert config.model.backbone.weights is None
     assert config.train.epochs == 143  # as many pixels as 70 epochs of 205 images of this size
+    assert (config.train.batch_size, scaled_lr(config.train)) == (4, 5e-4)
     assert "3575 steps, about 15 minutes" in reasons(advice)["train.epochs"]
+    assert "square root: 0.0005 for 4" in reasons(advice)["train.lr"]
 
 
 def test_a_gpu_is_advised_the_published_detector(cells):
     config = advice_of(cells, gpu=True).config
     assert config.model.weights == "RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1"
+    assert (config.train.weight_decay, scaled_lr(config.train)) == (0.05, pytest.approx(2e-4, rel=0.02))
     assert (config.model.anchors.scales, len(config.model.anchors.ratios)) == (3, 3)
 
 
@@ -171,6 +176,23 @@ def test_images_with_pixels_to_spare_are_not_enlarged(tmp_path):
     train = data_of(tmp_path, squares(100, 4), [0] * 100, size=(2000, 1500))
     config = to_config(recipe("datasets/my.yaml", train, gpu=False))
     assert enlarge(train, config, measure_reach(train, config), gpu=False) is None
+
+
+@pytest.mark.parametrize(("side", "named"), [(7, True), (60, False)])
+def test_a_finer_level_is_named_where_it_reaches_small_objects(tmp_path, side, named):
+    train = data_of(tmp_path, squares(300, side, (480, 360)), [0] * 300, size=(480, 360))
+    config = to_config(recipe("datasets/my.yaml", train, gpu=False)).changed({"data.image_size": 480})
+    reach = measure_reach(train, config)
+    hints = finest_level(train, config, reach)
+    assert bool(hints) == named
+    if named:
+        finer = measure_reach(train, config.changed({"model.neck.finest": "p2"}))
+        now, then = (f"{reached_share(one):.0%} of the objects" for one in (reach, finer))
+        assert f"anchors reach {then} instead of {now.split()[0]}" in hints[0]
+    classes = describe_classes(train, config)
+    advice = advise(recipe("d", train, False), train, None, classes=classes, reach=reach, bad_boxes={}, hints=hints)
+    assert ("model.neck.finest=p2" in "".join(advice.lines())) == named
+    assert advice.config.model.neck.finest == "p3"  # named, not set
 
 
 def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):

@@ -25,6 +25,20 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     attending = config.changed({"model.attention": {"name": "dyhead", "blocks": 2}, "model.neck.name": "pafpn"})
     rows = dict(provenance(attending, "a.pt", None, data, "val")["rows"])
     assert rows["Network"] == "timm/test_resnet, PAFPN 16, attention dyhead x 2, head 1 x 16"
+    for short, said in (("48", "48 px, at most 64"), ("[32, 48]", "32 to 48 px, at most 64")):
+        resized = load_config(tiny_config, [f"data.image_size={{short: {short}, long: 64}}"])
+        images = dict(provenance(resized, "a.pt", None, data, "val")["rows"])["Images"]
+        assert images == f"{said}, augmentation none"
+    plain = provenance(load_config(tiny_config), "a.pt", None, data, "val")
+    assert dict(plain["rows"])["For the rare classes"] == "sampling uniform"  # alpha auto is not for these
     unknown = provenance(config, "a.pt", None, data, "test")
     assert dict(unknown["rows"])["Trained on"] == tiny_dataset.name
     assert dict(unknown["rows"])["Trained"] == "seed 0" and unknown["findings"] == []
+
+
+def test_a_config_that_was_never_trained_needs_no_learning_rate(tiny_config):
+    tiny_config.write_text(tiny_config.read_text().replace("lr: 1e-3, ", ""))
+    config = load_config(tiny_config, ["loss.alpha=[0.2, 0.4]"])
+    rows = dict(provenance(config, "a.pt", None, read_split(config, "val"), "val")["rows"])
+    assert rows["Training"] == "2 epochs, batches of 2, adamw, step"
+    assert rows["For the rare classes"] == "sampling uniform, alpha by class"

@@ -29,10 +29,10 @@ def equalized(alpha=0.25) -> EqualizedFocal:
 
 
 # name → (loss, what the paper says of one pair: p, y (IoU of a positive, else 0), positive?, class)
-def focal_pair(alpha, gamma, weight=lambda k: 1.0):
+def focal_pair(alpha, gamma, weight=lambda k: 1.0, negative=lambda k: 0.75):
     def pair(p, y, positive, k):
         p_t = p if positive else 1 - p
-        a = 1.0 if alpha is None else alpha(k) if positive else 0.75
+        a = 1.0 if alpha is None else alpha(k) if positive else negative(k)
         return -weight(k) * a * (1 - p_t) ** gamma(k) * math.log(p_t)
 
     return pair
@@ -57,10 +57,14 @@ CASES = {
     "gamma_by_class": (lambda: Focal(gamma=GAMMAS), focal_pair(lambda k: 0.25, lambda k: GAMMAS[k])),
     "both_by_class": (
         lambda: Focal(alpha=ALPHAS, gamma=GAMMAS),
-        focal_pair(lambda k: ALPHAS[k], lambda k: GAMMAS[k]),
+        focal_pair(lambda k: ALPHAS[k], lambda k: GAMMAS[k], negative=lambda k: [0.5, 0.75, 0.75, 0.75][k]),
     ),
     "equalized_focal": (equalized, focal_pair(lambda k: 0.25, efl_gamma, lambda k: efl_gamma(k) / 2)),
     "adaptive_focal": (lambda: AdaptiveFocal(gamma=1.5), focal_pair(lambda k: 0.25, lambda k: 1.5)),
+    "adaptive_focal, half fallen": (
+        lambda: AdaptiveFocal(gamma=0.75),
+        focal_pair(lambda k: 0.375, lambda k: 0.75, negative=lambda k: 0.625),
+    ),
     "quality_focal": (QualityFocal, qfl_pair),
     "varifocal": (Varifocal, vfl_pair),
 }

@@ -58,10 +58,13 @@ def test_the_rest_starts_as_without_it(name):
     assert all(torch.equal(attending[parameter], tensor) for parameter, tensor in plain.items())
 
 
-def test_only_dyhead_changes_the_outputs_at_the_start():
-    plain = outputs(model())
-    assert torch.equal(outputs(model(attention={"name": "light", "blocks": 2})), plain)
-    assert not torch.allclose(outputs(model(attention={"name": "dyhead"})), plain)
+@pytest.mark.parametrize("finest", ["p3", "p2"])
+def test_only_dyhead_changes_the_outputs_at_the_start(finest):
+    neck = {"channels": 16, "finest": finest}
+    plain = outputs(model(neck=neck))
+    assert torch.equal(outputs(model(neck=neck, attention={"name": "light", "blocks": 2})), plain)
+    changed = outputs(model(neck=neck, attention={"name": "dyhead"}))
+    assert changed.shape == plain.shape and not torch.allclose(changed, plain)
 
 
 def test_another_name(monkeypatch):

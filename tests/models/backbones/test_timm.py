@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 from detector.config.schema import ModelConfig
+from detector.models import freeze
 from detector.models.backbones.timm import build_timm_backbone
 from detector.models.build import build_model
 from detector.models.norm import FrozenBatchNorm2d, freeze_batch_norms
 from detector.models.state_dict import load_strictly
+from detector.models.weights.layouts import Weights, recognised
+from detector.models.weights.transfer import transfer
+from detector.training.optim import parameter_groups
 from detector.utils.errors import InputError
 
 timm = pytest.importorskip("timm")
@@ -50,8 +54,8 @@ def outputs_of(network, layers, images):
     return [seen[layer] for layer in layers]
 
 
-def config(**backbone):
-    sizes = {"neck": {"channels": 16}, "head": {"width": 16, "depth": 1}}
+def config(neck=None, **backbone):
+    sizes = {"neck": {"channels": 16, **(neck or {})}, "head": {"width": 16, "depth": 1}}
     return ModelConfig.model_validate({"backbone": {"weights": None, **backbone}, **sizes})
 
 
@@ -82,6 +86,18 @@ def test_reads_a_local_classification_file(name, tmp_path):
         for ours, theirs in zip(backbone(images).values(), expected, strict=True):
             theirs = theirs.movedim(-1, 1) if name == "mambaout_femto" else theirs
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "resnet10t", "mambaout_femto"])
+@torch.no_grad()
+def test_c2_is_another_output_of_the_same_network(name):
+    images = torch.randn(1, 3, 64, 96)
+    backbone, finer = build(name).eval(), build_timm_backbone(name, weights=None, norm="batch", finest_stride=4).eval()
+    finer.load_state_dict(backbone.state_dict())
+    c2, *others = finer(images).values()
+    assert finer.channels == [c2.shape[1], *backbone.channels] and c2.shape[2:] == (16, 24)
+    assert (finer.stages, finer.before_stride_8) == (backbone.stages, backbone.before_stride_8)
+    assert all(torch.equal(one, other) for one, other in zip(others, backbone(images).values(), strict=True))
 
 
 def test_trying_image_sizes_leaves_no_trace():
@@ -190,6 +206,65 @@ class TestNorms:
         assert {f.dtype for f in features.values()} == {torch.bfloat16}
 
 
+class TestFeatureNorms:
+    """LayerNorms between ConvNeXt or Swin and the neck, as in mmpretrain and mmdetection."""
+
+    @pytest.mark.parametrize(("finest", "levels"), [("p3", ["c3", "c4", "c5"]), ("p2", ["c2", "c3", "c4", "c5"])])
+    def test_the_neck_gets_normalised_features(self, finest, levels):
+        model = build_model(config(name="timm/convnext_atto", neck={"finest": finest}), num_classes=1)
+        for norm in model.backbone["norms"].values():
+            nn.init.normal_(norm.weight, 1.0, 0.5)
+            nn.init.normal_(norm.bias)
+        given = []
+        model.neck.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+        images = torch.randn(2, 3, 64, 96)
+        model.pyramid(images)
+        assert list(model.backbone["norms"]) == levels
+        for norm, x, got in zip(
+            model.backbone["norms"].values(), model.body(images).values(), given[0].values(), strict=True
+        ):
+            variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
+            expected = (x - mean) / (variance + 1e-6).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+    def test_they_start_as_plain_normalisation_and_are_trained_as_what_is_new(self):
+        model = build_model(config(name="timm/convnext_atto"), num_classes=1)
+        norms = {name: p for name, p in model.named_parameters() if name.startswith("backbone.norms.")}
+        assert list(norms) == [f"backbone.norms.c{level}.{kind}" for level in (3, 4, 5) for kind in ("weight", "bias")]
+        assert all((p == name.endswith("weight")).all() for name, p in norms.items())
+        groups = parameter_groups(model, lr=1.0, weight_decay=0.1, backbone_lr_factor=0.1)
+        settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+        assert {settings[id(p)] for p in norms.values()} == {(1.0, 0.0)}
+        freeze.set_frozen(model, ["backbone"], {}, epoch=1)
+        assert all(p.requires_grad for p in norms.values())
+        freeze.set_frozen(model, ["neck"], {}, epoch=1)
+        assert not any(p.requires_grad for p in norms.values())
+
+    @pytest.mark.parametrize(
+        "name", ["convnextv2_atto", "swin_s3_tiny_224", "swinv2_tiny_window8_256", "edgenext_xx_small"]
+    )
+    def test_what_has_them(self, name):
+        assert build(name).norm_eps == (1e-5 if name.startswith("swin") else 1e-6)
+
+    @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "mambaout_femto"])
+    def test_what_has_none(self, name):
+        model = build_model(config(name=f"timm/{name}"), num_classes=1)
+        assert not any("norms" in key for key in model.state_dict())
+
+    def test_weights_of_a_classification_network_leave_them_fresh(self):
+        model = build_model(config(name="timm/convnext_atto"), num_classes=1)
+        found = transfer(model, recognised(classifier("convnext_atto").state_dict(), "atto.pth"), ["a"])
+        assert {name for name in found.fresh if "norms" in name} == {
+            name for name in model.state_dict() if name.startswith("backbone.norms.")
+        }
+        assert found.warnings == [] and found.tensors["neck"]["initialised"] == 6 + 16
+        again = build_model(config(name="timm/convnext_atto"), num_classes=1)
+        checkpoint = Weights("old.pt", "a checkpoint", model.state_dict(), 1, ["a"], {"a": 1})
+        nn.init.normal_(checkpoint.state["backbone.norms.c4.bias"])
+        assert transfer(again, checkpoint, ["a"]).fresh == set()
+        assert torch.equal(again.backbone["norms"]["c4"].bias, checkpoint.state["backbone.norms.c4.bias"])
+
+
 class TestPublishedWeights:
     def test_default(self, monkeypatch):
         published = classifier("resnet10t")
@@ -241,6 +316,13 @@ def test_errors_name_what_is_valid(settings, message):
         build(**settings)
 
 
+def test_p2_needs_features_at_stride_4():
+    with pytest.raises(
+        InputError, match="model.neck.finest: p2 needs .* visformer_tiny has them at 8, 16, 32; set it to p3"
+    ):
+        build_timm_backbone("visformer_tiny", weights=None, norm="batch", finest_stride=4)
+
+
 def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="timm/resnet10t needs timm.* pip install timm"):
@@ -278,3 +360,17 @@ class TestRetinaNet:
         assert model.mean.flatten().tolist() == [0.5, 0.5, 0.5] and model.std.flatten().tolist() == [0.5, 0.5, 0.5]
         model = build_model(config(name="timm/resnet10t"), num_classes=1)
         assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+@pytest.mark.parametrize(
+    "name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "hieradet_small", "resnet10t"]
+)
+def test_what_timm_does_not_decay_is_named_as_the_backbone_names_it(name):
+    """timm cuts some networks off and joins the names of their stages, and wraps others as they are."""
+    with torch.device("meta"):
+        backbone, network = build(name), timm.create_model(name)
+    spared = network.no_weight_decay() if hasattr(network, "no_weight_decay") else set()
+    named = backbone.from_classifier({parameter: parameter for parameter, _ in network.named_parameters()})
+    assert backbone.undecayed == {own for own, parameter in named.items() if parameter in spared}
+    assert backbone.undecayed <= {own for own, _ in backbone.named_parameters()}
+    assert (len(backbone.undecayed) > 0) == (name != "resnet10t")

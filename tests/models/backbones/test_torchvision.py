@@ -30,10 +30,17 @@ def with_random_statistics(network):
 @pytest.mark.parametrize("name", BACKBONES)
 @torch.no_grad()
 def test_levels(name):
+    images = torch.randn(1, 3, 64, 96)
     backbone = build(name).eval()
-    features = list(backbone(torch.zeros(1, 3, 64, 96)).values())
+    features = list(backbone(images).values())
     assert [f.shape[1] for f in features] == backbone.channels
     assert [tuple(f.shape[2:]) for f in features] == [(8, 12), (4, 6), (2, 3)]
+
+    finer = build_torchvision_backbone(name, weights=None, norm="frozen", finest_stride=4).eval()
+    finer.load_state_dict(backbone.state_dict())  # C2 has no parameters of its own
+    c2, *others = finer(images).values()
+    assert finer.channels == [c2.shape[1], *backbone.channels] and c2.shape[2:] == (16, 24)
+    assert all(torch.equal(one, other) for one, other in zip(others, features, strict=True))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large"])

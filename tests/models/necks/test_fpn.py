@@ -46,3 +46,22 @@ def test_a_neck_of_another_name(monkeypatch):
         build_neck([4, 8, 16], NeckConfig(name="fpm"))
     monkeypatch.setitem(NECKS, "own", lambda in_channels, config: torch.nn.Conv2d(in_channels[-1], config.channels, 1))
     assert build_neck([4, 8, 16], NeckConfig(name="own", channels=8)).weight.shape == (8, 16, 1, 1)
+
+
+@torch.no_grad()
+def test_p2_is_added_below_a_pyramid_that_stays_as_it_is():
+    fpn = build_neck([4, 8, 16], NeckConfig(channels=6))
+    finer = build_neck([2, 4, 8, 16], NeckConfig(channels=6, finest="p2"))
+    own, state = fpn.state_dict(), finer.state_dict()
+    new = {f"{blocks}.3.0.{kind}" for blocks in ("inner_blocks", "layer_blocks") for kind in ("weight", "bias")}
+    assert state.keys() - own.keys() == new
+    finer.load_state_dict(state | own)
+    inputs, c2 = features(), torch.randn(1, 2, 32, 32)
+    p2, *others = finer({"0": c2, **{str(i + 1): feature for i, feature in enumerate(inputs.values())}}).values()
+    assert all(torch.equal(one, other) for one, other in zip(others, fpn(inputs).values(), strict=True))
+
+    # P2 by hand: the merged maps below P5, P4 and P3, each before its 3x3 convolution
+    merged = finer.inner_blocks[2](inputs["2"])
+    for i, feature in ((1, inputs["1"]), (0, inputs["0"]), (3, c2)):
+        merged = merged.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3) + finer.inner_blocks[i](feature)
+    torch.testing.assert_close(p2, finer.layer_blocks[3](merged))

@@ -60,13 +60,23 @@ def test_it_starts_as_the_fpn():
 
 
 @torch.no_grad()
-def test_as_many_levels_as_the_backbone_has():
-    two, four = ({str(i): torch.randn(1, 4, 2 ** (n - i), 2 ** (n - i)) for i in range(n)} for n in (2, 4))
-    for inputs in (two, four):
-        pafpn = build_neck([4] * len(inputs), NeckConfig(name="pafpn", channels=6))
-        assert len(pafpn.extra_blocks.fuse) == len(inputs) - 1
-        sides = [level.shape[-1] for level in inputs.values()]
-        assert [level.shape[-1] for level in pafpn(inputs).values()] == [*sides, 1, 1]
+def test_from_p2_there_is_one_step_more_and_weights_of_a_path_from_p3_fit():
+    fpn, pafpn = (
+        build_neck([2, *IN_CHANNELS], NeckConfig(name=name, channels=6, finest="p2")) for name in ("fpn", "pafpn")
+    )
+    own = {name: 0.3 * torch.randn_like(weight) for name, weight in necks()[1].state_dict().items()}
+    for parameter in pafpn.parameters():
+        parameter.normal_(std=0.3)
+    assert pafpn.load_state_dict(own, strict=False).unexpected_keys == []
+    fpn.load_state_dict({name: w for name, w in pafpn.state_dict().items() if name in fpn.state_dict()})
+    inputs = {"0": torch.randn(1, 2, 32, 32), **{str(int(i) + 1): feature for i, feature in features().items()}}
+    p2, p3, p4, p5, *_ = fpn(inputs).values()
+    path = pafpn.extra_blocks
+    m3 = p3 + path.downsample[2](p2)
+    m4 = p4 + path.downsample[0](m3)
+    expected = [p2, path.fuse[2](m3), path.fuse[0](m4), path.fuse[1](p5 + path.downsample[1](m4))]
+    for level, by_hand in zip(list(pafpn(inputs).values())[:4], expected, strict=True):
+        torch.testing.assert_close(level, by_hand)
 
 
 @pytest.mark.parametrize("side", [1, 2])

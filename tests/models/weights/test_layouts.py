@@ -34,13 +34,13 @@ def test_91_rows_of_torchvisions_layout_are_cocos(num_rows, names):
     weights = recognised(layout(num_rows), "w.pth")
     assert (weights.num_rows, weights.row_names) == (num_rows, names)
     assert (weights.category_ids == COCO_IDS) is (num_rows == 91)
-    assert not weights.sizes_first and not weights.backbone_only
+    assert not weights.sizes_first and not weights.backbone_only and weights.anchor_rule == "torchvision"
 
 
 @pytest.mark.parametrize(("num_rows", "known"), [(80, True), (91, False), (3, False)])
 def test_80_rows_of_detectron2s_layout_are_cocos(num_rows, known):
     weights = recognised(detectron2_layout(num_rows), "w.pth")
-    assert weights.num_rows == num_rows and weights.sizes_first
+    assert weights.num_rows == num_rows and weights.sizes_first and weights.anchor_rule == "exact"
     assert weights.row_names == (list(COCO_IDS) if known else None)
     assert weights.category_ids == (COCO_IDS if known else None)
 
@@ -96,7 +96,7 @@ def test_published_weights(member, monkeypatch):
 
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", download)
     weights = published(f"RetinaNet_ResNet50_FPN_V2_Weights.{member}")
-    assert weights.row_names == COCO_ROWS
+    assert weights.row_names == COCO_ROWS and weights.anchor_rule == "torchvision"
     assert weights.description == "torchvision's published RetinaNet, 80 classes (COCO's)"
     assert "retinanet_resnet50_fpn_v2_coco" in urls[0]
 

@@ -26,12 +26,14 @@ RESNET50 = {
     "backbone.layer3": 95,
     "backbone.layer4": 50,
 }
-V1 = {"weights": "w.pth", "backbone": {"weights": None}}
+RULE = {"anchors": {"rule": "torchvision"}}  # as checkpoint.read_detector finds it for torchvision's layout
+V1 = {"weights": "w.pth", "backbone": {"weights": None}, **RULE}
 V2 = {
     "weights": "w.pth",
     "backbone": {"weights": None, "norm": "batch"},
     "neck": {"extra_levels": "c5"},
     "head": {"norm": "group"},
+    **RULE,
 }
 
 
@@ -188,15 +190,46 @@ def test_other_anchors_are_warned_of(small_model):
     assert "it was trained with anchors {'base_size': 16" in warning
 
 
+def test_the_rule_of_the_anchors_is_compared(small_model, caplog):
+    for rule, other in (("torchvision", "exact"), ("exact", "torchvision")):
+        weights = ours(small_model(2), ["a", "b"])._replace(anchor_rule=rule)
+        assert transfer(small_model(2, anchors={"rule": rule}), weights, ["a", "b"]).warnings == []
+        (said,) = transfer(small_model(2, anchors={"rule": other}), weights, ["a", "b"]).warnings
+        assert said.startswith(f"it was trained with model.anchors.rule {rule}, not {other}: boxes are shifted")
+        caplog.clear()
+        load_whole(small_model(2, anchors={"rule": rule}), weights, ["a", "b"])
+        assert "model.anchors.rule" not in caplog.text
+        load_whole(small_model(2, anchors={"rule": other}), weights, ["a", "b"])
+        assert said in caplog.text
+    backbone = recognised(torchvision.models.resnet18(weights=None).state_dict(), "r18.pth")
+    assert transfer(small_model(2, **RULE), backbone, ["a", "b"]).warnings == []
+
+
+def test_from_p3_to_p2_and_back(small_model):
+    weights = ours(small_model(2), ["a", "b"])
+    finer = small_model(2, neck={"channels": 16, "finest": "p2"})
+    found = transfer(finer, weights, ["a", "b"])
+    p2 = {
+        f"backbone.fpn.{blocks}.3.0.{kind}"
+        for blocks in ("inner_blocks", "layer_blocks")
+        for kind in ("weight", "bias")
+    }
+    assert found.fresh == p2 and fates(found)["neck"] == {"loaded": 16, "initialised": 4}
+    (warning,) = found.warnings
+    assert "parts beyond the backbone do not fit" in warning and "inner_blocks.3.0.weight" in warning
+    found = transfer(small_model(2), ours(finer, ["a", "b"]), ["a", "b"])
+    assert found.fresh == set() and fates(found)["neck"] == {"loaded": 16, "left unused": 4}
+
+
 def test_class_names_that_are_unknown(small_model):
     weights = recognised(small_model(2).state_dict(), "own.pth")
-    model = small_model(2)
+    model = small_model(2, **RULE)
     found = transfer(model, weights, ["a", "b"])
     assert found.kept == {"a": "row 0", "b": "row 1"} and fates(found)[f"{CLS}.cls_logits"] == {"loaded": 2}
     assert torch.equal(logits(model.state_dict()), logits(weights.state))
     assert found.warnings == ["its class names are unknown, taken for the dataset's 2 in order"]
 
-    found = transfer(small_model(3), weights, BLOOD)
+    found = transfer(small_model(3, **RULE), weights, BLOOD)
     assert found.kept == {} and found.new == BLOOD
     assert fates(found)[f"{CLS}.cls_logits"] == {"initialised": 2, "left unused": 2}
     assert fates(found)[f"{REG}.conv"] == {"loaded": 2}

@@ -93,6 +93,8 @@ def test_largest_fed_size(config, train):
     assert largest_fed_size(config, train) == (64, 64)
     config = config.changed({"data.image_size": ShortLong(short=24, long=40)})
     assert largest_fed_size(config, train) == (24, 32)  # of 48x64
+    config = config.changed({"data.image_size": ShortLong(short=[12, 24], long=40)})
+    assert largest_fed_size(config, train) == (24, 32)  # whatever is drawn
     turned = dataclasses.replace(train, heights=train.heights.copy(), widths=train.widths.copy())
     turned.heights[2], turned.widths[2] = 64, 48
     assert largest_fed_size(config, turned) == (32, 32)  # one batch may have both

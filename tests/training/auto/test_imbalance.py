@@ -103,7 +103,7 @@ def test_weights_come_from_what_an_epoch_shows():
     draws = 21 / (20 + 10.5**0.5)  # of an image without a repeat factor
     chosen = choose(_config(), data)
     np.testing.assert_allclose(chosen.shown, [100 * draws, 9 * 10.5**0.5 * draws + 21], rtol=1e-4)
-    alpha = effective_number(chosen.shown, 0.999)[1]
+    alpha = 0.25 * effective_number(chosen.shown, 0.999)[1]
     assert 0.4 < alpha < 0.6 and f"positives weigh 0.25 to {alpha:.2f}" in chosen.decisions[-1].reason
     alone = choose(_config("imbalance: {sampling: false, paste: false}"), data)
     assert alone.shown.tolist() == [100, 9] and "positives weigh 0.25 to 0.75" in alone.decisions[-1].reason
@@ -154,9 +154,15 @@ def test_weights_tell_counts_apart_in_large_data_too():
     data = _data(*[{"common": 10}] * 3000, *[{"rare": 1}] * 2000)
     config, lines = _resolved("imbalance: {sampling: false, paste: false}", data)
     assert config.loss.effective_beta == 0.9999
-    expected = effective_number(np.array([30000, 2000]), 0.9999)  # common, rare
+    expected = 0.25 * effective_number(np.array([30000, 2000]), 0.9999)  # common, rare
     assert f"positives weigh {expected[0]:.2f} to {expected[1]:.2f}" in lines and expected[1] == 0.75
-    assert effective_number(np.array([30000, 2000]), 0.999)[1] < 0.3
+    assert effective_number(np.array([30000, 2000]), 0.999)[1] < 1.2
+
+
+def test_the_commonest_class_has_the_alpha_of_gamma():
+    config, lines = _resolved("imbalance: {sampling: false, paste: false}\nloss: {gamma: 0.5}", _data(*TOGETHER))
+    assert _changes(config) == {**WEIGHTED, "loss.gamma": 0.5}
+    assert "positives weigh 0.50 to 1.50, the rarer in an epoch the more; all 0.5 until 50%" in lines
 
 
 def test_none_chooses_nothing():
