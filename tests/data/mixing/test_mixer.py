@@ -214,6 +214,19 @@ def test_mosaic_then_mixup_then_pasting(imbalanced):
             np.testing.assert_array_equal(array, other)
 
 
+def test_a_mosaic_of_the_mixer_keeps_the_sizes_that_objects_are_fed_in(coco, split_of):
+    """Of two images, 60 and 50 pixels long."""
+    data = read_coco(split_of(coco, images=True))
+    mixer, source = Mixer(data, AugmentConfig(mosaic=1.0), image_size=30), RandomImages(data)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rng.random()
+        samples = [read_sample(data, 0), *(source.draw(rng) for _ in range(3))]
+        expected = mosaic(samples, rng, image_size=30)
+        for array, other in zip(mixer.apply(*samples[0], np.random.default_rng(seed)), expected, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
 def test_images_are_mixed_in_by_their_weights(data):
     """The sampler's, so that mosaics do not dilute it."""
     only = Mixer(data, AugmentConfig(mixup=1.0), weights=np.eye(len(data))[3])
