@@ -91,6 +91,20 @@ def test_it_looks_through_the_users_own_config(succeeds, tiny_dataset, tiny_conf
     assert "at image_size {'short': 48, 'long': 64}" in said
 
 
+def test_it_speaks_of_the_configured_assigner(succeeds, tiny_dataset, tiny_config, here):
+    config = tiny_dataset.parent / "config.yaml"
+    options = "--config", config, f"data.dataset={tiny_dataset}", "--html"
+    for name in ("atss", "tal"):
+        said = succeeds("doctor", tiny_dataset, *options, f"{name}.html", f"loss.assigner.name={name}")
+        page = (here / f"{name}.html").read_text()
+        assert f"{name} trains anchors whose centre lies in the object" in said and "IoU >=" not in said
+        assert f"{name} trains anchors whose centre lies in the object" in page and "no centre inside" in page
+        assert "best IoU below" not in page and ("before the first step" in page) == (name == "tal")
+    succeeds("doctor", tiny_dataset, *options, "max_iou.html")
+    page = (here / "max_iou.html").read_text()
+    assert "best IoU below 0.4" in page and "from one anchor that fits badly, or not at all" in page
+
+
 def test_existing_files_stay_as_they_are(fails, tiny_dataset, tmp_path, here):
     (here / "there").write_text("mine")
     for option in ("--write-config", "--html", "--fix"):

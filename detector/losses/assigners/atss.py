@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.losses.assigners.assignment import BACKGROUND, Assignment, pad_objects
+from detector.losses.assigners.assignment import Assignment, pad_objects
 from detector.losses.assigners.candidates import (
     anchors_of,
     centres,
@@ -53,7 +53,6 @@ class ATSSAssigner:
             for part in boxes.split(objects_at_a_time(boxes, sum(cells)), dim=1)
         ]
         candidates, overlap, positive = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
-        positive &= (labels != BACKGROUND)[..., None]
         won = winners(candidates, overlap, positive, len(anchors))
         return to_assignment(boxes, labels, candidates, won, len(anchors))
 
@@ -62,7 +61,7 @@ class ATSSAssigner:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The candidates of objects (N, M, 4): their indices, their IoU, and whether they are positive, each (N, M, C).
 
-        cells: how many, on each level.
+        cells: how many, on each level. Padding has no area, so that nothing is positive for it.
         """
         x, y = centres(anchors[::per_cell])  # the anchors of a cell have one centre
         own_x, own_y = centres(boxes)
