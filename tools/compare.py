@@ -3,7 +3,7 @@
     python tools/compare.py RUN RUN ... [--split test] [--dataset other.yaml] [--html compare.html]
 
 Each RUN is a run directory with an evaluation of the split (a training evaluates val, tools/eval.py any split). Runs
-that differ only in their seed are compared as one.
+that differ only in their seed are compared as one, and how much they differ counts as chance.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Compare runs on the same images: where they differ, and whether by more than chance.
 
 A paired bootstrap: each resample draws the same images for all runs. Hard images, which are hard for every run, so do
-not count as chance. Runs that differ only in their seed form one entry, with the mean of their figures; its resamples
-draw the seeds again, too.
+not count as chance. Runs that differ only in their seed form one entry, with the mean of their figures; how much they
+differ is counted, too (metrics/significance.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from detector.data.split import read_split
 from detector.evaluation.detections import Detections
 from detector.evaluation.metrics.average_precision import ClassHits, coco_figures, hits_by_class
 from detector.evaluation.metrics.bootstrap import (
+    CONFIDENCE,
+    MIN_IMAGES,
     draw_images,
     images_with_objects,
     interval,
@@ -31,11 +33,13 @@ from detector.evaluation.metrics.bootstrap import (
 )
 from detector.evaluation.metrics.coco import group_figures
 from detector.evaluation.metrics.matching import match
+from detector.evaluation.metrics.significance import Chance, SeedFigures, Variances, holm, variances_of
 from detector.utils.console import progress_bar
 from detector.utils.errors import InputError
 from detector.utils.text import counted
 
 NOT_COMPARED = ("seed", "output_dir", "device", "eval")  # runs that differ only in these are seeds of one entry
+ROUNDING = 1e-9  # a standard error below it is none
 
 
 class FigureName(NamedTuple):
@@ -46,25 +50,21 @@ class FigureName(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of an entry, and what its interval needs (see metrics/bootstrap.py)."""
-
-    value: float
-    resampled: np.ndarray  # (draws,) float64; NaN where it is not defined
-    images: float  # how many have objects that it is measured on
-
-    def interval(self) -> list[float] | None:
-        return interval(self.value, self.resampled, self.images)
-
-
-@dataclass(frozen=True)
 class Entry:
     """A run, or several that differ only in their seed."""
 
     name: str
     seeds: int
-    figures: dict[FigureName, Figure]  # those that have objects, the same for all entries of a comparison
+    figures: dict[FigureName, SeedFigures]  # those that have objects, the same for all entries of a comparison
     settings: dict  # its configuration as nested dicts, without NOT_COMPARED
+
+    def interval(self, name: FigureName) -> list[float] | None:
+        """Of a figure, 95 %; None: the images cannot tell. That of one seed is the one in its report."""
+        figure = self.figures[name]
+        if self.seeds == 1:
+            return interval(figure.value, figure.resampled[0], figure.images)
+        chance = _chances([name], self.figures).get(name)
+        return None if chance is None else np.clip(chance.interval(figure.value), 0, 1).tolist()
 
     def changes_from(self, other: Entry) -> list[tuple[str, Any, Any]]:
         """(dotted path, the other's value, its own) of the settings that differ."""
@@ -79,11 +79,16 @@ class Difference:
     figure: FigureName
     baseline: float
     value: float
-    interval: list[float] | None  # of the difference, 95 %; None: the images cannot tell
+    chance: Chance | None  # of the difference; None: the images cannot tell
 
     @property
     def difference(self) -> float:
         return self.value - self.baseline
+
+    @property
+    def interval(self) -> list[float] | None:
+        """Of the difference, 95 %."""
+        return None if self.chance is None else np.clip(self.chance.interval(self.difference), -1, 1).tolist()
 
     @property
     def significant(self) -> bool:
@@ -98,6 +103,7 @@ class Alarm:
     run: str
     rise: float  # of AP
     fallen: list[Difference]  # head classes
+    tested: int  # head classes that could have fallen
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,12 @@ def compare(sources: Sequence[str], split: str, dataset: str | None) -> Comparis
             entry = Entry(source, 1, _figures(hits, data.class_names, groups, counts), _compared(config))
             runs_of.setdefault(json.dumps(entry.settings, sort_keys=True), []).append(entry)
             bar.advance(task)
-    rng = np.random.default_rng(0)
-    entries = [_pool_seeds(runs, rng) for runs in runs_of.values()]
+    entries = [_pool_seeds(runs) for runs in runs_of.values()]
     if len(entries) == 1:
         raise InputError("all runs have one configuration and differ only in their seeds: there is nothing to compare")
     head = {name for name, group in zip(data.class_names, groups, strict=True) if group == "head"}
-    rows = [row for entry in entries[1:] for row in _differences(entry, entries[0])]
+    alike = _alike(list(entries[0].figures), dict(zip(data.class_names, groups, strict=True)))
+    rows = [row for entry in entries[1:] for row in _differences(entry, entries[0], alike)]
     alarms = [alarm for entry in entries[1:] if (alarm := _alarm(entry.name, rows, head))]
     where = f"{split} of {dataset or configs[sources[0]].data.dataset}"
     evaluated_on = f"{where}: {counted(len(data), 'image')} with {counted(data.class_counts().sum(), 'object')}"
@@ -217,69 +223,89 @@ def _groups(rows: dict[str, dict], data: CocoData) -> list[str]:
 
 def _figures(
     hits: list[ClassHits], class_names: list[str], groups: list[str], counts: np.ndarray
-) -> dict[FigureName, Figure]:
+) -> dict[FigureName, SeedFigures]:
     """AP, AP50, AP of each group and of each class, those that have objects. counts: see `draw_images`."""
     coco, resampled = coco_figures(hits, class_names), resampled_ap(hits, counts)  # resampled: (K, T, draws)
     per_class = coco["per_class"]
     measured = [k for k, name in enumerate(class_names) if per_class[name]["num_gt"]]
 
-    def mean_figure(value: float, labels: list[int], draws: np.ndarray) -> Figure:
-        return Figure(value, mean_over_classes(draws), images_with_objects([hits[k] for k in labels]))
+    def figure(value: float, draws: np.ndarray, labels: list[int]) -> SeedFigures:
+        defined = draws[~np.isnan(draws)]
+        return SeedFigures(np.array([value]), defined[None], images_with_objects([hits[k] for k in labels]))
+
+    def mean_figure(value: float, draws: np.ndarray, labels: list[int]) -> SeedFigures:
+        return figure(value, mean_over_classes(draws), labels)
 
     figures = {
-        FigureName("AP"): mean_figure(coco["AP"], measured, resampled[measured].mean(axis=1)),
-        FigureName("AP50"): mean_figure(coco["AP50"], measured, resampled[measured, 0]),
+        FigureName("AP"): mean_figure(coco["AP"], resampled[measured].mean(axis=1), measured),
+        FigureName("AP50"): mean_figure(coco["AP50"], resampled[measured, 0], measured),
     }
     by_group = group_figures(per_class, groups)
     for group in GROUPS:
         labels = [k for k in measured if groups[k] == group]
         if labels:
-            ap = by_group[group]["AP"]
-            figures[FigureName(group)] = mean_figure(ap, labels, resampled[labels].mean(axis=1))
+            figures[FigureName(group)] = mean_figure(by_group[group]["AP"], resampled[labels].mean(axis=1), labels)
     for k in measured:
-        ap = per_class[class_names[k]]["AP"]
-        figures[FigureName(class_names[k], True)] = Figure(
-            ap, resampled[k].mean(axis=0), images_with_objects([hits[k]])
-        )
+        name = class_names[k]
+        figures[FigureName(name, True)] = figure(per_class[name]["AP"], resampled[k].mean(axis=0), [k])
     return figures
 
 
-def _pool_seeds(runs: list[Entry], rng: np.random.Generator) -> Entry:
-    """One entry with the mean figures of runs that differ only in their seed.
-
-    Each resample takes the mean over as many seeds, drawn with replacement. A few draws from n seeds vary too little,
-    by the square root of (n - 1) / n: they are moved away from their mean by that much.
-    """
+def _pool_seeds(runs: list[Entry]) -> Entry:
+    """One entry of runs that differ only in their seed."""
     first, count = runs[0], len(runs)
     if count == 1:
         return first
-    draws = len(first.figures[FigureName("AP")].resampled)
-    chosen = rng.integers(0, count, (count, draws))
     figures = {}
     for key, figure in first.figures.items():
-        resampled = np.stack([run.figures[key].resampled for run in runs])  # (seeds, draws)
-        mean, drawn = resampled.mean(axis=0), np.take_along_axis(resampled, chosen, axis=0).mean(axis=0)
-        widened = mean + np.sqrt(count / (count - 1)) * (drawn - mean)
-        figures[key] = Figure(float(np.mean([run.figures[key].value for run in runs])), widened, figure.images)
+        own = [run.figures[key] for run in runs]
+        values, resampled = [
+            np.concatenate(parts) for parts in zip(*((f.values, f.resampled) for f in own), strict=True)
+        ]
+        figures[key] = SeedFigures(values, resampled, figure.images)
     return Entry(f"{first.name} and {count - 1} more of its seeds", count, figures, first.settings)
 
 
-def _differences(entry: Entry, baseline: Entry) -> list[Difference]:
-    rows = []
-    for key, figure in entry.figures.items():
-        base = baseline.figures[key]
-        ends = interval(figure.value - base.value, figure.resampled - base.resampled, figure.images)
-        rows.append(Difference(entry.name, key, base.value, figure.value, ends))
-    return rows
+def _alike(figures: list[FigureName], group_of: dict[str, str]) -> list[list[FigureName]]:
+    """The figures divided into those whose variance has like parts: the classes of a group, which have about as many
+    objects; and each other figure alone."""
+    alone = [[figure] for figure in figures if not figure.of_class]
+    return alone + [[f for f in figures if f.of_class and group_of[f.name] == group] for group in GROUPS]
+
+
+def _differences(entry: Entry, baseline: Entry, alike: list[list[FigureName]]) -> list[Difference]:
+    chances = {}
+    for names in alike:
+        chances.update(_chances(names, entry.figures, baseline.figures))
+    return [
+        Difference(entry.name, name, baseline.figures[name].value, figure.value, chances.get(name))
+        for name, figure in entry.figures.items()
+    ]
+
+
+def _chances(names: list[FigureName], *figures: dict[FigureName, SeedFigures]) -> dict[FigureName, Chance]:
+    """The chance of like figures of an entry, or of their differences from those of a second one.
+
+    Those are left out whose chance is not known: too few images have objects, or nothing varies.
+    """
+    measured = [name for name in names if figures[0][name].images >= MIN_IMAGES]
+    variances = {name: variances_of(*(own[name] for own in figures)) for name in measured}
+    known = {name: own for name, own in variances.items() if own.error > ROUNDING}
+    if not known:
+        return {}
+    parts, degrees = [np.stack(own) for own in zip(*((v.parts, v.degrees) for v in known.values()), strict=True)]
+    chance = Variances(parts, degrees).chance()
+    return {name: Chance(*both) for name, *both in zip(known, chance.error, chance.degrees, strict=True)}
 
 
 def _alarm(run: str, differences: list[Difference], head: set[str]) -> Alarm | None:
-    """The alarm of a run, if there is one. head: names of the head classes."""
+    """The alarm of a run, if there is one. head: names of the head classes.
+
+    More classes to look at do not raise more false alarms (Holm's correction). Only falls are tested.
+    """
     by_figure = {row.figure: row for row in differences if row.run == run}
     rise = by_figure[FigureName("AP")].difference
-    fallen = [
-        row
-        for figure, row in by_figure.items()
-        if figure.of_class and figure.name in head and row.significant and row.difference < 0
-    ]
-    return Alarm(run, rise, fallen) if rise > 0 and fallen else None
+    tested = [row for row in by_figure.values() if row.figure.of_class and row.figure.name in head and row.chance]
+    p_values = holm(np.array([row.chance.p_of_fall(row.difference) for row in tested]))
+    fallen = [row for row, p in zip(tested, p_values, strict=True) if p <= 1 - CONFIDENCE]
+    return Alarm(run, rise, fallen, len(tested)) if rise > 0 and fallen else None

@@ -136,18 +136,39 @@ def test_seeds_are_one_entry_in_any_order(run):
     assert [entry.seeds for entry in comparison.entries] == [1, 2]
     row = of_class(comparison, "dark")
     assert row.value == pytest.approx(91 / 202) and not row.significant  # one seed finds it, the other does not
+    assert comparison.entries[1].interval(FigureName("dark", of_class=True)) == [0, 1]  # all that an AP can be
+    assert row.chance.degrees == pytest.approx(1)  # of two seeds; none of one, and the images are as hard for either
     with pytest.raises(InputError, match="nothing to compare"):
         compare(seeds, "val", None)
 
 
-def test_two_entries_draw_their_seeds_apart(run):
+def test_seeds_of_two_entries_are_no_pairs(run):
     ours = [run(f"a{s}", most if s else light, f"seed: {s}") for s in (0, 1)]
     theirs = [run(f"b{s}", most if s else light, "loss: {gamma: 1}", f"seed: {s}") for s in (0, 1)]
-    widths = []
-    for order in (theirs, theirs[::-1]):
-        low, high = of_class(compare([*ours, *order], "val", None), "dark").interval
-        widths.append(high - low)
-    assert widths[0] == pytest.approx(widths[1], rel=0.1)
+    one, other = [compare([*ours, *order], "val", None) for order in (theirs, theirs[::-1])]
+    row = of_class(one, "dark")
+    assert row.interval == pytest.approx(of_class(other, "dark").interval)
+    assert row.chance.error == pytest.approx(91 / 101 / 2**0.5, rel=0.05) and row.chance.degrees == pytest.approx(
+        2, rel=0.1
+    )
+    ((_, verdict),) = verdicts(one)
+    assert "have the same AP" in verdict and "Only one seed" not in verdict
+
+
+def test_three_seeds_tell_more_than_two(run):
+    def found(seed: int, missed: int):
+        return lambda image, name: name == "light" or image >= missed + seed
+
+    sources = [
+        run(f"{name}{seed}", found(seed, missed), f"seed: {seed}", *settings)
+        for name, missed, settings in (("a", 12, ()), ("b", 6, ("loss: {gamma: 1}",)))
+        for seed in range(3)
+    ]
+    two, three = compare([*sources[:2], *sources[3:5]], "val", None), compare(sources, "val", None)
+    assert of_class(two, "dark").interval[1] > of_class(three, "dark").interval[1]
+    ((tone, verdict),) = verdicts(three)
+    assert tone == "good" and "95 % sure (seeds: 3 against 3; degrees of freedom: " in verdict
+    assert "and of the seeds where there are several" in "\n".join(comparison_lines(three))
 
 
 def test_alarm_where_the_mean_hides_a_worse_head(run):
@@ -156,9 +177,18 @@ def test_alarm_where_the_mean_hides_a_worse_head(run):
     (Path(first) / "eval/val/metrics.json").write_text(json.dumps({"per_class": groups}))
     worse = run("worse", lambda image, name: name == "dark" or image >= 4, "loss: {gamma: 1}")
     (alarm,) = compare([first, worse], "val", None).alarms
-    assert "but classes of the head fell: light by 0.198" in alarm_text(alarm)
+    assert "but head classes fell by more than chance (Holm's test of 1 class): light by 0.198" in alarm_text(alarm)
     chance = run("chance", lambda image, name: name == "dark" or image >= 1, "loss: {gamma: 3}")
     assert compare([first, chance], "val", None).alarms == []
+
+
+@pytest.mark.parametrize(("group", "alarms"), [("tail", 1), ("head", 0)])
+def test_alarm_is_slower_to_come_for_one_of_several_head_classes(run, group, alarms):
+    first = run("first", light)
+    groups = {"dark": {"group": group}, "light": {"group": "head"}}
+    (Path(first) / "eval/val/metrics.json").write_text(json.dumps({"per_class": groups}))
+    worse = run("worse", lambda image, name: image >= (1 if name == "dark" else 3), "loss: {gamma: 1}")
+    assert len(compare([first, worse], "val", None).alarms) == alarms
 
 
 def test_tool_and_its_page(run, succeeds, fails, tmp_path):

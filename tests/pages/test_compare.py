@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from detector.evaluation.compare import Alarm, Comparison, Difference, Entry, Figure, FigureName
+from detector.evaluation.compare import Alarm, Comparison, Difference, Entry, FigureName
+from detector.evaluation.metrics.significance import Chance, SeedFigures
 from detector.evaluation.report.comparison import write_comparison
 
 BOLD = "<b>weighted</b>"
@@ -12,14 +13,17 @@ SCRIPT = "<script>x</script>"
 
 def difference(figure: FigureName, by: float, sure: bool = True) -> Difference:
     reach = abs(by) / 2 if sure else abs(by) * 2
-    return Difference(BOLD, figure, 0.4, 0.4 + by, [by - reach, by + reach])
+    return Difference(BOLD, figure, 0.4, 0.4 + by, Chance(reach / 2.7764, 4))  # 2.7764: t of 4 degrees of freedom
 
 
 @pytest.fixture
 def comparison() -> Comparison:
     def entry(name: str, ap: float) -> Entry:
-        figures = {FigureName("AP"): Figure(ap, np.linspace(ap - 0.02, ap + 0.03, 99), 50),
-                   FigureName("head"): Figure(0.6, np.full(99, 0.6), 50)}  # fmt: skip
+        draws = np.linspace(ap - 0.02, ap + 0.03, 99)
+        figures = {
+            FigureName("AP"): SeedFigures(np.array([ap - 0.01, ap, ap + 0.01]), np.stack([draws] * 3), 50),
+            FigureName("head"): SeedFigures(np.full(3, 0.6), np.full((3, 99), 0.6), 50),
+        }
         return Entry(name, 3, figures, {"loss": {"alpha": name}, "model": {"neck": "fpn"}})
 
     worse = difference(FigureName("head"), -0.02)
@@ -30,7 +34,7 @@ def comparison() -> Comparison:
         Difference(BOLD, FigureName("yak", of_class=True), 0.4, 0.4, None),
     ]
     return Comparison(
-        "val of a.yaml", [entry("plain", 0.4), entry(BOLD, 0.43)], differences, [Alarm(BOLD, 0.03, [worse])]
+        "val of a.yaml", [entry("plain", 0.4), entry(BOLD, 0.43)], differences, [Alarm(BOLD, 0.03, [worse], tested=2)]
     )
 
 
@@ -38,9 +42,14 @@ def test_comparison_shows_alarms_figures_and_classes(comparison, tmp_path, visit
     write_comparison(tmp_path / "compare.html", comparison)
     page = visit(tmp_path / "compare.html")
     assert page.title() == "<b>weighted</b> beside plain"
-    alarm = "<b>weighted</b>: AP rose by 0.030, but classes of the head fell: head by 0.020"
+    tests = "Holm's test of 2 classes"
+    alarm = f"<b>weighted</b>: AP rose by 0.030, but head classes fell by more than chance ({tests}): head by 0.020"
     assert page.text_content("[role=alert]") == alarm
-    assert "<b>weighted</b> is better than plain by 0.030 AP" in page.text_content("#verdict li.good")
+    assert "Holm 1979" in page.text_content("#verdict")
+    verdict = page.text_content("#verdict li.good")
+    assert "<b>weighted</b> is better than plain by 0.030 AP" in verdict
+    assert "+0.015 to +0.045, 95 % sure (seeds: 3 against 3; degrees of freedom: 4.0)" in verdict
+    assert "Welch and Satterthwaite" in page.text_content("#figures")
     assert "Evaluated on val of a.yaml." in page.text_content("#runs")
     cells = page.locator("#settings tbody tr > *").all_inner_texts()
     assert cells == ["loss.alpha", BOLD, "plain", BOLD]

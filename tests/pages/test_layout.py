@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from detector.data.class_groups import GROUPS
-from detector.evaluation.compare import Comparison, Difference, Entry, Figure, FigureName
+from detector.evaluation.compare import Comparison, Difference, Entry, FigureName
+from detector.evaluation.metrics.significance import Chance, SeedFigures
 from detector.evaluation.report.comparison import write_comparison
 from detector.evaluation.report.page import write_report
 from detector.pages.palette import GROUP_COLOURS, PALETTE
@@ -65,8 +66,9 @@ def comparison(tmp_path) -> Path:
     """Of three runs with long names."""
     runs = ["runs/quickstart_baseline", "/home/somebody/runs/alpha_by_effective_number", "runs/repeat_factor_sampling"]
     figures = [FigureName("AP"), *map(FigureName, GROUPS), *(FigureName(name, of_class=True) for name in LONG)]
-    entries = [Entry(run, 3, {name: Figure(0.4, np.full(99, 0.4), 50) for name in figures[:4]}, {}) for run in runs]
-    rows = [Difference(run, name, 0.4, 0.5, [0.05, 0.15]) for run in runs[1:] for name in figures]
+    figure = SeedFigures(np.full(3, 0.4), np.full((3, 99), 0.4), 50)
+    entries = [Entry(run, 3, dict.fromkeys(figures[:4], figure), {}) for run in runs]
+    rows = [Difference(run, name, 0.4, 0.5, Chance(0.02, 4)) for run in runs[1:] for name in figures]
     write_comparison(tmp_path / "compare.html", Comparison("val of a.yaml", entries, rows, []))
     return tmp_path / "compare.html"
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from detector.data.class_groups import GROUPS
 from detector.evaluation.compare import Alarm, Comparison, Difference, Entry, FigureName
 from detector.pages.render import render, write
-from detector.utils.text import LONGEST_VALUE, printable
+from detector.utils.text import LONGEST_VALUE, counted, printable
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
     """The tables, the verdict and the alarms as lines of text."""
     lines = [f"evaluated on {comparison.evaluated_on}", "run, seeds, AP with its 95 % interval, and the groups"]
     for entry in comparison.entries:
-        ap = entry.figures[FigureName("AP")]
+        ap, ends = entry.figures[FigureName("AP")], entry.interval(FigureName("AP"))
         groups = "  ".join(f"{name} {value:.3f}" for name, value in _groups(entry).items())
-        lines.append(f"  {entry.name}  {entry.seeds}  {ap.value:.3f} {_ends(ap.interval())}  {groups}")
+        lines.append(f"  {entry.name}  {entry.seeds}  {ap.value:.3f} {_ends(ends)}  {groups}")
     width = max(len(row.figure.name) for row in comparison.differences)
     for entry in comparison.entries[1:]:
         lines.append(f"{entry.name}: settings that differ from {comparison.baseline.name}")
@@ -29,6 +29,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
                 f"  {row.figure.name:<{width}}  {row.baseline:.3f} -> {row.value:.3f}  {row.difference:+.3f} "
                 f"{_ends(row.interval, '+')}{'  more than chance' if row.significant else ''}"
             )
+    lines.append(f"intervals of differences: {interval_note(comparison)}")
     lines += [f"verdict: {sentence}" for _, sentence in verdicts(comparison)]
     return [*lines, *(f"warning: {alarm_text(alarm)}" for alarm in comparison.alarms)]
 
@@ -41,7 +42,10 @@ def verdicts(comparison: Comparison) -> list[tuple[str, str]]:
     sentences = [_verdict(comparison, entry) for entry in comparison.entries[1:]]
     single = [entry.name for entry in comparison.entries if entry.seeds == 1]
     if sentences and single:
-        text = f"Only one seed of {' and '.join(single)}: how much another seed would change is not in the intervals."
+        text = (
+            f"Only one seed of {' and '.join(single)}: how far another seed would move the figures is not counted. "
+            "There, more than chance means more than the chance of the images."
+        )
         sentences.append(("", text))
     return sentences
 
@@ -54,7 +58,8 @@ def _verdict(comparison: Comparison, entry: Entry) -> tuple[str, str]:
     elif row.interval is None:
         text = f"{entry.name} has {sizes} of {baseline}; these images cannot tell whether that is chance."
     else:
-        ends = f"the difference is {row.interval[0]:+.3f} to {row.interval[1]:+.3f}, 95 % sure"
+        sure = f"95 % sure{_seeds_note(row, entry, comparison.baseline)}"
+        ends = f"the difference is {row.interval[0]:+.3f} to {row.interval[1]:+.3f}, {sure}"
         text = f"{entry.name} and {baseline} do not differ by more than chance: {sizes}; {ends}."
         if _counts(row):
             tone, word = ("good", "better") if row.difference > 0 else ("bad", "worse")
@@ -63,6 +68,22 @@ def _verdict(comparison: Comparison, entry: Entry) -> tuple[str, str]:
     groups = [comparison.difference(entry, figure) for figure in map(FigureName, GROUPS) if figure in entry.figures]
     changed = [f"{group.figure.name} {group.difference:+.3f}" for group in groups if _counts(group)]
     return tone, f"{text} Groups that differ by more than chance: {', '.join(changed)}." if changed else text
+
+
+def _seeds_note(row: Difference, entry: Entry, baseline: Entry) -> str:
+    """The seeds and degrees of freedom in brackets, if there are several seeds."""
+    if row.chance is None or entry.seeds == baseline.seeds == 1:
+        return ""
+    return f" (seeds: {entry.seeds} against {baseline.seeds}; degrees of freedom: {row.chance.degrees:.1f})"
+
+
+def interval_note(comparison: Comparison) -> str:
+    """How the intervals of the differences came about."""
+    seeds = ", and of the seeds where there are several" if any(entry.seeds > 1 for entry in comparison.entries) else ""
+    return (
+        f"They count the chance of the images{seeds}: difference ± t x standard error, with the degrees of freedom of "
+        "Welch and Satterthwaite."
+    )
 
 
 def _counts(row: Difference) -> bool:
@@ -84,7 +105,8 @@ def _as_written(value: object) -> str:
 def alarm_text(alarm: Alarm) -> str:
     """The alarm as a sentence."""
     fallen = ", ".join(f"{row.figure.name} by {-row.difference:.3f}" for row in alarm.fallen)
-    return f"{alarm.run}: AP rose by {alarm.rise:.3f}, but classes of the head fell: {fallen}"
+    tests = f"Holm's test of {counted(alarm.tested, 'class')}"
+    return f"{alarm.run}: AP rose by {alarm.rise:.3f}, but head classes fell by more than chance ({tests}): {fallen}"
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -108,6 +130,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         runs=[_run_row(entry) for entry in comparison.entries],
         groups=[group for group in GROUPS if any(group in _groups(entry) for entry in comparison.entries)],
         baseline=baseline,
+        intervals=interval_note(comparison),
         alarms=[alarm_text(alarm) for alarm in comparison.alarms],
         tables=[
             ("figures", "Differences", figures, _plot_end(figures)),
@@ -123,7 +146,7 @@ def _run_row(entry: Entry) -> dict:
         "name": entry.name,
         "seeds": entry.seeds,
         "AP": ap.value,
-        "interval": ap.interval(),
+        "interval": entry.interval(FigureName("AP")),
         "groups": _groups(entry),
     }
 
