@@ -66,7 +66,7 @@ def step(changes: dict, device: torch.device, autocast: torch.dtype | None) -> C
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             outputs = model(images, [t["size"] for t in targets])
         losses = criterion(outputs, targets)
-        ((losses["loss_cls"] + losses["loss_box"]) / losses["num_positives"].clamp(min=1)).backward()
+        ((losses["loss_cls"] + losses["loss_box"]) / losses["normaliser"].clamp(min=1)).backward()
         model.zero_grad(set_to_none=True)
 
     return run

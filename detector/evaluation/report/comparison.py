@@ -29,7 +29,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
                 f"  {row.figure.name:<{width}}  {row.baseline:.3f} -> {row.value:.3f}  {row.difference:+.3f} "
                 f"{_ends(row.interval, '+')}{'  more than chance' if row.significant else ''}"
             )
-    lines.append(f"intervals of differences: {interval_note(comparison)}")
+    lines.append(interval_note(comparison))
     lines += [f"verdict: {sentence}" for _, sentence in verdicts(comparison)]
     return [*lines, *(f"warning: {alarm_text(alarm)}" for alarm in comparison.alarms)]
 
@@ -81,8 +81,8 @@ def interval_note(comparison: Comparison) -> str:
     """How the intervals of the differences came about."""
     seeds = ", and of the seeds where there are several" if any(entry.seeds > 1 for entry in comparison.entries) else ""
     return (
-        f"They count the chance of the images{seeds}: difference ± t x standard error, with the degrees of freedom of "
-        "Welch and Satterthwaite."
+        f"The intervals count the chance of the images{seeds}: difference ± t x standard error, with the degrees of "
+        "freedom of Welch and Satterthwaite."
     )
 
 
