@@ -87,7 +87,7 @@ class Difference:
 
     @property
     def interval(self) -> list[float] | None:
-        """Of the difference, 95 %."""
+        """Of the difference, 95 %; None: the images cannot tell."""
         return None if self.chance is None else np.clip(self.chance.interval(self.difference), -1, 1).tolist()
 
     @property
@@ -278,7 +278,7 @@ def _differences(entry: Entry, baseline: Entry, alike: list[list[FigureName]]) -
     for names in alike:
         chances.update(_chances(names, entry.figures, baseline.figures))
     return [
-        Difference(entry.name, name, baseline.figures[name].value, figure.value, chances.get(name))
+        Difference(entry.name, name, float(baseline.figures[name].value), float(figure.value), chances.get(name))
         for name, figure in entry.figures.items()
     ]
 
@@ -295,7 +295,8 @@ def _chances(names: list[FigureName], *figures: dict[FigureName, SeedFigures]) -
         return {}
     parts, degrees = [np.stack(own) for own in zip(*((v.parts, v.degrees) for v in known.values()), strict=True)]
     chance = Variances(parts, degrees).chance()
-    return {name: Chance(*both) for name, *both in zip(known, chance.error, chance.degrees, strict=True)}
+    both = zip(chance.error.tolist(), chance.degrees.tolist(), strict=True)
+    return {name: Chance(*each) for name, each in zip(known, both, strict=True)}
 
 
 def _alarm(run: str, differences: list[Difference], head: set[str]) -> Alarm | None:
@@ -305,7 +306,13 @@ def _alarm(run: str, differences: list[Difference], head: set[str]) -> Alarm | N
     """
     by_figure = {row.figure: row for row in differences if row.run == run}
     rise = by_figure[FigureName("AP")].difference
-    tested = [row for row in by_figure.values() if row.figure.of_class and row.figure.name in head and row.chance]
-    p_values = holm(np.array([row.chance.p_of_fall(row.difference) for row in tested]))
-    fallen = [row for row, p in zip(tested, p_values, strict=True) if p <= 1 - CONFIDENCE]
+    tested = {
+        figure.name: row.chance.p_of_fall(row.difference)
+        for figure, row in by_figure.items()
+        if figure.of_class and figure.name in head and row.chance is not None
+    }
+    p_values = holm(np.array(list(tested.values())))
+    fallen = [
+        by_figure[FigureName(name, True)] for name, p in zip(tested, p_values, strict=True) if p <= 1 - CONFIDENCE
+    ]
     return Alarm(run, rise, fallen, len(tested)) if rise > 0 and fallen else None
