@@ -23,11 +23,11 @@ from ablation import call, run_all, train_once
 
 from detector.utils.cli import run
 
-# The demo's and BCCD's configs with smaller images and fewer epochs; both use the demo's network.
+# The baselines with smaller images and fewer epochs; both use the network of the shapes.
 BUDGETS = {
-    "shapes": ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
+    "shapes": ["benchmarks/baseline/shapes.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
     "bccd": [
-        "configs/bccd.yaml", "data.image_size={short: 150, long: 200}", "model.anchors.base_size=10",
+        "benchmarks/baseline/bccd.yaml", "data.image_size={short: 150, long: 200}", "model.anchors.base_size=10",
         "model.neck.channels=64", "model.head.width=64", "train.batch_size=8", "train.epochs=6",
         "train.lr=1.4e-3",  # 1e-3 in a step of 8, as when docs/imbalance.jsonl was measured
         "augment.transforms=[{name: HorizontalFlip, p: 0.5}, {name: VerticalFlip, p: 0.5}]",
@@ -35,7 +35,7 @@ BUDGETS = {
 }  # fmt: skip
 FINE_TUNED = tuple(BUDGETS)  # from one detector, which is trained first
 # Short and long trainings for `imbalance: auto`: shapes from scratch, the others from the detector of `make demo`.
-SMALL = ["configs/quickstart.yaml", "train.precision=bf16"]
+SMALL = ["benchmarks/baseline/shapes.yaml", "train.precision=bf16"]
 AQUARIUM = [*SMALL, "data.dataset=data/aquarium/aquarium.yaml", "data.image_size=224", "model.weights=runs/quickstart"]
 CELLS = [*BUDGETS["bccd"], "train.precision=bf16", "model.weights=runs/quickstart"]
 BUDGETS |= {
@@ -47,7 +47,7 @@ BUDGETS |= {
     "shapes, 19 epochs": [*SMALL, "data.image_size=160", "model.anchors.base_size=10"],
 }
 START_IMAGES, RARE = 1500, ("crescent", "arrow", "diamond")
-START = ["configs/quickstart.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=14",
+START = ["benchmarks/baseline/shapes.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=14",
          "train.eval_every=14"]  # fmt: skip
 
 # Arm → overrides. Each gamma has the best alpha of the focal loss paper (arXiv 1708.02002, tables 1a and 1b), which is
@@ -68,7 +68,6 @@ ARMS = {
     "paste more": ["augment.paste={per_image: 2.0, max_factor: 30.0}"],
     "paste more, clone": ["augment.paste={per_image: 2.0, max_factor: 30.0, blend: clone}"],
     "class aware": ["data.sampling=class_aware"],
-    "mosaic": ["augment.mosaic=0.5"],
     "alpha, repeat factor": ["loss.alpha=effective_number", "data.sampling=repeat_factor"],
     "alpha, paste more": ["loss.alpha=effective_number", "augment.paste={per_image: 2.0, max_factor: 30.0}"],
     "alpha, repeat factor, paste two": [

@@ -329,10 +329,10 @@ def test_a_best_checkpoint_that_is_newer_or_lost(train):
     assert last(run)["progress"]["best"] == value < 0.9
 
     os.truncate(best, 1000)
-    train("run", "train.epochs=4", resume=True)
+    train("run", "train.epochs=4", "train.max_hours=1e-9", resume=True)  # ends before epoch 4 can be better
     assert "best.pt: damaged: it was cut short; the next best checkpoint replaces it" in (run / "log.txt").read_text()
     assert checkpoint.load(best)["evaluated"] == {"epoch": 3, "value": value}  # its weights were at hand
-    assert [line["epoch"] for line in records(run, "eval")] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in records(run, "eval")] == [1, 2, 3]
 
 
 def test_another_number_of_epochs_is_told_with_its_learning_rates(train, run):
