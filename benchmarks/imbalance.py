@@ -25,7 +25,9 @@ from detector.utils.cli import run
 
 # The baselines with smaller images and fewer epochs; both use the network of the shapes.
 BUDGETS = {
-    "shapes": ["benchmarks/baseline/shapes.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5"],
+    "shapes": [
+        "benchmarks/baseline/shapes.yaml", "data.image_size=160", "model.anchors.base_size=10", "train.epochs=5",
+    ],
     "bccd": [
         "benchmarks/baseline/bccd.yaml", "data.image_size={short: 150, long: 200}", "model.anchors.base_size=10",
         "model.neck.channels=64", "model.head.width=64", "train.batch_size=8", "train.epochs=6",

@@ -10,8 +10,10 @@ GRIDS = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]  # the coarse levels have fewe
 
 
 def pyramid(per_cell: int) -> dict:
-    """The outputs of a model that assigners see, without predictions; 1, 3 or 9 anchors a cell. The sides of 1 and 3 are
-    powers of 2, so that float32 computes exactly with them."""
+    """The outputs of a model that assigners see, without predictions; 1, 3 or 9 anchors a cell.
+
+    The sides of 1 and 3 are powers of 2, so that float32 computes exactly with them.
+    """
     scales, ratios = {1: (1, [1.0]), 3: (1, [0.25, 1.0, 4.0]), 9: (3, [0.5, 1.0, 2.0])}[per_cell]
     generator = AnchorGenerator(base_size=16, scales=scales, ratios=ratios)
     return {
