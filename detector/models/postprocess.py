@@ -49,6 +49,7 @@ class Postprocess:
         outputs: what RetinaNet returns.
         sizes: (h, w) of each image inside its padding, in pixels; boxes are clipped to it.
         orig_sizes: (h, w) of each image before it was resized; boxes are scaled to it. None: they are not scaled.
+        Boxes that are not finite, as a diverged detector gives, are left out.
         Returns for each image a dict of boxes (n, 4) float32 xyxy in pixels of the original image (of the fed one
         without orig_sizes), scores (n,) float32 and labels (n,) int64 in 0..K-1; n may be 0.
         """
@@ -56,7 +57,8 @@ class Postprocess:
         for i, size in enumerate(sizes):
             scores, where, labels = self._candidates(outputs["logits"][i], outputs["anchors_per_level"])
             boxes = decode(outputs["deltas"][i][where], outputs["anchors"][where])
-            boxes = _clip(boxes, size)
+            finite = boxes.isfinite().all(dim=1)
+            boxes, scores, labels = _clip(boxes[finite], size), scores[finite], labels[finite]
             keep = self._unsuppressed(boxes, scores, labels)[: self.max_detections]
             boxes = boxes[keep]
             if orig_sizes is not None:

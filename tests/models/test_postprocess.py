@@ -108,3 +108,11 @@ def test_boxes_of_all_classes_suppress_each_other_if_they_are_to(iou):
     torch.testing.assert_close(found["boxes"], boxes[kept])
     torch.testing.assert_close(found["scores"], flat[kept])
     assert len(kept) < len(run(outputs(scores.tolist(), anchors=anchors), nms_iou=iou)["labels"])
+
+
+def test_boxes_that_are_not_finite_are_left_out():
+    deltas = torch.zeros(1, 4, 4)
+    deltas[0, 0, 1], deltas[0, 2, 0] = torch.nan, torch.inf
+    found = run(outputs([[0.9], [0.8], [0.7], [0.6]], deltas=deltas))
+    assert torch.equal(found["boxes"], ANCHORS[[1, 3]])
+    torch.testing.assert_close(found["scores"], torch.tensor([0.8, 0.6]))
