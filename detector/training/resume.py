@@ -100,7 +100,7 @@ def changed_length(begun: Config, config: Config, epoch_steps: int, progress: Pr
     ]
     moved = [turn for turn in turns if turn[1] != turn[2]]
     later = "".join(f"; {what} after epoch {new} instead of {old}" for what, old, new in moved)
-    lies_ahead = all(progress.epoch < min(old, new) for _, old, new in moved)
+    lies_ahead = all((progress.epoch, progress.batch) <= (min(old, new), 0) for _, old, new in moved)
     if all(before(done) == now(done) for done in range(step)) and lies_ahead:
         return [f"{change}: the steps so far are those of a training of {config.train.epochs} epochs; {rates}{later}"]
     return [

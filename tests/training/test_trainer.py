@@ -354,7 +354,7 @@ def test_another_number_of_epochs_is_told_with_its_learning_rates(train, run):
 def test_a_longer_training_that_began_alike_is_the_same():
     def said(step: int, **settings) -> str:
         begun, now = (config(n, **settings) for n in (2, 4))
-        return " ".join(changed_length(begun, now, 10, Progress(epoch=step // 10, step=step)))
+        return " ".join(changed_length(begun, now, 10, Progress(epoch=step // 10, batch=step % 10, step=step)))
 
     def config(epochs: int, loss: dict | None = None, augment: dict | None = None, **settings) -> Config:
         train = {"batch_size": 16, "warmup_steps": 0, "epochs": epochs, **settings}
@@ -372,10 +372,10 @@ def test_a_longer_training_that_began_alike_is_the_same():
     assert changed_length(config(2), config(2, lr=1), 10, Progress(step=5)) == []
     weighted = {"schedule": "constant", "loss": {"alpha": "effective_number", "defer_alpha": 0.5}}
     assert said(9, **weighted).endswith("; weights by class apply after epoch 2 instead of 1")
-    assert not said(9, **weighted).startswith("warning") and said(10, **weighted).startswith("warning")
+    assert not said(10, **weighted).startswith("warning") and said(11, **weighted).startswith("warning")
     mixed = {"schedule": "constant", "augment": {"mosaic": 0.5, "close": 0.5}}
     assert said(9, **mixed).endswith("; mosaic and mixup end after epoch 2 instead of 1")
-    assert not said(9, **mixed).startswith("warning") and said(10, **mixed).startswith("warning")
+    assert not said(10, **mixed).startswith("warning") and said(11, **mixed).startswith("warning")
 
 
 def test_rates_that_nobody_gave_are_the_optimizers_own_and_stay(train, tiny_config):
