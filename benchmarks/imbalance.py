@@ -36,10 +36,11 @@ BUDGETS = {
     ],
 }  # fmt: skip
 FINE_TUNED = tuple(BUDGETS)  # from one detector, which is trained first
-# Short and long trainings for `imbalance: auto`: shapes from scratch, the others from the detector of `make demo`.
+# Short and long trainings for `imbalance: auto`: shapes from scratch, the others from a detector of the shapes:
+#   python tools/train.py benchmarks/baseline/shapes.yaml output_dir=runs/shapes
 SMALL = ["benchmarks/baseline/shapes.yaml", "train.precision=bf16"]
-AQUARIUM = [*SMALL, "data.dataset=data/aquarium/aquarium.yaml", "data.image_size=224", "model.weights=runs/quickstart"]
-CELLS = [*BUDGETS["bccd"], "train.precision=bf16", "model.weights=runs/quickstart"]
+AQUARIUM = [*SMALL, "data.dataset=datasets/aquarium.yaml", "data.image_size=224", "model.weights=runs/shapes"]
+CELLS = [*BUDGETS["bccd"], "train.precision=bf16", "model.weights=runs/shapes"]
 BUDGETS |= {
     "aquarium, 5 epochs": [*AQUARIUM, "train.epochs=5"],
     "aquarium, 20 epochs": [*AQUARIUM, "train.epochs=20"],
