@@ -13,7 +13,7 @@ from detector.config.schema import BoxWeighting, LossConfig
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import Assigner
 from detector.losses.box import BOX_LOSSES, box_loss
-from detector.losses.class_alpha import resolve_alpha, unweighted_alpha
+from detector.losses.class_alpha import check_one_per_class, resolve_alpha, unweighted_alpha
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification import build_classification
 from detector.losses.classification.base import ClassificationLoss
@@ -128,7 +128,8 @@ def build_criterion(
     sample_every: see `Criterion`. Raises InputError for an unknown name, for a list that is not one value per class,
     and for settings that the classification loss cannot use.
     """
-    alpha = resolve_alpha(loss, class_counts, class_names)
+    check_one_per_class(loss, len(class_counts), class_names)
+    alpha = resolve_alpha(loss, class_counts)
     return Criterion(
         assigner=build_assigner(loss.assigner),
         classification=build_classification(loss, alpha, len(class_counts)),

@@ -13,7 +13,6 @@ from detector.losses.class_alpha import (
     unweighted_alpha,
 )
 from detector.losses.classification import build_classification
-from detector.utils.errors import InputError
 
 COUNTS = np.array([600, 300, 100])
 NAMES = ["square", "disk", "star"]
@@ -52,12 +51,6 @@ def test_while_weights_are_deferred_all_have_that_of_auto():
     assert unweighted_alpha(LossConfig(gamma=[0.0, 0.5, 2.0], alpha=[0.1] * 3), 3) == [0.75, 0.5, 0.25]
 
 
-def test_a_gamma_list_of_another_length_is_an_error_before_anything_is_multiplied():
-    loss = LossConfig(gamma=[1.0, 2.0], alpha="effective_number")
-    with pytest.raises(InputError, match=r"loss.gamma has 2 values, but the data has 3 classes \(square, disk, star\)"):
-        resolve_alpha(loss, COUNTS, NAMES)
-
-
 def test_inverse_frequency_by_hand():
     # 300 boxes weigh twice what 600 do; 100 would weigh 6 times
     assert inverse_frequency(COUNTS) == pytest.approx([1, 2, 3])
@@ -93,6 +86,14 @@ def test_table():
     assert "(negatives weigh 0.5), from 50% of the training on, 0.5 before" in lines(LossConfig(**later, gamma=0.5))[0]
     gammas = LossConfig(**later, gamma=[0.0, 0.5, 2.0])
     assert "(negatives weigh 0.25 to 0.75), from 50% of the training on, 0.25 to 0.75 before" in lines(gammas)[0]
+
+
+def test_the_table_says_that_weights_move_with_gamma():
+    moving = LossConfig(classification="adaptive_focal", alpha="inverse_frequency")
+    title = lines(moving)[0]
+    assert "(negatives weigh 0.75)" in title
+    assert title.endswith("; as gamma falls to 0.5, up to 2 times that, negatives 0.5:")
+    assert "falls" not in lines(moving.model_copy(update={"gamma": 0.3}))[0]
 
 
 def test_what_auto_chose_is_said_with_its_reason():
