@@ -58,7 +58,7 @@ def alpha_lines(
     loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray, class_names: Sequence[str]
 ) -> list[str]:
     """What `loss.alpha` comes to, for the log: a table of weights by class, the commonest class first, or what auto
-    chose, if that is not ALPHA.
+    chose, if that is not ALPHA; and what has no effect.
 
     built: the loss that `loss` describes. class_counts: (K,) int, boxes of each class that an epoch shows.
     """
@@ -67,6 +67,8 @@ def alpha_lines(
     lines = ["loss.defer_alpha has no effect: loss.alpha is not by class"] if loss.defer_alpha else []
     if loss.alpha == "auto" and built.takes_alpha_by_class:
         lines += _auto(loss, built)
+    if isinstance(loss.alpha, float) and not built.takes_alpha_by_class:
+        lines.append(f"loss.alpha has no effect with {loss.classification}, which has weights of its own")
     return lines
 
 

@@ -69,7 +69,8 @@ class Criterion(nn.Module):
         logits, deltas, anchors = outputs["logits"], outputs["deltas"][image, anchor], outputs["anchors"][anchor]
         boxes = boxes[image, objects[image, anchor]]
         scores = None if scores is None else scores[image, anchor]
-        overlap = _overlap(deltas, anchors, boxes)
+        needs_overlap = self.box_weighting == "iou" or (self.classification.needs_quality and scores is None)
+        overlap = _overlap(deltas, anchors, boxes) if needs_overlap else None
         quality = (overlap if scores is None else scores) if self.classification.needs_quality else None
         count = classes.new_tensor(len(image)).float()
         normaliser = count if scores is None or quality is None else scores.sum()
@@ -88,7 +89,9 @@ class Criterion(nn.Module):
         }
 
     @torch.no_grad()
-    def _box_weights(self, scores: Tensor | None, overlap: Tensor, logits: Tensor, normaliser: Tensor) -> Tensor | None:
+    def _box_weights(
+        self, scores: Tensor | None, overlap: Tensor | None, logits: Tensor, normaliser: Tensor
+    ) -> Tensor | None:
         """What the box loss of each of P positives weighs: (P,) float32, or None where all weigh the same.
 
         By `box_weighting`: "assigner", its `scores` if it gives any; "score", the anchor's greatest predicted score
@@ -100,6 +103,7 @@ class Criterion(nn.Module):
         if self.box_weighting == "score":
             weights = logits.float().sigmoid().amax(dim=1)
         elif self.box_weighting == "iou":
+            assert overlap is not None
             weights = overlap
         elif scores is not None:
             weights = scores

@@ -110,4 +110,8 @@ def test_what_auto_chose_is_said_with_its_reason():
     given = ({"alpha": 0.1}, {"alpha": None}, {"classification": "quality_focal"}, {"classification": "varifocal"})
     for settings in given:  # the last two have none
         assert lines(LossConfig(gamma=0.5, **settings)) == []
+    for name in ("quality_focal", "varifocal"):
+        ignored = f"loss.alpha has no effect with {name}, which has weights of its own"
+        assert lines(LossConfig(classification=name, alpha=0.6)) == [ignored]
+        assert lines(LossConfig(classification=name, alpha=None)) == []
     assert lines(LossConfig(defer_alpha=0.5)) == ["loss.defer_alpha has no effect: loss.alpha is not by class"]

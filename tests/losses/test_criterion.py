@@ -10,6 +10,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 from torchvision.models.detection.image_list import ImageList
 
 from detector.config.schema import AssignerConfig, LossConfig
+from detector.losses import criterion as criterion_module
 from detector.losses.assigners import ASSIGNERS
 from detector.losses.assigners.assignment import Assignment
 from detector.losses.assigners.max_iou import MaxIoUAssigner
@@ -176,6 +177,23 @@ def test_both_losses_over_the_normaliser_are_weighted_means(weighting, given, ki
     classes = Assigned()(outputs, [{}, {}]).classes
     quality = torch.tensor(given or overlaps) if kind is QualityFocal else None
     torch.testing.assert_close(losses["loss_cls"], kind()(outputs["logits"], classes, quality))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "weighting", "computed"),
+    [
+        (Focal, None, "assigner", False),
+        (Focal, SCORES, "score", False),
+        (Focal, None, "iou", True),
+        (QualityFocal, None, "assigner", True),
+        (QualityFocal, SCORES, "assigner", False),
+    ],
+)
+def test_the_overlap_is_computed_only_where_it_is_used(kind, given, weighting, computed, monkeypatch):
+    calls = []
+    monkeypatch.setattr(criterion_module, "_overlap", lambda *boxes: calls.append(boxes) or torch.ones(3))
+    Criterion(assigner=Assigned(given), classification=kind(), box_weighting=weighting)(some_outputs(), [{}, {}])
+    assert bool(calls) == computed
 
 
 def test_boxes_that_all_miss_their_objects_still_have_a_loss():
