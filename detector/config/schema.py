@@ -262,7 +262,7 @@ class LossConfig(Section):
     box_weighting: BoxWeighting = "assigner"
     """What weighs the box losses of positives against each other. assigner: what it gives (tal: the alignment; the
     others: all alike). score: the anchor's greatest score, as in the paper of quality_focal. iou: of predicted box and
-    object, as in the paper of varifocal."""
+    object, as in the paper of varifocal. The weights are scaled within a batch of a process, not over a step."""
     assigner: AssignerConfig = AssignerConfig()
 
     @property
@@ -384,8 +384,8 @@ class AugmentConfig(Section):
     mixup: Fraction = 0.0
     """Probability that an image is averaged with another; the objects of both stay."""
     close: Fraction = 0.1
-    """The last part of the training, in whole epochs, without mosaic and mixup: images as the detector will meet them
-    (YOLOX, 2107.08430)."""
+    """The last part of the training, in whole epochs, rounded down, without mosaic and mixup: images as the detector
+    will meet them (YOLOX, 2107.08430). 0.1 closes nothing in a training of less than 10 epochs."""
     paste: None | PasteConfig = None
     """Paste objects of rare classes into other training images: {}, or some of classes, per_image, max_factor, context,
     scale, flip, occlusion, blend; null: no pasting."""
@@ -467,6 +467,11 @@ class Config(Section):
         """Epochs with mosaic and mixup, all but the last part of the training (`augment.close`); 0 without either."""
         mixes = self.augment.mosaic or self.augment.mixup
         return math.ceil(round((1 - self.augment.close) * self.train.epochs, 9)) if mixes else 0
+
+    @property
+    def last_mixed_epoch(self) -> int | None:
+        """The last epoch with mosaic and mixup, counted from 1; None where none comes after it."""
+        return self.mixed_epochs if self.mixed_epochs < self.train.epochs else None
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

@@ -8,7 +8,6 @@ import numpy as np
 
 from detector.config.schema import LossConfig
 from detector.losses.classification import gamma_of
-from detector.losses.classification.adaptive_focal import FLOOR, AdaptiveFocal
 from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.focal import ALPHA, best_alpha
 from detector.utils.errors import InputError
@@ -18,24 +17,25 @@ MOST = 3.0  # times the commonest class's weight: a class of one box among thous
 SOURCE = "the focal loss paper, table 1b"
 
 
-def resolve_alpha(
-    loss: LossConfig, class_counts: np.ndarray, class_names: Sequence[str] | None = None
-) -> float | list[float] | None:
+def check_one_per_class(loss: LossConfig, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+    """Raises InputError for a list of alphas or gammas that is not one value per class; it names `class_names`, if
+    given. To be called before the functions below."""
+    for name, values in (("alpha", loss.alpha), ("gamma", gamma_of(loss))):
+        if isinstance(values, list) and len(values) != num_classes:
+            names = "" if class_names is None else f" ({', '.join(class_names)})"
+            raise InputError(
+                f"loss.{name} has {counted(len(values), 'value')}, but the data has {counted(num_classes, 'class')}"
+                f"{names}; give one value per class, in this order, or a single number"
+            )
+
+
+def resolve_alpha(loss: LossConfig, class_counts: np.ndarray) -> float | list[float] | None:
     """`loss.alpha` as numbers.
 
     auto: the best for gamma, one per class if gamma is. inverse_frequency and effective_number: one weight per class.
     The commonest class has that of auto: what rare classes gain, it does not pay.
-    class_counts: (K,), boxes of each class that an epoch shows. class_names: K, for error messages. Raises InputError
-    for a list of alphas or gammas that is not one value per class.
+    class_counts: (K,), boxes of each class that an epoch shows.
     """
-    for name, values in (("alpha", loss.alpha), ("gamma", loss.gamma)):
-        if isinstance(values, list) and len(values) != len(class_counts):
-            names = "" if class_names is None else f" ({', '.join(class_names)})"
-            classes = f"{counted(len(class_counts), 'class')}{names}"
-            raise InputError(
-                f"loss.{name} has {counted(len(values), 'value')}, but the data has {classes}; "
-                "give one value per class, in this order, or a single number"
-            )
     if not isinstance(loss.alpha, str):
         return loss.alpha
     auto = best_alpha(gamma_of(loss)).numpy()
@@ -58,15 +58,17 @@ def alpha_lines(
     loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray, class_names: Sequence[str]
 ) -> list[str]:
     """What `loss.alpha` comes to, for the log: a table of weights by class, the commonest class first, or what auto
-    chose, if that is not ALPHA.
+    chose, if that is not ALPHA; and what has no effect.
 
     built: the loss that `loss` describes. class_counts: (K,) int, boxes of each class that an epoch shows.
     """
     if loss.alpha_is_by_class:
-        return _table(loss, class_counts, class_names)
+        return _table(loss, built, class_counts, class_names)
     lines = ["loss.defer_alpha has no effect: loss.alpha is not by class"] if loss.defer_alpha else []
     if loss.alpha == "auto" and built.takes_alpha_by_class:
         lines += _auto(loss, built)
+    if isinstance(loss.alpha, float) and not built.takes_alpha_by_class:
+        lines.append(f"loss.alpha has no effect with {loss.classification}, which has weights of its own")
     return lines
 
 
@@ -89,15 +91,22 @@ def _from_commonest(weights: np.ndarray) -> np.ndarray:
     return np.minimum(weights / weights.min(), MOST)
 
 
-def _table(loss: LossConfig, class_counts: np.ndarray, class_names: Sequence[str]) -> list[str]:
+def _table(
+    loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray, class_names: Sequence[str]
+) -> list[str]:
     """The weight of each class's positives as lines of a table (class, boxes in an epoch, alpha)."""
-    alphas, auto = resolve_alpha(loss, class_counts, class_names), np.array(unweighted_alpha(loss, len(class_counts)))
+    alphas, auto = resolve_alpha(loss, class_counts), np.array(unweighted_alpha(loss, len(class_counts)))
     assert isinstance(alphas, list)
     width = max(len("class"), *map(len, class_names))
     order = np.argsort(-class_counts, kind="stable")
     later = f", from {loss.defer_alpha:.0%} of the training on, {spread(auto)} before" if loss.defer_alpha else ""
+    falls = ""
+    if built.least_gamma is not None:
+        last = best_alpha(built.least_gamma).item()
+        more = f"up to {last / auto[0]:g} times that, negatives {1 - last:g}"
+        falls = f"; as gamma falls to {built.least_gamma:g}, {more}"
     return [
-        f"weight of positives by class (negatives weigh {spread(1 - auto)}){later}:",
+        f"weight of positives by class (negatives weigh {spread(1 - auto)}){later}{falls}:",
         f"  {'class':{width}s} {'an epoch':>8s} {'alpha':>6s}",
         *(f"  {class_names[k]:{width}s} {class_counts[k]:8d} {alphas[k]:6.3f}" for k in order),
     ]
@@ -107,9 +116,10 @@ def _auto(loss: LossConfig, built: ClassificationLoss) -> list[str]:
     """A line on what auto chose and why; none where it is the usual ALPHA."""
     gamma = gamma_of(loss)
     alpha = best_alpha(gamma).numpy()
-    if isinstance(built, AdaptiveFocal) and built.greatest > FLOOR:
-        last = spread(best_alpha(FLOOR).numpy())
-        return [f"loss.alpha auto: {spread(alpha)}, and up to {last} as gamma falls to {FLOOR:g} ({SOURCE})"]
+    if built.least_gamma is not None:
+        last = best_alpha(built.least_gamma).item()
+        later = f"up to {last:g} as gamma falls to {built.least_gamma:g}"
+        return [f"loss.alpha auto: {spread(alpha)}, and {later} ({SOURCE})"]
     if (alpha == ALPHA).all():
         return []
     return [

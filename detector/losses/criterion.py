@@ -13,7 +13,7 @@ from detector.config.schema import BoxWeighting, LossConfig
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import Assigner
 from detector.losses.box import BOX_LOSSES, box_loss
-from detector.losses.class_alpha import resolve_alpha, unweighted_alpha
+from detector.losses.class_alpha import check_one_per_class, resolve_alpha, unweighted_alpha
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification import build_classification
 from detector.losses.classification.base import ClassificationLoss
@@ -69,7 +69,8 @@ class Criterion(nn.Module):
         logits, deltas, anchors = outputs["logits"], outputs["deltas"][image, anchor], outputs["anchors"][anchor]
         boxes = boxes[image, objects[image, anchor]]
         scores = None if scores is None else scores[image, anchor]
-        overlap = _overlap(deltas, anchors, boxes)
+        needs_overlap = self.box_weighting == "iou" or (self.classification.needs_quality and scores is None)
+        overlap = _overlap(deltas, anchors, boxes) if needs_overlap else None
         quality = (overlap if scores is None else scores) if self.classification.needs_quality else None
         count = classes.new_tensor(len(image)).float()
         normaliser = count if scores is None or quality is None else scores.sum()
@@ -88,7 +89,9 @@ class Criterion(nn.Module):
         }
 
     @torch.no_grad()
-    def _box_weights(self, scores: Tensor | None, overlap: Tensor, logits: Tensor, normaliser: Tensor) -> Tensor | None:
+    def _box_weights(
+        self, scores: Tensor | None, overlap: Tensor | None, logits: Tensor, normaliser: Tensor
+    ) -> Tensor | None:
         """What the box loss of each of P positives weighs: (P,) float32, or None where all weigh the same.
 
         By `box_weighting`: "assigner", its `scores` if it gives any; "score", the anchor's greatest predicted score
@@ -100,6 +103,7 @@ class Criterion(nn.Module):
         if self.box_weighting == "score":
             weights = logits.float().sigmoid().amax(dim=1)
         elif self.box_weighting == "iou":
+            assert overlap is not None
             weights = overlap
         elif scores is not None:
             weights = scores
@@ -128,7 +132,8 @@ def build_criterion(
     sample_every: see `Criterion`. Raises InputError for an unknown name, for a list that is not one value per class,
     and for settings that the classification loss cannot use.
     """
-    alpha = resolve_alpha(loss, class_counts, class_names)
+    check_one_per_class(loss, len(class_counts), class_names)
+    alpha = resolve_alpha(loss, class_counts)
     return Criterion(
         assigner=build_assigner(loss.assigner),
         classification=build_classification(loss, alpha, len(class_counts)),

@@ -27,7 +27,7 @@ def mixed_images(config: Config, width: int) -> Iterator[np.ndarray]:
     chosen = imbalance.choose(config, data)
     config = imbalance.apply(config, chosen)
     weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
-    mixer = Mixer(data, config.augment, weights, config.data.image_size, config.mixed_epochs)
+    mixer = Mixer(data, config.augment, weights, config.data.image_size, config.last_mixed_epoch)
     for line in [*(chosen.lines() if chosen else []), *mixer.lines()]:
         console.print(line)
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():

@@ -24,7 +24,8 @@ CHANGEABLE = (
     "train.eval_every", "train.save_every", "train.keep", "train.max_hours", "train.max_bad_steps", "data.bad_images",
 )  # fmt: skip
 
-# Settings of `train` whose value the run itself chose, where they have this one.
+# Settings of `train` that are not given where they have this value: then what the run has counts, whether it chose that
+# itself or was told.
 CHOSEN = {"batch_size": "auto", "lr": None, "weight_decay": None}
 
 
@@ -48,7 +49,7 @@ def load_last(directory: RunDirectory) -> dict[str, Any]:
 
 
 def resumed_config(config: Config, last: dict[str, Any], directory: RunDirectory) -> Config:
-    """The configuration with what `auto` chose when the run began.
+    """The configuration, with what the run has in place of settings that are not given.
 
     Raises InputError if a setting outside CHANGEABLE differs from the run's.
     """

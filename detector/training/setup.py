@@ -120,7 +120,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, np.ndarray, l
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
-    mixer = Mixer(train, config.augment, weights, config.data.image_size, config.mixed_epochs)
+    mixer = Mixer(train, config.augment, weights, config.data.image_size, config.last_mixed_epoch)
     assert isinstance(config.train.batch_size, int)
     loader = train_loader(
         train,

@@ -267,3 +267,4 @@ def test_dump_is_plain_yaml(write):
 def test_epochs_with_mosaic_and_mixup(write, settings, expected):
     config = load_config(write("data: {dataset: a}\naugment: {mosaic: 0.5}"), settings)
     assert config.mixed_epochs == expected
+    assert config.last_mixed_epoch == (None if expected == config.train.epochs else expected)

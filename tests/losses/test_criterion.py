@@ -1,5 +1,6 @@
 """Criterion and box losses: against torchvision's RetinaNet, by hand, and where there is nothing to learn."""
 
+import math
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 from torchvision.models.detection.image_list import ImageList
 
 from detector.config.schema import AssignerConfig, LossConfig
+from detector.losses import criterion as criterion_module
 from detector.losses.assigners import ASSIGNERS
 from detector.losses.assigners.assignment import Assignment
 from detector.losses.assigners.max_iou import MaxIoUAssigner
@@ -177,6 +179,23 @@ def test_both_losses_over_the_normaliser_are_weighted_means(weighting, given, ki
     torch.testing.assert_close(losses["loss_cls"], kind()(outputs["logits"], classes, quality))
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "weighting", "computed"),
+    [
+        (Focal, None, "assigner", False),
+        (Focal, SCORES, "score", False),
+        (Focal, None, "iou", True),
+        (QualityFocal, None, "assigner", True),
+        (QualityFocal, SCORES, "assigner", False),
+    ],
+)
+def test_the_overlap_is_computed_only_where_it_is_used(kind, given, weighting, computed, monkeypatch):
+    calls = []
+    monkeypatch.setattr(criterion_module, "_overlap", lambda *boxes: calls.append(boxes) or torch.ones(3))
+    Criterion(assigner=Assigned(given), classification=kind(), box_weighting=weighting)(some_outputs(), [{}, {}])
+    assert bool(calls) == computed
+
+
 def test_boxes_that_all_miss_their_objects_still_have_a_loss():
     outputs = some_outputs()
     outputs["deltas"][..., :2] += 50
@@ -286,6 +305,18 @@ def test_weights_by_class_may_come_later():
     assert plain.classification.positive == 0.25
 
 
+def test_weights_that_come_later_follow_the_gamma_of_adaptive_focal():
+    loss = LossConfig(classification="adaptive_focal", alpha="inverse_frequency", defer_alpha=0.5)
+    criterion = build_criterion(loss, COUNTS)
+    criterion.classification.right.fill_(0.9)  # gamma 0.5, for which alpha is 0.5
+    logits, classes = torch.zeros(1, 3, 3), torch.tensor([[0, 1, 2]])
+    pair = 0.5**0.5 * math.log(2)
+    for deferred, positives in ((True, 3 * 0.5), (False, 0.5 * (1 + 2 + 3))):
+        set_class_weights(criterion, loss, COUNTS, deferred=deferred)
+        expected = (positives + 6 * 0.5) * pair
+        assert criterion.classification.eval()(logits, classes).item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["focal", "equalized_focal"])
 def test_negatives_keep_what_suits_gamma(name):
     """alpha and 1 - alpha of the focal loss paper's pairs, whether positives have weights by class or not."""
@@ -326,10 +357,14 @@ def test_settings_reach_the_loss():
     assert (equalized.scale, equalized.base_gamma) == (4, 1) and equalized.gamma.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["alpha", "gamma"])
-def test_a_list_needs_one_value_a_class(name):
+@pytest.mark.parametrize(("name", "more"), [("alpha", {}), ("gamma", {}), ("gamma", {"alpha": "effective_number"})])
+def test_a_list_needs_one_value_a_class(name, more):
     with pytest.raises(InputError, match=rf"loss.{name} has 2 values, but the data has 3 classes \(a, b, c\)"):
-        build_criterion(LossConfig(**{name: [0.5, 0.5]}), COUNTS, ["a", "b", "c"])
+        build_criterion(LossConfig(**{name: [0.5, 0.5]}, **more), COUNTS, ["a", "b", "c"])
+
+
+def test_cross_entropy_has_no_gamma_to_be_wrong():
+    build_criterion(LossConfig(classification="cross_entropy", gamma=[0.5, 0.5]), COUNTS)
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,10 @@ class TaskAlignedAssigner:
         predicted: (N, R, 4) boxes. broken: (N, R) bool. labels: (N, M).
         """
         per_cell = outputs["anchors_per_cell"]
-        cells, allowed = self._cells(outputs["anchors"][::per_cell], boxes, -(-self.topk // per_cell))
-        allowed = (allowed & (labels != BACKGROUND)[..., None]).repeat_interleave(per_cell, dim=2)
+        cells, allowed = self._cells(
+            outputs["anchors"][::per_cell], boxes, labels != BACKGROUND, at_least=-(-self.topk // per_cell)
+        )
+        allowed = allowed.repeat_interleave(per_cell, dim=2)
         candidates = anchors_of(cells, per_cell)
         image = torch.arange(len(boxes), device=boxes.device)[:, None, None]
 
@@ -90,15 +92,17 @@ class TaskAlignedAssigner:
         cost, best = smallest(cost.masked_fill_(~allowed, torch.inf), self.topk)
         return cost, candidates.gather(2, best), overlap.gather(2, best)
 
-    def _cells(self, anchors: Tensor, boxes: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
+    def _cells(self, anchors: Tensor, boxes: Tensor, real: Tensor, *, at_least: int) -> tuple[Tensor, Tensor]:
         """The cells whose centre lies in objects (N, M, 4): their indices, in ascending order, and which of them count,
         each (N, M, L). L is as many as the objects need, but `at_least` so many, if there are.
 
-        anchors: (C, 4), one of each cell: they have one centre.
+        anchors: (C, 4), one of each cell: they have one centre. real: (N, M) bool, the objects that are no padding;
+        padding needs no cell.
         """
         allowed = contains(boxes, *centres(anchors))
         if self.every_object:
             allowed |= ~allowed.any(dim=2, keepdim=True)
+        allowed &= real[..., None]
         place = allowed.cumsum(dim=2)
         count = place[..., -1:]
         most = min(max(int(count.max()), at_least), len(anchors))  # CPU-GPU sync point

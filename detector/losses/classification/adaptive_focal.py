@@ -32,11 +32,16 @@ FLOOR = 0.5  # the least gamma: with less, the loss of all the easy background o
 
 
 class AdaptiveFocal(OnePassLoss):
-    """alpha: auto follows the present gamma (`best_alpha`); else see `alpha_weights`. gamma: the greatest, and the
-    first. Raises InputError for a gamma per class."""
+    """gamma: the greatest, and the first. Raises InputError for a gamma per class.
+
+    alpha: auto follows the present gamma (`best_alpha`). K numbers, the weights of each class's positives at the first
+    gamma, keep their ratios to that; the negatives weigh as with auto. One number and None do not move, see
+    `alpha_weights`.
+    """
 
     positive: Factor
     negative: Factor
+    relative: Factor  # to the alpha of auto
     right: Tensor
 
     def __init__(
@@ -49,11 +54,15 @@ class AdaptiveFocal(OnePassLoss):
         if not isinstance(gamma, (int, float)):
             raise InputError("loss.gamma: adaptive_focal adapts one gamma for all classes; give one number, not a list")
         self.greatest = float(gamma)
-        self.alpha_follows = isinstance(alpha, str)
-        if not isinstance(alpha, str):
+        self.least_gamma = FLOOR if gamma > FLOOR else None
+        self.alpha_follows = not (alpha is None or isinstance(alpha, (int, float)))
+        if alpha is None or isinstance(alpha, (int, float)):
             positive, negative = alpha_weights(alpha, gamma)
             set_factor(self, "positive", positive)
             set_factor(self, "negative", negative)
+        else:
+            first = best_alpha(gamma).item()
+            set_factor(self, "relative", 1.0 if alpha == "auto" else [one / first for one in alpha])
         self.register_buffer("right", torch.tensor(math.exp(-gamma)))  # () float32: the running mean of p_t
 
     @property
@@ -65,7 +74,7 @@ class AdaptiveFocal(OnePassLoss):
         gamma = self.gamma
         if self.alpha_follows:
             alpha = best_alpha(gamma)
-            return focal_formula(alpha, 1 - alpha, gamma)
+            return focal_formula(alpha * self.relative, 1 - alpha, gamma)
         return focal_formula(self.positive, self.negative, gamma)
 
     def figures(self) -> dict[str, float]:

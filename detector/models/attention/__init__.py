@@ -1,5 +1,6 @@
 """Attention between neck and head: what refines the pyramid levels together. To add one: a file here, a line in
-ATTENTIONS, and its settings in config/schema.py:AttentionConfig."""
+ATTENTIONS, and its settings in config/schema.py:AttentionConfig. A block says in `starts_as_identity` whether a head
+that was trained without it keeps its outputs at the start."""
 
 from __future__ import annotations
 

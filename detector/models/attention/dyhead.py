@@ -29,6 +29,8 @@ class DyHeadBlock(nn.Module):
     is resized back, so that each cell has its own.
     """
 
+    starts_as_identity = False
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.offsets = nn.Conv2d(channels, 3 * TAPS, kernel_size=3, padding=1)

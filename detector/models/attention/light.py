@@ -24,6 +24,8 @@ class LightBlock(nn.Module):
     keeps its outputs.
     """
 
+    starts_as_identity = True
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.context = nn.Linear(channels, 2 + channels)

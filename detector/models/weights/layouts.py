@@ -14,6 +14,8 @@ from detector.utils.text import counted
 
 CLS_LOGITS = "head.classification_head.cls_logits"
 BBOX_REG = "head.regression_head.bbox_reg"
+# Beginnings of names that only this project's detectors have: their anchors are not torchvision's.
+OWN_PARTS = ("attention.", "backbone.norms.", "backbone.body.net.", "backbone.fpn.extra_blocks.downsample.")
 PREDICTION = (f"{CLS_LOGITS}.weight", f"{CLS_LOGITS}.bias", f"{BBOX_REG}.weight", f"{BBOX_REG}.bias")
 
 
@@ -64,13 +66,16 @@ def published(name: str) -> Weights:
 def recognised(state: dict[str, Tensor], source: str) -> Weights:
     """The weights of a state dict in torchvision's RetinaNet layout (today's or the former one) or in detectron2's.
 
-    Any other state dict is taken for a classification network's. Neither layout has class names: 91 rows in
-    torchvision's and 80 in detectron2's are taken for COCO's classes.
+    This project's names are torchvision's: without any of OWN_PARTS they are taken for that. Any other state dict is
+    taken for a classification network's. Neither layout has class names: 91 rows in torchvision's and 80 in
+    detectron2's are taken for COCO's classes.
     Raises InputError if prediction layers are missing or contradict each other.
     """
     if f"{CLS_LOGITS}.weight" in state:
         state, layout = torchvision.converted(state)
         rows = _num_rows(state, source)
+        if any(name.startswith(OWN_PARTS) for name in state):
+            return Weights(source, "this project's RetinaNet layout", state, rows, anchor_rule="exact")
         if rows == len(COCO_ROWS):
             return Weights(source, layout, state, rows, COCO_ROWS, COCO_IDS, anchor_rule="torchvision")
         return Weights(source, layout, state, rows, anchor_rule="torchvision")

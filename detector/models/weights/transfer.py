@@ -84,7 +84,7 @@ def transfer(
     offered = {name: tensor for name, tensor in given.items() if name not in LOGITS} | logits
     loaded = {name: tensor for name, tensor in offered.items() if name in own and tensor.shape == own[name].shape}
     _check_finite(loaded, weights.source)
-    warnings += _compare_parts(own, given, weights) + _compare_attention(own, given, weights)
+    warnings += _compare_parts(own, given, weights) + _compare_attention(model, own, given, weights)
     counters = {name: tensor for name, tensor in everything.items() if name not in file and tensor.dim() == 0}
     model.load_state_dict(loaded | counters, strict=False)  # what is missing is in the report
 
@@ -131,38 +131,55 @@ def _compare_anchors(model: RetinaNet, weights: Weights) -> list[str]:
     if not weights.backbone_only and weights.anchor_rule != model.anchors.rule:
         warnings.append(
             f"it was trained with model.anchors.rule {weights.anchor_rule}, not {model.anchors.rule}: boxes are "
-            "shifted until they are learnt anew, those of large objects the most"
+            "shifted, those of large objects the most"
         )
     return warnings
 
 
 def _compare_parts(own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights) -> list[str]:
-    """A warning if anything between the backbone and the class logits, or the box deltas, does not fit a detector's."""
+    """Warnings if anything between the backbone and the class logits, or the box deltas, does not fit a detector's."""
     if weights.backbone_only:
         return []
     mine, theirs = (
         {n: t for n, t in state.items() if n.startswith(DETECTOR) and n not in LOGITS} for state in (own, given)
     )
-    wrong = differences(mine, theirs)
-    if not wrong:
-        return []
-    made = ", ".join(f"model.{part} {weights.settings[part]}" for part in ("neck", "head")) if weights.settings else ""
-    hint = f"; it was trained with {made}" if made else ""
-    return [f"parts beyond the backbone do not fit and have to be learnt anew: {first_of(wrong)}{hint}"]
+    warnings = _mismatches(mine, theirs, "parts beyond the backbone do not fit and have")
+    if not warnings or not weights.settings:
+        return warnings
+    made = ", ".join(f"model.{part} {weights.settings[part]}" for part in ("neck", "head"))
+    return [f"{warning}; it was trained with {made}" for warning in warnings]
 
 
-def _compare_attention(own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights) -> list[str]:
-    """A warning if what stands between neck and head is another one than that of a detector's weights."""
+def _compare_attention(
+    model: RetinaNet, own: dict[str, Tensor], given: dict[str, Tensor], weights: Weights
+) -> list[str]:
+    """Warnings if what stands between neck and head is another one than that of a detector's weights."""
     mine, theirs = ({n: t for n, t in state.items() if n.startswith(ATTENTION)} for state in (own, given))
-    wrong = differences(mine, theirs)
-    if weights.backbone_only or not wrong:
+    if weights.backbone_only or not (mine or theirs):
         return []
     if not theirs:
-        return ["its head was trained without attention: light changes nothing at the start, to dyhead it has to adapt"]
+        is_identity = all(getattr(block, "starts_as_identity", False) for block in model.attention.children())
+        return [] if is_identity else ["its head was trained without attention and has to adapt to it"]
     had = f"; it was trained with model.attention {weights.settings['attention']}" if weights.settings else ""
     if not mine:
         return [f"its attention is left unused, and its head has to adapt to features without it{had}"]
-    return [f"its attention does not fit and has to be learnt anew: {first_of(wrong)}{had}"]
+    if not mine.keys() & theirs.keys():
+        return [f"its attention does not fit and has to be learnt anew: {first_of(differences(mine, theirs))}{had}"]
+    return [warning + had for warning in _mismatches(mine, theirs, "its attention does not fit and has")]
+
+
+def _mismatches(mine: dict[str, Tensor], theirs: dict[str, Tensor], misfit: str) -> list[str]:
+    """A sentence each on what the weights lack, on what the model lacks, and on what has another shape; `misfit` begins
+    the last one. mine: tensors of the model; theirs: of the weights."""
+    missing, unused = ([name for name in a if name not in b] for a, b in ((mine, theirs), (theirs, mine)))
+    common = [name for name in mine if name in theirs]
+    wrong = differences(*({name: state[name] for name in common} for state in (mine, theirs)))
+    sentences = {
+        f"the weights have none of {shortened(missing, 3)}: these start as initialised": missing,
+        f"the model has none of {shortened(unused, 3)}: these are left unused": unused,
+        f"{misfit} to be learnt anew: {first_of(wrong)}": wrong,
+    }
+    return [sentence for sentence, found in sentences.items() if found]
 
 
 def _check_finite(loaded: dict[str, Tensor], source: str) -> None:

@@ -29,7 +29,7 @@ from detector.data.exposure import exposure
 from detector.data.mixing.mixer import Mixer
 from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
-from detector.losses.class_alpha import resolve_alpha, spread, unweighted_alpha
+from detector.losses.class_alpha import check_one_per_class, resolve_alpha, spread, unweighted_alpha
 from detector.utils.text import counted, shortened
 
 WORTHWHILE = 1.5
@@ -201,7 +201,8 @@ def _choose_loss(config: Config, class_names: list[str], shown: np.ndarray, may:
         return Decision("loss stays as configured")
     beta = max(config.loss.effective_beta, float(f"{1 - 3 / shown.max():.6g}"))
     settings = {"loss.alpha": "effective_number", "loss.effective_beta": beta, "loss.defer_alpha": DEFER}
-    alphas = np.array(resolve_alpha(config.changed(settings).loss, shown, class_names))
+    check_one_per_class(config.loss, len(shown), class_names)
+    alphas = np.array(resolve_alpha(config.changed(settings).loss, shown))
     before = np.array(unweighted_alpha(config.loss, len(shown)))
     return Decision(
         f"positives weigh {alphas[shown > 0].min():.2f} to {alphas[shown > 0].max():.2f}, the rarer in an epoch the "

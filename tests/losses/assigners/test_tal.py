@@ -147,6 +147,18 @@ def test_a_tiny_object_has_anchors_only_if_every_object_has():
     assert every.scores[every.classes == 1].max() == pytest.approx(16 / 256)  # its IoU with a square of 16 pixels
 
 
+def test_padding_needs_no_cells():
+    """It holds no centre; if it took all cells for that, every object would be compared with the whole grid."""
+    anchors = predictions(1, 1, seed=0)["anchors"]
+    box = torch.tensor([[40.0, 20, 80, 60]])
+    assigner = TaskAlignedAssigner(every_object=True)
+    alone, _ = assigner._cells(anchors, box[None], torch.tensor([[True]]), at_least=13)
+    padded = torch.cat([box, torch.zeros(1, 4)])[None]
+    found, counted = assigner._cells(anchors, padded, torch.tensor([[True, False]]), at_least=13)
+    assert found.shape[2] == alone.shape[2] < len(anchors)
+    assert torch.equal(found[:, :1], alone) and not counted[:, 1].any()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_precisions(dtype):
     outputs = predictions(1, 2, seed=0)

@@ -71,9 +71,10 @@ def test_alpha_moves_with_gamma_unless_it_is_given():
             ("auto", alpha, 1 - alpha),
             (0.3, 0.3, 0.7),
             (None, 1, 1),
-            ([0.3, 0.3], 0.3, 0.75),
+            ([0.3, 0.3], 0.3 * alpha / 0.25, 1 - alpha),  # by class: 1.2 times that of auto
         ):
             loss = AdaptiveFocal(gamma=2.0, alpha=given)
+            assert list(loss.state_dict()) == ["right"]
             loss.right.fill_(score)
             weight = torch.where(targets == 1, positive, negative)
             expected = -(weight * (1 - p_t) ** gamma * p_t.log()).sum()

@@ -91,10 +91,18 @@ def test_weights_without_attention_fit_a_detector_with_it():
     found = transfer(attending, weights_of(old, {"name": "none", "blocks": 1}), CLASSES)
     assert +found.tensors["attention"] == {"initialised": 6}
     assert found.fresh == {name for name in attending.state_dict() if name.startswith("attention.")}
-    assert found.warnings == [
-        "its head was trained without attention: light changes nothing at the start, to dyhead it has to adapt"
-    ]
+    assert found.warnings == []  # it starts as the identity
     assert torch.equal(outputs(attending), outputs(old))
+    found = transfer(model(attention={"name": "dyhead"}), weights_of(old, {"name": "none", "blocks": 1}), CLASSES)
+    assert found.warnings == ["its head was trained without attention and has to adapt to it"]
+
+
+@pytest.mark.parametrize("name", [name for name in ATTENTIONS if name != "none"])
+def test_a_block_says_whether_it_starts_as_the_identity(name):
+    attention = build_attention(16, AttentionConfig(name=name))
+    levels = [torch.randn(1, 16, side, side, generator=torch.Generator().manual_seed(side)) for side in (8, 4, 2)]
+    same = all(torch.equal(out, level) for out, level in zip(attention(levels), levels, strict=True))
+    assert [block.starts_as_identity for block in attention] == [same]
 
 
 def test_weights_with_attention_in_a_detector_without_it():
@@ -110,11 +118,15 @@ def test_weights_with_attention_in_a_detector_without_it():
 
 def test_weights_with_another_attention_and_with_the_same():
     weights = weights_of(model(attention={"name": "light"}), {"name": "light", "blocks": 1})
+    had = "; it was trained with model.attention {'name': 'light', 'blocks': 1}"
     (warning,) = transfer(model(attention={"name": "light", "blocks": 2}), weights, CLASSES).warnings
-    assert warning.startswith(
-        "its attention does not fit and has to be learnt anew: attention.1.context.weight (the model's: (18, 16), the "
-        "file's: none); "
-    )
+    second = "attention.1.context.weight, attention.1.context.bias, attention.1.around.weight and 3 more"
+    assert warning == f"the weights have none of {second}: these start as initialised{had}"
+    (warning,) = transfer(model(attention={"name": "dyhead"}), weights, CLASSES).warnings
+    assert warning.startswith("its attention does not fit and has to be learnt anew: attention.0.")
+    two = weights_of(model(attention={"name": "light", "blocks": 2}), {"name": "light", "blocks": 2})
+    (warning,) = transfer(model(attention={"name": "light"}), two, CLASSES).warnings
+    assert warning.startswith(f"the model has none of {second}: these are left unused; ")
     weights.state["attention.0.space.bias"].fill_(0.5)
     same = model(attention={"name": "light"})
     assert transfer(same, weights, CLASSES).warnings == []

@@ -37,6 +37,13 @@ def test_91_rows_of_torchvisions_layout_are_cocos(num_rows, names):
     assert not weights.sizes_first and not weights.backbone_only and weights.anchor_rule == "torchvision"
 
 
+@pytest.mark.parametrize("part", ["attention.0.space.bias", "backbone.norms.0.weight", "backbone.body.net.stem.weight"])
+def test_a_bare_state_dict_of_this_project_has_exact_anchors(part):
+    weights = recognised(layout(3) | {part: torch.zeros(1)}, "w.pth")
+    assert weights.anchor_rule == "exact"
+    assert weights.description == "this project's RetinaNet layout, 3 classes of unknown names"
+
+
 @pytest.mark.parametrize(("num_rows", "known"), [(80, True), (91, False), (3, False)])
 def test_80_rows_of_detectron2s_layout_are_cocos(num_rows, known):
     weights = recognised(detectron2_layout(num_rows), "w.pth")

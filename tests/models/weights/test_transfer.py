@@ -195,7 +195,8 @@ def test_the_rule_of_the_anchors_is_compared(small_model, caplog):
         weights = ours(small_model(2), ["a", "b"])._replace(anchor_rule=rule)
         assert transfer(small_model(2, anchors={"rule": rule}), weights, ["a", "b"]).warnings == []
         (said,) = transfer(small_model(2, anchors={"rule": other}), weights, ["a", "b"]).warnings
-        assert said.startswith(f"it was trained with model.anchors.rule {rule}, not {other}: boxes are shifted")
+        assert said.startswith(f"it was trained with model.anchors.rule {rule}, not {other}: boxes are shifted, ")
+        assert "learnt" not in said
         caplog.clear()
         load_whole(small_model(2, anchors={"rule": rule}), weights, ["a", "b"])
         assert "model.anchors.rule" not in caplog.text
@@ -216,8 +217,11 @@ def test_from_p3_to_p2_and_back(small_model):
     }
     assert found.fresh == p2 and fates(found)["neck"] == {"loaded": 16, "initialised": 4}
     (warning,) = found.warnings
-    assert "parts beyond the backbone do not fit" in warning and "inner_blocks.3.0.weight" in warning
+    names = ("inner_blocks.3.0.weight", "inner_blocks.3.0.bias", "layer_blocks.3.0.weight")
+    new = ", ".join(f"backbone.fpn.{name}" for name in names)
+    assert warning == f"the weights have none of {new} and 1 more: these start as initialised"
     found = transfer(small_model(2), ours(finer, ["a", "b"]), ["a", "b"])
+    assert found.warnings == [f"the model has none of {new} and 1 more: these are left unused"]
     assert found.fresh == set() and fates(found)["neck"] == {"loaded": 16, "left unused": 4}
 
 
@@ -332,5 +336,8 @@ def test_the_weights_of_an_fpn_fit_a_path_aggregation_network(small_model):
     found = transfer(model, ours(old, ["a", "b"]), ["a", "b"])
     assert +found.tensors["neck"] == {"loaded": 16, "initialised": 8}
     assert all(re.search(r"fpn\.extra_blocks\.(downsample|fuse)\.[01]\.", name) for name in found.fresh)
+    (warning,) = found.warnings
+    assert warning.startswith("the weights have none of backbone.fpn.extra_blocks.downsample.0.weight, ")
+    assert warning.endswith(" and 5 more: these start as initialised")
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     assert torch.equal(model(images)["logits"], old(images)["logits"])

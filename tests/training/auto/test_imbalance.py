@@ -11,6 +11,7 @@ from detector.data.coco import CocoData, read_coco
 from detector.data.descriptor import load_descriptor
 from detector.losses.class_alpha import effective_number
 from detector.training.auto.imbalance import apply, as_chosen, choose
+from detector.utils.errors import InputError
 
 
 def _data(*images: dict[str, int], side: int = 20) -> CocoData:
@@ -163,6 +164,11 @@ def test_the_commonest_class_has_the_alpha_of_gamma():
     config, lines = _resolved("imbalance: {sampling: false, paste: false}\nloss: {gamma: 0.5}", _data(*TOGETHER))
     assert _changes(config) == {**WEIGHTED, "loss.gamma": 0.5}
     assert "positives weigh 0.50 to 1.50, the rarer in an epoch the more; all 0.5 until 50%" in lines
+
+
+def test_a_gamma_list_of_another_length_is_an_error_before_anything_is_multiplied():
+    with pytest.raises(InputError, match=r"loss.gamma has 3 values, but the data has 2 classes \(common, rare\)"):
+        choose(_config("{imbalance: auto, data: {dataset: none.yaml}, loss: {gamma: [1.0, 2.0, 2.0]}}"), _data(*BOTH))
 
 
 def test_none_chooses_nothing():
