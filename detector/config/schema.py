@@ -384,8 +384,8 @@ class AugmentConfig(Section):
     mixup: Fraction = 0.0
     """Probability that an image is averaged with another; the objects of both stay."""
     close: Fraction = 0.1
-    """The last part of the training, in whole epochs, rounded down, without mosaic and mixup: images as the detector
-    will meet them (YOLOX, 2107.08430). 0.1 closes nothing in a training of less than 10 epochs."""
+    """The last part of the training, in whole epochs, that has no mosaic and mixup. Its images are as the detector will
+    meet them (YOLOX, 2107.08430)."""
     paste: None | PasteConfig = None
     """Paste objects of rare classes into other training images: {}, or some of classes, per_image, max_factor, context,
     scale, flip, occlusion, blend; null: no pasting."""
@@ -464,14 +464,14 @@ class Config(Section):
 
     @property
     def mixed_epochs(self) -> int:
-        """Epochs with mosaic and mixup, all but the last part of the training (`augment.close`); 0 without either."""
-        mixes = self.augment.mosaic or self.augment.mixup
-        return math.ceil(round((1 - self.augment.close) * self.train.epochs, 9)) if mixes else 0
+        """Epochs with mosaic and mixup, all but the last part of the training (`augment.close`); 0 without either.
 
-    @property
-    def last_mixed_epoch(self) -> int | None:
-        """The last epoch with mosaic and mixup, counted from 1; None where none comes after it."""
-        return self.mixed_epochs if self.mixed_epochs < self.train.epochs else None
+        That part is rounded up to whole epochs, but leaves one with them unless it is all of the training.
+        """
+        if not (self.augment.mosaic or self.augment.mixup):
+            return 0
+        closed = math.ceil(round(self.augment.close * self.train.epochs, 9))
+        return max(self.train.epochs - closed, int(self.augment.close < 1))
 
     def changed(self, settings: Mapping[str, Any]) -> Config:
         """A copy with other values at dotted paths, such as {"train.lr": 0.1}; `self` stays as it is.

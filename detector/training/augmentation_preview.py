@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from detector.config.schema import Config
-from detector.data.mixing.mixer import Mixer
+from detector.data.mixing.mixer import build_mixer
 from detector.data.resampling import image_weights
 from detector.data.sample import read_sample
 from detector.data.split import read_split
@@ -27,12 +27,12 @@ def mixed_images(config: Config, width: int) -> Iterator[np.ndarray]:
     chosen = imbalance.choose(config, data)
     config = imbalance.apply(config, chosen)
     weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
-    mixer = Mixer(data, config.augment, weights, config.data.image_size, config.last_mixed_epoch)
+    mixer = build_mixer(config, data, weights)
     for line in [*(chosen.lines() if chosen else []), *mixer.lines()]:
         console.print(line)
     for index in np.random.default_rng(config.seed).permutation(len(data)).tolist():
         sample = read_sample(data, index)
-        image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)))
+        image, boxes, labels = mixer.apply(*sample, np.random.default_rng((config.seed, index)), epoch=0)
         if image is not sample[0]:
             added = ~(boxes[:, None] == sample[1][None]).all(axis=2).any(axis=1)
             names = [data.class_names[k] for k in labels[added]]

@@ -16,7 +16,7 @@ from detector.config.schema import Config
 from detector.data.coco import CocoData, UnknownClass
 from detector.data.exposure import exposure
 from detector.data.loader import Loader, train_loader
-from detector.data.mixing.mixer import Mixer
+from detector.data.mixing.mixer import build_mixer
 from detector.data.resampling import image_weights
 from detector.data.split import read_split
 from detector.evaluation.metrics.coco import check_measurable
@@ -120,7 +120,7 @@ def build_loader(config: Config, train: CocoData) -> tuple[Loader, np.ndarray, l
     weights, lines = image_weights(train, config.data.sampling, config.data.repeat_threshold)
     if config.data.sampling != "uniform":
         lines = [*lines, *exposure(train, weights).lines()]
-    mixer = Mixer(train, config.augment, weights, config.data.image_size, config.last_mixed_epoch)
+    mixer = build_mixer(config, train, weights)
     assert isinstance(config.train.batch_size, int)
     loader = train_loader(
         train,

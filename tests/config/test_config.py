@@ -254,17 +254,20 @@ def test_dump_is_plain_yaml(write):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (["train.epochs=12"], 11),
+        (["train.epochs=16"], 14),
+        (["train.epochs=12"], 10),
         (["train.epochs=10"], 9),
-        (["train.epochs=1"], 1),  # not even one whole epoch
+        (["train.epochs=5"], 4),  # the closed part is rounded up
+        (["train.epochs=1"], 1),  # but leaves one epoch
+        (["train.epochs=2", "augment.close=0.9"], 1),
+        (["train.epochs=1", "augment.close=1"], 0),
         (["train.epochs=300", "augment.close=0.05"], 285),  # YOLOX closes them for the last 15 of 300
         (["train.epochs=12", "augment.close=0"], 12),
         (["train.epochs=12", "augment.close=1"], 0),
         (["train.epochs=12", "augment.mosaic=0"], 0),
-        (["train.epochs=12", "augment.mosaic=0", "augment.mixup=0.1"], 11),
+        (["train.epochs=12", "augment.mosaic=0", "augment.mixup=0.1"], 10),
     ],
 )
 def test_epochs_with_mosaic_and_mixup(write, settings, expected):
     config = load_config(write("data: {dataset: a}\naugment: {mosaic: 0.5}"), settings)
     assert config.mixed_epochs == expected
-    assert config.last_mixed_epoch == (None if expected == config.train.epochs else expected)

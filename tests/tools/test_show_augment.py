@@ -7,7 +7,7 @@ from PIL import Image
 def test_mixed_images_are_drawn(succeeds, tiny_config, tmp_path):
     output = tmp_path / "new" / "augment.png"
     said = succeeds("show_augment", tiny_config, "augment.mosaic=1", "--images", "3", "--output", output)
-    assert said == "mosaic: 100% of the images\n"  # of 2 epochs none is closed
+    assert said == "mosaic: 100% of the images up to epoch 1\n"
     assert len(np.unique(np.asarray(Image.open(output)))) > 100
 
 

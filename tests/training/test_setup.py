@@ -79,7 +79,8 @@ def test_pasted_objects_are_in_the_batches(loaded, tiny_dataset):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_are_those_of_no_worker(loaded, workers):
-    mixed = ("augment.mosaic=0.5", "augment.mixup=0.5", "data.sampling=class_aware", "augment.paste={classes: [dark]}")
+    mixed = ("augment.mosaic=0.5", "augment.mixup=0.5", "augment.paste={classes: [dark]}", "augment.close=0")
+    mixed = (*mixed, "data.sampling=class_aware")
     _, alone, _, _ = loaded(*mixed, "data.workers=0")
     _, shared, _, _ = loaded(*mixed, f"data.workers={workers}")
     _, plain, _, _ = loaded("data.workers=0")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from detector.config.schema import AugmentConfig, ShortLong
+from detector.config.schema import AugmentConfig, Config, ShortLong
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.mixing.mixup import mixup
@@ -57,8 +57,8 @@ class Mixer:
     the process.
 
     weights: (I,) float64 >= 0, how often each image is mixed in, relative to the others: those of the batch sampler.
-    image_size: to which images are resized afterwards; None: they are not.
-    mixed_epochs: first epochs, which alone have mosaic and mixup; None: all.
+    image_size: to which images are resized afterwards.
+    epochs: of the training. mixed_epochs: the first of them, which alone have mosaic and mixup.
     Raises InputError when a class to paste is not in the data.
     """
 
@@ -66,16 +66,18 @@ class Mixer:
         self,
         data: CocoData,
         config: AugmentConfig,
-        weights: np.ndarray | None = None,
-        image_size: int | ShortLong | None = None,
-        mixed_epochs: int | None = None,
+        *,
+        weights: np.ndarray,
+        image_size: int | ShortLong,
+        epochs: int,
+        mixed_epochs: int,
     ):
         source = RandomImages(data, weights)
-        drawn = data.class_counts() if weights is None else exposure(data, weights).expected_boxes
-        # (K,) boxes of each class in an epoch, on average. Mixup, in the epochs that have it, shows more of all classes
-        # alike; mosaic shows about as many.
+        drawn = exposure(data, weights).expected_boxes
+        # (K,) boxes of each class in an epoch, on average. Not counted: mixup shows more of every class. Mosaic shows
+        # about as many.
         self.shown = drawn.astype(np.float64)
-        self.mixed_epochs = mixed_epochs
+        self.epochs, self.mixed_epochs = epochs, mixed_epochs
         self.early = [
             Sometimes("mosaic", partial(mosaic, image_size=image_size), 3, config.mosaic, source),
             Sometimes("mixup", mixup, 1, config.mixup, source),
@@ -87,20 +89,31 @@ class Mixer:
             self.shown += paster.expected
 
     def apply(
-        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epoch: int = 0
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, epoch: int
     ) -> Sample:
         """image (H,W,3) uint8 RGB, boxes (M,4) float32 xyxy in its pixels, labels (M,) int64 → the same three.
 
         epoch: counted from 0. The image keeps its size; the given arrays are not changed. Raises InputError for an
         image that cannot be read.
         """
-        is_early = self.mixed_epochs is None or epoch < self.mixed_epochs
-        for mixing in [*(self.early if is_early else []), *self.always]:
+        for mixing in [*(self.early if epoch < self.mixed_epochs else []), *self.always]:
             image, boxes, labels = mixing.apply(image, boxes, labels, rng)
         return image, boxes, labels
 
     def lines(self) -> list[str]:
         """What is mixed, how often and how long, as lines for the log."""
-        until = "" if self.mixed_epochs is None else f" up to epoch {self.mixed_epochs}"
-        early = [f"{line}{until}" for mixing in self.early for line in mixing.lines()]
+        until = f" up to epoch {self.mixed_epochs}" if self.mixed_epochs < self.epochs else ""
+        early = [f"{line}{until}" for mixing in self.early for line in mixing.lines()] if self.mixed_epochs else []
         return [*early, *(line for mixing in self.always for line in mixing.lines())]
+
+
+def build_mixer(config: Config, data: CocoData, weights: np.ndarray) -> Mixer:
+    """What the configuration mixes; see `Mixer`."""
+    return Mixer(
+        data,
+        config.augment,
+        weights=weights,
+        image_size=config.data.image_size,
+        epochs=config.train.epochs,
+        mixed_epochs=config.mixed_epochs,
+    )

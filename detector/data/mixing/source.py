@@ -11,13 +11,12 @@ from detector.data.sample import Sample, read_sample
 class RandomImages:
     """Draws images of `data`, image i with a probability proportional to weights[i].
 
-    weights: (I,) float64 >= 0, those of the batch sampler, so that mixing does not undo the resampling; None = all
-        alike.
+    weights: (I,) float64 >= 0, those of the batch sampler, so that mixing does not undo the resampling.
     """
 
-    def __init__(self, data: CocoData, weights: np.ndarray | None = None):
+    def __init__(self, data: CocoData, weights: np.ndarray):
         self.data = data
-        self.cumulative = np.cumsum(np.ones(len(data)) if weights is None else weights)
+        self.cumulative = np.cumsum(weights)
 
     def draw(self, rng: np.random.Generator) -> Sample:
         """A random image with its boxes and labels. Raises InputError where its file cannot be read."""

@@ -26,7 +26,7 @@ from detector.config.schema import Config, ImbalanceConfig, PasteConfig
 from detector.data.class_groups import TAIL
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
-from detector.data.mixing.mixer import Mixer
+from detector.data.mixing.mixer import build_mixer
 from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
 from detector.losses.class_alpha import check_one_per_class, resolve_alpha, spread, unweighted_alpha
@@ -226,7 +226,7 @@ def _settings(decisions: list[Decision]) -> dict[str, Any]:
 def _boxes_per_epoch(config: Config, data: CocoData) -> np.ndarray:
     """(K,) float64: boxes of each class that an epoch shows on average."""
     weights, _ = image_weights(data, config.data.sampling, config.data.repeat_threshold)
-    return Mixer(data, config.augment, weights, config.data.image_size).shown
+    return build_mixer(config, data, weights).shown
 
 
 def _shown(value: Any) -> str:

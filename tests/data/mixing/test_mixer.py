@@ -31,12 +31,18 @@ def whole(value: int, size: tuple[int, int], label: int):
     return sample(value, size, [[0, 0, size[1], size[0]]], label)
 
 
+def mixer_of(data, settings: AugmentConfig, weights=None, image_size=60, mixed_epochs=12) -> Mixer:
+    """For 12 epochs."""
+    weights = np.ones(len(data)) if weights is None else weights
+    return Mixer(data, settings, weights=weights, image_size=image_size, epochs=12, mixed_epochs=mixed_epochs)
+
+
 def test_a_mosaic_is_crops_of_four_images_around_a_centre():
-    sizes = [(60, 80), (90, 40), (33, 100), (61, 79)]
+    sizes = [(60, 80), (80, 40), (30, 80), (80, 79)]  # all as long, so none is rescaled
     samples = [whole(50 * k, size, k) for k, size in enumerate(sizes, start=1)]
     centres, grey = set(), 0
     for seed in range(200):
-        image, boxes, labels = mosaic(samples, np.random.default_rng(seed))
+        image, boxes, labels = mosaic(samples, np.random.default_rng(seed), image_size=80)
         assert image.shape == (60, 80, 3) and image.dtype == np.uint8
         assert boxes.dtype == np.float32 and labels.dtype == np.int64
         y, x = int((image[:, 0, 0] == 50).sum()), int((image[0, :, 0] == 50).sum())
@@ -59,11 +65,10 @@ def test_a_mosaic_is_crops_of_four_images_around_a_centre():
 @pytest.mark.parametrize(
     ("resized", "sides"),
     [
-        ({}, [20, 20, 20, 20]),  # in pixels of the files
         # fed alone, 20 px of 200 are 10, of 400 px 5, of 100x200 px 10, of 50 px 40; and in 200 px twice that
-        ({"image_size": 100}, [20, 10, 20, 80]),
+        (100, [20, 10, 20, 80]),
         # short sides of 200, 400, 100 and 50 become 100, but the third's long one would then be 200 and not 150
-        ({"image_size": ShortLong(short=[60, 100], long=150)}, [20, 10, 30, 80]),
+        (ShortLong(short=[60, 100], long=150), [20, 10, 30, 80]),
     ],
 )
 def test_objects_of_a_mosaic_keep_the_sizes_that_they_are_fed_in(resized, sides):
@@ -75,7 +80,7 @@ def test_objects_of_a_mosaic_keep_the_sizes_that_they_are_fed_in(resized, sides)
     ]
     found = [[], [], [], []]
     for seed in range(150):
-        _, boxes, labels = mosaic(samples, np.random.default_rng(seed), **resized)
+        _, boxes, labels = mosaic(samples, np.random.default_rng(seed), image_size=resized)
         for k, (width, height) in zip(labels.tolist(), (boxes[:, 2:] - boxes[:, :2]).tolist(), strict=True):
             found[k].append(max(width, height))
     for side, own in zip(sides, found, strict=True):
@@ -91,7 +96,8 @@ def test_boxes_of_a_mosaic_are_on_their_objects():
 
     checked = 0
     for seed in range(40):
-        image, boxes, labels = mosaic([*map(with_square, range(3)), sample(0, (9, 9))], np.random.default_rng(seed))
+        samples, rng = [*map(with_square, range(3)), sample(0, (9, 9))], np.random.default_rng(seed)
+        image, boxes, labels = mosaic(samples, rng, image_size=200)
         for box, label in zip(boxes, labels.tolist(), strict=True):
             rows, columns = np.nonzero(image[..., label] > 150)
             found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -129,10 +135,11 @@ def test_covering_enlarges():
 
 def test_images_without_objects_and_of_one_pixel():
     rng = np.random.default_rng(0)
-    image, boxes, labels = mosaic([sample(k, (8, 9)) for k in range(4)], rng)
+    image, boxes, labels = mosaic([sample(k, (8, 9)) for k in range(4)], rng, image_size=9)
     assert boxes.shape == (0, 4) and boxes.dtype == np.float32 and labels.shape == (0,) and labels.dtype == np.int64
     for thin in ((1, 1), (1, 50), (2, 2), (300, 2)):
-        image, boxes, _ = mosaic([whole(9, thin, 0), *(whole(9, s, 0) for s in ((5, 5), (1, 70), (70, 1)))], rng)
+        samples = [whole(9, size, 0) for size in (thin, (5, 5), (1, 70), (70, 1))]
+        image, boxes, _ = mosaic(samples, rng, image_size=50)
         assert image.shape == (*thin, 3) and np.isin(image, [9, 114]).all() and image[0, 0, 0] == 9
         assert (boxes >= 0).all() and (boxes[:, 2:] <= [thin[1], thin[0]]).all()
 
@@ -180,36 +187,37 @@ PASTE = PasteConfig(classes=["light"], per_image=3.0, max_factor=100.0)
 
 def test_the_mixer_keeps_size_and_input_and_depends_on_the_generator_only(imbalanced):
     data = imbalanced
-    mixer = Mixer(data, AugmentConfig(paste=PASTE, mosaic=0.5, mixup=0.5))
+    mixer = mixer_of(data, AugmentConfig(paste=PASTE, mosaic=0.5, mixup=0.5))
     other = pickle.loads(pickle.dumps(mixer))
     results = {}
     for index in range(len(data)):
         given = read_sample(data, index)
         copies = [array.copy() for array in given]
-        image, boxes, labels = results[index] = mixer.apply(*given, np.random.default_rng((1, index)))
+        image, boxes, labels = results[index] = mixer.apply(*given, np.random.default_rng((1, index)), 0)
         assert image.shape == given[0].shape and image.dtype == np.uint8
         assert boxes.dtype == np.float32 and labels.dtype == np.int64 and len(boxes) == len(labels)
         for array, copy in zip(given, copies, strict=True):
             np.testing.assert_array_equal(array, copy)
     for index in reversed(range(len(data))):
-        again = other.apply(*read_sample(data, index), np.random.default_rng((1, index)))
+        again = other.apply(*read_sample(data, index), np.random.default_rng((1, index)), 0)
         for array, before in zip(again, results[index], strict=True):
             np.testing.assert_array_equal(array, before)
 
 
 def test_mosaic_then_mixup_then_pasting(imbalanced):
     """One generator serves all, so the order is also that of the random numbers."""
-    data, paster = imbalanced, Paster(imbalanced, **PASTE.model_dump())
+    data, paster = imbalanced, Paster(imbalanced, image_size=60, **PASTE.model_dump())
     assert paster.rate > 0.3
-    mixer, source = Mixer(data, AugmentConfig(paste=PASTE, mosaic=1.0, mixup=1.0)), RandomImages(data)
+    mixer = mixer_of(data, AugmentConfig(paste=PASTE, mosaic=1.0, mixup=1.0))
+    source = RandomImages(data, np.ones(len(data)))
     for seed in range(5):
         rng = np.random.default_rng(seed)
         rng.random()
-        sample = mosaic([read_sample(data, 1), *(source.draw(rng) for _ in range(3))], rng)
+        sample = mosaic([read_sample(data, 1), *(source.draw(rng) for _ in range(3))], rng, image_size=60)
         rng.random()
         sample = mixup([sample, source.draw(rng)], rng)
         expected = paster.apply(*sample, rng)
-        found = mixer.apply(*read_sample(data, 1), np.random.default_rng(seed))
+        found = mixer.apply(*read_sample(data, 1), np.random.default_rng(seed), 0)
         for array, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(array, other)
 
@@ -217,51 +225,56 @@ def test_mosaic_then_mixup_then_pasting(imbalanced):
 def test_a_mosaic_of_the_mixer_keeps_the_sizes_that_objects_are_fed_in(coco, split_of):
     """Of two images, 60 and 50 pixels long."""
     data = read_coco(split_of(coco, images=True))
-    mixer, source = Mixer(data, AugmentConfig(mosaic=1.0), image_size=30), RandomImages(data)
+    mixer = mixer_of(data, AugmentConfig(mosaic=1.0), image_size=30)
+    source = RandomImages(data, np.ones(len(data)))
     for seed in range(5):
         rng = np.random.default_rng(seed)
         rng.random()
         samples = [read_sample(data, 0), *(source.draw(rng) for _ in range(3))]
         expected = mosaic(samples, rng, image_size=30)
-        for array, other in zip(mixer.apply(*samples[0], np.random.default_rng(seed)), expected, strict=True):
+        for array, other in zip(mixer.apply(*samples[0], np.random.default_rng(seed), 0), expected, strict=True):
             np.testing.assert_array_equal(array, other)
 
 
 def test_images_are_mixed_in_by_their_weights(data):
     """The sampler's, so that mosaics do not dilute it."""
-    only = Mixer(data, AugmentConfig(mixup=1.0), weights=np.eye(len(data))[3])
+    only = mixer_of(data, AugmentConfig(mixup=1.0), weights=np.eye(len(data))[3])
     (_, own, _), (_, third, _) = read_sample(data, 1), read_sample(data, 3)
     for seed in range(5):
-        _, boxes, _ = only.apply(*read_sample(data, 1), np.random.default_rng(seed))
+        _, boxes, _ = only.apply(*read_sample(data, 1), np.random.default_rng(seed), 0)
         np.testing.assert_array_equal(boxes, np.concatenate([own, third]))
 
 
 def test_probabilities(data):
     given = read_sample(data, 1)
-    assert Mixer(data, AugmentConfig()).apply(*given, np.random.default_rng(0)) == given
-    assert Mixer(data, AugmentConfig()).lines() == []
-    mixer = Mixer(data, AugmentConfig(mosaic=0.3))
+    assert mixer_of(data, AugmentConfig()).apply(*given, np.random.default_rng(0), 0) == given
+    mixer = mixer_of(data, AugmentConfig(mosaic=0.3))
     rng = np.random.default_rng(0)
-    changed = sum(mixer.apply(*given, rng)[0] is not given[0] for _ in range(600))
+    changed = sum(mixer.apply(*given, rng, 0)[0] is not given[0] for _ in range(600))
     assert 145 < changed < 215  # 180, of standard deviation 11
-    boxes = Mixer(data, AugmentConfig(mixup=1.0)).apply(*given, np.random.default_rng(2))[1]  # not with the empty image
+    only = mixer_of(data, AugmentConfig(mixup=1.0))
+    boxes = only.apply(*given, np.random.default_rng(2), 0)[1]  # not with the empty image
     assert boxes[:2].tolist() == given[1].tolist() and len(boxes) > 2
-    assert Mixer(data, AugmentConfig(mosaic=0.3, mixup=1.0)).lines() == [
-        "mosaic: 30% of the images",
-        "mixup: 100% of the images",
-    ]
-    ending = Mixer(data, AugmentConfig(mosaic=0.3), mixed_epochs=11)
+
+
+def test_lines_say_how_often_and_how_long(imbalanced):
+    assert mixer_of(imbalanced, AugmentConfig(), mixed_epochs=0).lines() == []
+    both = AugmentConfig(mosaic=0.3, mixup=1.0)
+    assert mixer_of(imbalanced, both).lines() == ["mosaic: 30% of the images", "mixup: 100% of the images"]
+    ending = mixer_of(imbalanced, AugmentConfig(mosaic=0.3), mixed_epochs=11)
     assert ending.lines() == ["mosaic: 30% of the images up to epoch 11"]
+    closed = mixer_of(imbalanced, AugmentConfig(mosaic=0.3, paste=PASTE), mixed_epochs=0).lines()
+    assert closed and not any("mosaic" in line for line in closed)
 
 
 def test_mosaic_and_mixup_end_and_pasting_goes_on(imbalanced):
     given = read_sample(imbalanced, 1)
     for probabilities in ({"mosaic": 1.0}, {"mixup": 1.0}):
-        mixer = Mixer(imbalanced, AugmentConfig(**probabilities), mixed_epochs=2)
+        mixer = mixer_of(imbalanced, AugmentConfig(**probabilities), mixed_epochs=2)
         changed = [mixer.apply(*given, np.random.default_rng(0), epoch)[0] is not given[0] for epoch in range(4)]
         assert changed == [True, True, False, False]
-    mixer = Mixer(imbalanced, AugmentConfig(paste=PASTE, mosaic=1.0, mixup=1.0), mixed_epochs=2)
-    paster = Paster(imbalanced, **PASTE.model_dump())
+    mixer = mixer_of(imbalanced, AugmentConfig(paste=PASTE, mosaic=1.0, mixup=1.0), mixed_epochs=2)
+    paster = Paster(imbalanced, image_size=60, **PASTE.model_dump())
     for seed in range(5):
         late = mixer.apply(*given, np.random.default_rng(seed), 2)
         for array, other in zip(late, paster.apply(*given, np.random.default_rng(seed)), strict=True):

@@ -1,6 +1,7 @@
 """The advice: what it follows from, and the file that it makes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from detector.data.descriptor import Split
 from detector.doctor.advice.advice import advise
 from detector.doctor.advice.augmentation import no_up_and_down
 from detector.doctor.advice.config_text import config_lines, write_config
-from detector.doctor.advice.enlarge import enlarge, reached_share
+from detector.doctor.advice.enlarge import enlarge
 from detector.doctor.advice.finest_level import finest_level
 from detector.doctor.advice.image_size import choose_image_size
 from detector.doctor.advice.recipe import recipe
@@ -180,19 +181,22 @@ def test_images_with_pixels_to_spare_are_not_enlarged(tmp_path):
 
 @pytest.mark.parametrize(("side", "named"), [(7, True), (60, False)])
 def test_a_finer_level_is_named_where_it_reaches_small_objects(tmp_path, side, named):
+    """The written config with what the hint names reaches what the hint says."""
     train = data_of(tmp_path, squares(300, side, (480, 360)), [0] * 300, size=(480, 360))
-    config = to_config(recipe("datasets/my.yaml", train, gpu=False)).changed({"data.image_size": 480})
+    settings = recipe("datasets/my.yaml", train, gpu=False)
+    config = to_config(settings)
     reach = measure_reach(train, config)
     hints = finest_level(train, config, reach)
-    assert bool(hints) == named
-    if named:
-        finer = measure_reach(train, config.changed({"model.neck.finest": "p2"}))
-        now, then = (f"{reached_share(one):.0%} of the objects" for one in (reach, finer))
-        assert f"anchors reach {then} instead of {now.split()[0]}" in hints[0]
     classes = describe_classes(train, config)
-    advice = advise(recipe("d", train, False), train, None, classes=classes, reach=reach, bad_boxes={}, hints=hints)
-    assert ("model.neck.finest=p2" in "".join(advice.lines())) == named
+    advice = advise(settings, train, None, classes=classes, reach=reach, bad_boxes={}, hints=hints)
+    assert ("model.neck.finest=p2" in "".join(advice.lines())) == bool(hints) == named
     assert advice.config.model.neck.finest == "p3"  # named, not set
+    if named:
+        write_config(advice.settings, "my.yaml", tmp_path / "my.config.yaml")
+        (changes,) = re.findall("with (.*), a cell every", hints[0])
+        finer = load_config(tmp_path / "my.config.yaml", changes.split(" and "))
+        now, then = (f"{measure_reach(train, one).ceiling:.0%}" for one in (advice.config, finer))
+        assert f"anchors reach {then} of the objects instead of {now}," in hints[0]
 
 
 def test_a_camera_along_the_ground_has_an_up_and_a_down(tmp_path):
