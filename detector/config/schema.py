@@ -242,7 +242,8 @@ class LossConfig(Section):
     """Weight of positives in the classification loss; negatives weigh 1 - alpha; null: no weights. auto: what suits
     gamma in the focal loss paper (table 1b): 0.75 at 0, 0.5 at 0.5, 0.25 from 1 on, between by interpolation; printed.
     Or one weight per class, in the order of the classes, or weights from the boxes of each class in an epoch: that of
-    auto for the commonest, at most three times that."""
+    auto for the commonest, at most three times that. quality_focal and varifocal have no alpha: there, weights by class
+    are relative to that of auto, which is 1."""
     defer_alpha: Fraction = 0.0
     """Part of the training before weights by class apply; until then alpha is auto for all (deferred re-weighting)."""
     gamma: NonNegative | Annotated[list[NonNegative], Field(min_length=1)] = 2.0

@@ -54,6 +54,15 @@ def unweighted_alpha(loss: LossConfig, num_classes: int) -> list[float]:
     return np.broadcast_to(best_alpha(gamma_of(loss)).numpy(), num_classes).tolist()
 
 
+def weights_of_positives(
+    loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) float64 each: the weights by class of `loss`, and those while they are deferred. Relative to the latter for
+    a loss without alpha. built, class_counts: as for `alpha_lines`."""
+    alphas, auto = np.array(resolve_alpha(loss, class_counts)), np.array(unweighted_alpha(loss, len(class_counts)))
+    return (alphas, auto) if built.has_alpha else (alphas / auto, np.ones(len(auto)))
+
+
 def alpha_lines(
     loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray, class_names: Sequence[str]
 ) -> list[str]:
@@ -65,10 +74,10 @@ def alpha_lines(
     if loss.alpha_is_by_class:
         return _table(loss, built, class_counts, class_names)
     lines = ["loss.defer_alpha has no effect: loss.alpha is not by class"] if loss.defer_alpha else []
-    if loss.alpha == "auto" and built.takes_alpha_by_class:
+    if loss.alpha == "auto" and built.has_alpha:
         lines += _auto(loss, built)
-    if isinstance(loss.alpha, float) and not built.takes_alpha_by_class:
-        lines.append(f"loss.alpha has no effect with {loss.classification}, which has weights of its own")
+    if isinstance(loss.alpha, float) and not built.has_alpha:
+        lines.append(f"loss.alpha has no effect with {loss.classification}, which has none; weights by class have one")
     return lines
 
 
@@ -95,8 +104,8 @@ def _table(
     loss: LossConfig, built: ClassificationLoss, class_counts: np.ndarray, class_names: Sequence[str]
 ) -> list[str]:
     """The weight of each class's positives as lines of a table (class, boxes in an epoch, alpha)."""
-    alphas, auto = resolve_alpha(loss, class_counts), np.array(unweighted_alpha(loss, len(class_counts)))
-    assert isinstance(alphas, list)
+    alphas, auto = weights_of_positives(loss, built, class_counts)
+    negatives = 1 - auto if built.has_alpha else auto
     width = max(len("class"), *map(len, class_names))
     order = np.argsort(-class_counts, kind="stable")
     later = f", from {loss.defer_alpha:.0%} of the training on, {spread(auto)} before" if loss.defer_alpha else ""
@@ -106,7 +115,7 @@ def _table(
         more = f"up to {last / auto[0]:g} times that, negatives {1 - last:g}"
         falls = f"; as gamma falls to {built.least_gamma:g}, {more}"
     return [
-        f"weight of positives by class (negatives weigh {spread(1 - auto)}){later}{falls}:",
+        f"weight of positives by class (negatives weigh {spread(negatives)}){later}{falls}:",
         f"  {'class':{width}s} {'an epoch':>8s} {'alpha':>6s}",
         *(f"  {class_names[k]:{width}s} {class_counts[k]:8d} {alphas[k]:6.3f}" for k in order),
     ]

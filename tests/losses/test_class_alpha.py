@@ -111,7 +111,10 @@ def test_what_auto_chose_is_said_with_its_reason():
     for settings in given:  # the last two have none
         assert lines(LossConfig(gamma=0.5, **settings)) == []
     for name in ("quality_focal", "varifocal"):
-        ignored = f"loss.alpha has no effect with {name}, which has weights of its own"
+        ignored = f"loss.alpha has no effect with {name}, which has none; weights by class have one"
         assert lines(LossConfig(classification=name, alpha=0.6)) == [ignored]
         assert lines(LossConfig(classification=name, alpha=None)) == []
+    by_class = lines(LossConfig(classification="quality_focal", alpha="effective_number", defer_alpha=0.5))
+    assert by_class[0] == "weight of positives by class (negatives weigh 1), from 50% of the training on, 1 before:"
+    assert by_class[2].endswith(" 1.000")  # the commonest
     assert lines(LossConfig(defer_alpha=0.5)) == ["loss.defer_alpha has no effect: loss.alpha is not by class"]

@@ -15,6 +15,7 @@ from detector.losses.assigners import ASSIGNERS
 from detector.losses.assigners.assignment import Assignment
 from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.box import BOX_LOSSES, box_loss
+from detector.losses.class_alpha import inverse_frequency
 from detector.losses.class_statistics import ClassStatistics
 from detector.losses.classification import CLASSIFICATION_LOSSES
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
@@ -357,6 +358,18 @@ def test_settings_reach_the_loss():
     assert (equalized.scale, equalized.base_gamma) == (4, 1) and equalized.gamma.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("name", ["quality_focal", "varifocal"])
+def test_weights_by_class_of_a_loss_without_alpha_are_relative_to_auto(name):
+    given = build_criterion(LossConfig(classification=name, alpha=[0.25, 0.5, 0.75]), COUNTS)
+    assert given.classification.weight.tolist() == [1, 2, 3]
+    by_frequency = LossConfig(classification=name, alpha="inverse_frequency", defer_alpha=0.5)
+    criterion = build_criterion(by_frequency, COUNTS)
+    assert criterion.classification.weight.tolist() == pytest.approx(inverse_frequency(COUNTS).tolist())
+    set_class_weights(criterion, by_frequency, COUNTS, deferred=True)
+    assert criterion.classification.weight.tolist() == [1, 1, 1]
+    assert build_criterion(LossConfig(classification=name), COUNTS).classification.weight == 1
+
+
 @pytest.mark.parametrize(("name", "more"), [("alpha", {}), ("gamma", {}), ("gamma", {"alpha": "effective_number"})])
 def test_a_list_needs_one_value_a_class(name, more):
     with pytest.raises(InputError, match=rf"loss.{name} has 2 values, but the data has 3 classes \(a, b, c\)"):
@@ -370,8 +383,6 @@ def test_cross_entropy_has_no_gamma_to_be_wrong():
 @pytest.mark.parametrize(
     "settings, sentence",
     [
-        ({"classification": "varifocal", "alpha": [0.5] * 3}, "loss.alpha: varifocal has weights of its own"),
-        ({"classification": "quality_focal", "alpha": "inverse_frequency"}, "loss.alpha: quality_focal has weights"),
         ({"classification": "adaptive_focal", "gamma": [2.0] * 3}, "loss.gamma: adaptive_focal adapts one gamma"),
         ({"classification": "equalized_focal", "gamma": 0.0}, "loss.gamma: equalized_focal divides by it"),
         ({"classification": "equalized_focal", "gamma": [1.0, 0.0, 1.0]}, "loss.gamma: equalized_focal divides by it"),

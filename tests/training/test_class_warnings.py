@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from detector.config.file import load_config
 from detector.evaluation.report.curves import plot_classes
+from detector.losses.classification.autograd import DifferentiableLoss
 from detector.losses.classification.equalized_focal import EqualizedFocal
 from detector.losses.classification.focal import Focal
-from detector.losses.classification.quality_focal import QualityFocal
 from detector.training.class_warnings import neglected_classes, remedies
 from detector.training.log import RunLog
 
@@ -65,8 +65,8 @@ def test_the_settings_to_try_are_settings_and_not_those_in_use(tiny_config):
         ]
 
 
-@pytest.mark.parametrize("loss", [EqualizedFocal(2), QualityFocal()])
-def test_weights_by_class_are_not_advised_for_a_loss_with_its_own(loss, tiny_config):
+@pytest.mark.parametrize("loss", [EqualizedFocal(2), DifferentiableLoss(lambda x, y: x, takes_alpha_by_class=False)])
+def test_weights_by_class_are_not_advised_for_a_loss_with_its_own_or_without(loss, tiny_config):
     assert "loss.alpha=effective_number" not in remedies(load_config(tiny_config), loss)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from detector.config.schema import LossConfig
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.equalized_focal import EqualizedFocal
-from detector.losses.classification.focal import Focal
+from detector.losses.classification.focal import Focal, best_alpha
 from detector.losses.classification.quality_focal import QualityFocal
 from detector.losses.classification.varifocal import Varifocal
 from detector.utils.errors import InputError
@@ -24,8 +26,8 @@ Builder = Callable[[LossConfig, Alpha, int], ClassificationLoss]  # settings, al
 CLASSIFICATION_LOSSES: dict[str, Builder] = {  # loss.classification → how to build it
     "focal": lambda c, alpha, k: Focal(alpha=alpha, gamma=c.gamma),
     "cross_entropy": lambda c, alpha, k: Focal(alpha=alpha, gamma=gamma_of(c)),
-    "quality_focal": lambda c, alpha, k: QualityFocal(gamma=c.gamma),
-    "varifocal": lambda c, alpha, k: Varifocal(gamma=c.gamma),
+    "quality_focal": lambda c, alpha, k: QualityFocal(gamma=c.gamma, weight=relative_to_auto(c, alpha)),
+    "varifocal": lambda c, alpha, k: Varifocal(gamma=c.gamma, weight=relative_to_auto(c, alpha)),
     "adaptive_focal": lambda c, alpha, k: AdaptiveFocal(alpha="auto" if c.alpha == "auto" else alpha, gamma=c.gamma),
     "equalized_focal": lambda c, alpha, k: EqualizedFocal(k, alpha=alpha, gamma=c.gamma, scale=c.equalized_scale),
 }
@@ -34,6 +36,13 @@ CLASSIFICATION_LOSSES: dict[str, Builder] = {  # loss.classification → how to 
 def gamma_of(loss: LossConfig) -> float | list[float]:
     """The gamma that the loss has, or begins with."""
     return 0.0 if loss.classification == "cross_entropy" else loss.gamma
+
+
+def relative_to_auto(loss: LossConfig, alpha: Alpha) -> float | list[float]:
+    """Weights by class as factors of a loss without alpha: 1 stands for that of auto. 1 where none are by class."""
+    if not loss.alpha_is_by_class:
+        return 1.0
+    return (torch.tensor(alpha) / best_alpha(gamma_of(loss))).tolist()
 
 
 def build_classification(loss: LossConfig, alpha: Alpha, num_classes: int) -> ClassificationLoss:

@@ -37,7 +37,8 @@ class DifferentiableLoss(ClassificationLoss):
     def __init__(self, function: PairLoss, *, needs_quality: bool = False, takes_alpha_by_class: bool = True):
         super().__init__()
         self.function = function
-        self.needs_quality, self.takes_alpha_by_class = needs_quality, takes_alpha_by_class
+        self.needs_quality = needs_quality
+        self.takes_alpha_by_class = self.has_alpha = takes_alpha_by_class
 
     def summed(self, logits: Tensor, classes: Tensor, quality: Tensor | None) -> tuple[Tensor, None]:
         return self._pairs(_at_least_float32(logits), classes, quality).sum(), None

@@ -17,6 +17,7 @@ class ClassificationLoss(nn.Module, ABC):
 
     needs_quality: bool = False  # is the target of a positive its quality, such as the IoU of its predicted box?
     takes_alpha_by_class: bool = True  # if not, weights by class in loss.alpha are an error
+    has_alpha: bool = True  # if not, weights by class count relative to that of auto, and one weight for all is nothing
     balances_classes: bool = False  # does it weigh the classes against each other by itself?
     least_gamma: float | None = None  # to which its gamma, and alpha with it, may move in the training; None: it stays
 

@@ -26,26 +26,29 @@ from detector.losses.classification.one_pass import (
 
 
 class QualityFocal(OnePassLoss):
-    """gamma: one number, or K, one per class."""
+    """gamma: one number, or K, one per class. weight: a factor of the positives, likewise; 1 in the paper."""
 
     needs_quality = True
-    takes_alpha_by_class = False
+    has_alpha = False
     gamma: Factor
+    weight: Factor
 
-    def __init__(self, *, gamma: float | Sequence[float] = 2.0):
+    def __init__(self, *, gamma: float | Sequence[float] = 2.0, weight: float | Sequence[float] = 1.0):
         super().__init__()
         set_factor(self, "gamma", gamma)
+        set_factor(self, "weight", weight)
 
     def formula(self) -> Formula:
-        gamma = self.gamma
+        gamma, weight = self.gamma, self.weight
 
         def positive_term(x: Tensor, classes: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
             assert quality is not None
             exponent = for_classes(gamma, classes)
             entropy, error = soft_cross_entropy(x, quality)
             distance = error.abs().clamp(min=torch.finfo(x.dtype).tiny)  # 0 to a negative power would be infinite
-            modulation = power(error.abs(), exponent)
-            slope = exponent * power(distance, exponent - 1) * error.sign() * torch.sigmoid(x) * torch.sigmoid(-x)
+            own = for_classes(weight, classes)
+            modulation = own * power(error.abs(), exponent)
+            slope = own * exponent * power(distance, exponent - 1) * error.sign() * torch.sigmoid(x) * torch.sigmoid(-x)
             return (modulation * entropy).to(x.dtype), (modulation * error + slope * entropy).to(x.dtype)
 
         return Formula(gamma, 1.0, positive_term)

@@ -29,25 +29,27 @@ NEGATIVE_WEIGHT = 0.75
 
 
 class Varifocal(OnePassLoss):
-    """gamma: one number, or K, one per class."""
+    """gamma: one number, or K, one per class. weight: a factor of the positives, likewise; 1 in the paper."""
 
     needs_quality = True
-    takes_alpha_by_class = False
+    has_alpha = False
     gamma: Factor
+    weight: Factor
 
-    def __init__(self, *, gamma: float | Sequence[float] = 2.0):
+    def __init__(self, *, gamma: float | Sequence[float] = 2.0, weight: float | Sequence[float] = 1.0):
         super().__init__()
         set_factor(self, "gamma", gamma)
+        set_factor(self, "weight", weight)
 
     def formula(self) -> Formula:
-        gamma = self.gamma
+        gamma, weight = self.gamma, self.weight
 
         def positive_term(x: Tensor, classes: Tensor, quality: Tensor | None) -> tuple[Tensor, Tensor]:
             assert quality is not None
             entropy, error = soft_cross_entropy(x, quality)
             loss, derivative = background_term(x, for_classes(gamma, classes), NEGATIVE_WEIGHT)
-            positive = quality > 0
-            loss = torch.where(positive, quality * entropy, loss)
-            return loss.to(x.dtype), torch.where(positive, quality * error, derivative).to(x.dtype)
+            positive, own = quality > 0, for_classes(weight, classes) * quality
+            loss = torch.where(positive, own * entropy, loss)
+            return loss.to(x.dtype), torch.where(positive, own * error, derivative).to(x.dtype)
 
         return Formula(gamma, NEGATIVE_WEIGHT, positive_term)

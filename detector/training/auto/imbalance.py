@@ -29,7 +29,8 @@ from detector.data.exposure import exposure
 from detector.data.mixing.mixer import build_mixer
 from detector.data.mixing.paste import Paster
 from detector.data.resampling import auto_threshold, image_frequencies, image_weights
-from detector.losses.class_alpha import check_one_per_class, resolve_alpha, spread, unweighted_alpha
+from detector.losses.class_alpha import check_one_per_class, resolve_alpha, spread, weights_of_positives
+from detector.losses.classification import build_classification
 from detector.utils.text import counted, shortened
 
 WORTHWHILE = 1.5
@@ -40,7 +41,7 @@ DEFER = 0.5  # of the training: features are learnt with all classes alike (LDAM
 SETTINGS = {
     "sampling": ("data.sampling", "data.repeat_threshold"),
     "paste": ("augment.paste",),
-    "loss": ("loss.classification", "loss.alpha", "loss.effective_beta", "loss.defer_alpha"),
+    "loss": ("loss.alpha", "loss.effective_beta", "loss.defer_alpha"),
 }
 
 
@@ -202,8 +203,10 @@ def _choose_loss(config: Config, class_names: list[str], shown: np.ndarray, may:
     beta = max(config.loss.effective_beta, float(f"{1 - 3 / shown.max():.6g}"))
     settings = {"loss.alpha": "effective_number", "loss.effective_beta": beta, "loss.defer_alpha": DEFER}
     check_one_per_class(config.loss, len(shown), class_names)
-    alphas = np.array(resolve_alpha(config.changed(settings).loss, shown))
-    before = np.array(unweighted_alpha(config.loss, len(shown)))
+    built = build_classification(config.loss, resolve_alpha(config.loss, shown), len(shown))
+    if built.balances_classes or not built.takes_alpha_by_class:
+        return Decision(f"loss stays as configured: {config.loss.classification} takes no weights by class")
+    alphas, before = weights_of_positives(config.changed(settings).loss, built, shown)
     return Decision(
         f"positives weigh {alphas[shown > 0].min():.2f} to {alphas[shown > 0].max():.2f}, the rarer in an epoch the "
         f"more; all {spread(before)} until {DEFER:.0%} of the training are over",

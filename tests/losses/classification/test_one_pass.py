@@ -19,6 +19,7 @@ K = 4
 ALPHAS = [0.1, 0.25, 0.5, 0.9]
 GAMMAS = [0.5, 1.0, 2.0, 3.5]
 RATIOS = [1.0, 0.75, 0.25, 0.0]
+WEIGHTS = [1.0, 1.5, 2.0, 3.0]
 
 
 def equalized(alpha=0.25) -> EqualizedFocal:
@@ -46,6 +47,13 @@ def vfl_pair(p, y, positive, k):
     return -y * (y * math.log(p) + (1 - y) * math.log(1 - p)) if y > 0 else -0.75 * p**2 * math.log(1 - p)
 
 
+def weighted(pair):
+    """With WEIGHTS of the positives; one whose box has no overlap is a negative to the varifocal loss."""
+    return lambda p, y, positive, k: (
+        pair(p, y, positive, k) * (WEIGHTS[k] if positive and (y > 0 or pair is qfl_pair) else 1.0)
+    )
+
+
 def efl_gamma(k):
     return 2 + 6 * (1 - RATIOS[k])
 
@@ -67,6 +75,8 @@ CASES = {
     ),
     "quality_focal": (QualityFocal, qfl_pair),
     "varifocal": (Varifocal, vfl_pair),
+    "quality_focal, by class": (lambda: QualityFocal(weight=WEIGHTS), weighted(qfl_pair)),
+    "varifocal, by class": (lambda: Varifocal(weight=WEIGHTS), weighted(vfl_pair)),
 }
 each_loss = pytest.mark.parametrize("name", CASES)
 

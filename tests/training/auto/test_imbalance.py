@@ -166,6 +166,16 @@ def test_the_commonest_class_has_the_alpha_of_gamma():
     assert "positives weigh 0.50 to 1.50, the rarer in an epoch the more; all 0.5 until 50%" in lines
 
 
+def test_quality_focal_is_weighted_too_and_a_loss_that_balances_classes_is_not():
+    only_loss = "imbalance: {sampling: false, paste: false}\nloss: "
+    config, lines = _resolved(only_loss + "{classification: quality_focal}", _data(*TOGETHER))
+    assert _changes(config) == {**WEIGHTED, "loss.classification": "quality_focal"}
+    assert "positives weigh 1.00 to 3.00, the rarer in an epoch the more; all 1 until 50%" in lines
+    config, lines = _resolved(only_loss + "{classification: equalized_focal}", _data(*TOGETHER))
+    assert _changes(config) == {"loss.classification": "equalized_focal"}
+    assert "loss stays as configured: equalized_focal takes no weights by class" in lines
+
+
 def test_a_gamma_list_of_another_length_is_an_error_before_anything_is_multiplied():
     with pytest.raises(InputError, match=r"loss.gamma has 3 values, but the data has 2 classes \(common, rare\)"):
         choose(_config("{imbalance: auto, data: {dataset: none.yaml}, loss: {gamma: [1.0, 2.0, 2.0]}}"), _data(*BOTH))
