@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pydantic_core import ErrorDetails
 from detector.config.schema import Config
 from detector.utils.text import quoted
 
+_NAME = re.compile(r"[\w/.-]{1,80}")  # of an assigner, a neck, a backbone ...
 MOST_ERRORS = 100  # only the first is told, and a file may have 10,000
 
 
@@ -27,6 +29,9 @@ def sentence(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> str:
         return f"unknown key `{dotted}`; {_hint(root, location)}"
     if error["type"] == "missing":
         return f"`{dotted}` is required"
+    if error["type"] == "model_type" and _is_name_of(root, location, error["input"]):
+        name, key = error["input"], location[-1]
+        return f"`{dotted}` is a section; write `{dotted}.name={name}`, in a file `{key}: {{name: {name}}}`"
     if error["type"] == "value_error":
         return f"`{dotted}`: {error['ctx']['error']}"
     return f"`{dotted}`: {error['msg'][0].lower()}{error['msg'][1:]}, got {quoted(error['input'])}"
@@ -87,6 +92,15 @@ def _hint(root: type[BaseModel], location: Sequence[str | int]) -> str:
             keys = [p.rpartition(".")[2] for p in paths if p.rpartition(".")[0] == path]
             elsewhere.append(f"`{path}`" + (f" ({', '.join(keys)})" if keys else ""))
     return f"did you mean {' or '.join(elsewhere)}?" if elsewhere else f"valid here: {', '.join(fields)}"
+
+
+def _is_name_of(root: type[BaseModel], location: Sequence[str | int], value: Any) -> bool:
+    """Whether `value`, which stands in place of a section, can be meant as the section's `name`."""
+    return (
+        isinstance(value, str)
+        and _NAME.fullmatch(value) is not None
+        and "name" in _section_at(root, location).model_fields
+    )
 
 
 def _nearest_miss(root: type[BaseModel], errors: Sequence[ErrorDetails]) -> ErrorDetails:

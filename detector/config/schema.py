@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -42,6 +42,13 @@ class ShortLong(Section):
     evaluation."""
     long: Side
     """Greatest length of the long side, in pixels."""
+
+    @field_validator("short", mode="before")
+    @classmethod
+    def _two(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) != 2:
+            raise ValueError(f"a list is [least, greatest], any side between is drawn; got {value}")
+        return value
 
     @model_validator(mode="after")
     def _ordered(self) -> ShortLong:
@@ -84,6 +91,13 @@ class DataConfig(Section):
     repeat_threshold: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
     """The repeat factors draw images with a class rarer than this more often. auto: the median class's frequency, or
     less if that repeats too much; printed."""
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _no_list(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(f"a number, or a range of short sides as {{short: {value}, long: ...}}; got {value}")
+        return value
 
 
 class BackboneConfig(Section):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from detector.config.schema import Config, TrainConfig
 from detector.data.loader import STRIDE
+from detector.models.build import build_anchors
 from detector.training.optim import OWN_RATES, rates, scaled_lr
 from detector.training.state import Run
 from detector.utils.device import device_name, resolve_precision
@@ -52,11 +53,13 @@ def introduce(run: Run, notes: Sequence[str]) -> None:
 
 def cost_of_p2(config: Config) -> str:
     """A line on what `model.neck.finest: p2` costs: the anchors of an image with and without that level."""
-    size, anchors = config.data.image_size, config.model.anchors
+    size = config.data.image_size
     sides = (size, size) if isinstance(size, int) else (size.greatest, size.long)
     height, width = (-(-side // STRIDE) * STRIDE for side in sides)
-    cells = [-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64, 128)]
-    count, less = (anchors.scales * len(anchors.ratios) * sum(levels) for levels in (cells, cells[1:]))
+    anchors = build_anchors(config.model)
+    strides = [anchors.finest_stride * 2**level for level in range(6)]  # P2..P7
+    grids = [(-(-height // stride), -(-width // stride)) for stride in strides]
+    count, less = (sum(anchors.level_sizes(levels)) for levels in (grids, grids[1:]))
     return (
         f"model.neck.finest p2: {count} anchors for an image of {width}x{height} px instead of {less}: "
         f"{count / less:.1f} times the work of the head and of the loss"

@@ -164,7 +164,29 @@ def test_every_field_of_the_schema_is_described():
         (
             "data: {dataset: a}",
             ["data.image_size={short: [9], long: 9}"],
-            "`data.image_size.short`: list should have at l",
+            "`data.image_size.short`: a list is [least, greatest], any side between is drawn; got [9]",
+        ),
+        (
+            "data: {dataset: a}",
+            ["data.image_size={short: [640, 672, 704], long: 1333}"],
+            "`data.image_size.short`: a list is [least, greatest], any side between is drawn; got [640, 672, 704]",
+        ),
+        (
+            "data: {dataset: a}",
+            ["data.image_size=[640, 800]"],
+            "`data.image_size`: a number, or a range of short sides as {short: [640, 800], long: ...}; got [640, 800]",
+        ),
+        (
+            "data: {dataset: a}",
+            ["loss.assigner=atss"],
+            "`loss.assigner` is a section; write `loss.assigner.name=atss`, in a file `assigner: {name: atss}`",
+        ),
+        ("data: {dataset: a}\nmodel: {neck: pafpn}", [], "write `model.neck.name=pafpn`, in a file `neck: {name: "),
+        ("data: {dataset: a}", ["model.attention=light"], "write `model.attention.name=light`, in a file `attention: "),
+        (
+            "data: {dataset: a}",
+            ["loss=focal"],
+            "`loss`: input should be a valid dictionary or instance of LossConfig, got 'focal'",
         ),
         ("data: {dataset: a}", ["loss.assigner.negative_iou=0.9"], "negative_iou (0.9) is above positive_iou (0.5)"),
         ("data: {dataset: a}", ["train.epochs"], "an override reads dotted.path=value"),

@@ -184,6 +184,8 @@ TORCHVISION_V1 = (
         "model.backbone.weights": "IMAGENET1K_V1",  # the default of retinanet_resnet50_fpn
         "model.neck.extra_levels": "p5",  # LastLevelP6P7(256, 256)
         "data.image_size": {"short": 800, "long": 1333},  # RetinaNet's min_size and max_size
+        "model.anchors.rule": "torchvision",  # its AnchorGenerator, whatever the weights
+        "model.postprocess.max_detections": 300,  # RetinaNet's detections_per_img
         "train.epochs": 26,  # --epochs 26
         "train.milestones": [16 / 26, 22 / 26],  # --lr-steps 16 22
     }
@@ -221,6 +223,23 @@ def test_a_recipe_is_that_of_its_source(name, facts):
     model = build_without_memory(config.model, num_classes=3)
     frozen = freeze.resolve(model, config.train.freeze, config.train.unfreeze)
     assert frozen == ["backbone.stem", "backbone.layer1"]
+
+
+def test_a_recipe_stays_as_published_whatever_the_defaults_become():
+    """Its own lines give what the sources say wherever a better default may come; so do its headers name AMP."""
+    text = (FOLDER / "retinanet_r50_fpn_1x_coco.yaml").read_text()
+    given = {".".join(path) for path, _ in settings(yaml.compose(text))}
+    may_change = {
+        path for path in DETECTRON2 if path.startswith(("loss.", "train.")) and DETECTRON2[path] is not None
+    } | {"model.backbone.norm", "model.backbone.weights", "model.neck.extra_levels"}
+    assert may_change - given == {"loss.box_weight", "train.accumulate", "train.backbone_lr_factor"}  # neutral: 1
+    for name in ("1x", "v1", "v2"):
+        header = (FOLDER / f"retinanet_r50_fpn_{name}_coco.yaml").read_text().split("\ndata:")[0]
+        assert "It trains in fp32" in header and "train.precision=fp32 is as there" in header
+
+
+def test_no_line_of_a_config_is_longer_than_120():
+    assert [f"{p.name}: {line}" for p in CONFIGS for line in p.read_text().splitlines() if len(line) > 120] == []
 
 
 @every_config

@@ -54,7 +54,8 @@ def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def winners(anchors: Tensor, overlap: Tensor, claimed: Tensor, num_anchors: int) -> Tensor:
     """(N, M, C) bool: of the objects that claim an anchor, the one with the greatest IoU gets it, the first of equals.
 
-    anchors: (N, M, C) int64, the candidates of each object, each of them once. overlap: (N, M, C) float32, their IoU.
+    anchors: (N, M, C) int64, the candidates of each object, each of them once. overlap: (N, M, C) float32, their IoU,
+    not negative, not NaN.
     claimed: (N, M, C) bool, whether the object claims the candidate.
     """
     anchors = torch.where(claimed, anchors, num_anchors).flatten(1)  # claims that do not count come last

@@ -23,7 +23,7 @@ SOURCES: dict[str, BuildBackbone] = {
 }
 
 
-def build_backbone(name: str, *, weights: str | None, norm: str, finest_stride: int = 8) -> Backbone:
+def build_backbone(name: str, *, weights: str | None, norm: str, finest_stride: int) -> Backbone:
     """The backbone that `model.backbone.name` names, on torch's default device.
 
     weights: ImageNet weights, as the source names them; a local file (.pth, .pt, .safetensors) with the state dict of

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEVELS = (4, 8, 16, 32)  # the strides of C2 to C5
 
 
 class Backbone(nn.Module):

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.models.backbones.backbone import Backbone
+from detector.models.backbones.backbone import LEVELS, Backbone
 from detector.models.backbones.timm_stages import find_stages, flattened, root_of
 from detector.models.norm import freeze_batch_norms
 from detector.models.state_dict import first_line, is_file_name, load_strictly, read_state_dict
 from detector.utils.errors import InputError
 from detector.utils.nearest import did_you_mean
 
-LEVELS = (4, 8, 16, 32)  # the strides of C2 to C5
 # Networks whose features are sums over blocks that no norm has seen, by the beginning of their names → eps of the
 # LayerNorm (norm0 .. norm3) that mmpretrain gives each feature: mmpretrain/models/backbones/convnext.py, davit.py,
 # edgenext.py, mvit.py, swin_transformer.py, swin_transformer_v2.py, tinyvit.py. mmdetection has it in its swin.py, too.
@@ -70,7 +69,7 @@ class TimmBackbone(Backbone):
         return {name: f"{prefix}{own}" for name, own in flat.items() if own.split(".")[0] in children}
 
 
-def build_timm_backbone(name: str, *, weights: str | None, norm: str, finest_stride: int = 8) -> TimmBackbone:
+def build_timm_backbone(name: str, *, weights: str | None, norm: str, finest_stride: int) -> TimmBackbone:
     """timm's network `name` (convnext_tiny, or with the tag of its published weights, convnext_tiny.fb_in22k).
 
     weights: None (random); DEFAULT (what timm publishes under the name); or a local file (.pth, .pt, .safetensors)

@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
-from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from detector.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, LEVELS, Backbone
 from detector.models.norm import norm_layer
 from detector.models.state_dict import download, is_file_name, load_strictly, read_state_dict
 from detector.utils.errors import InputError
@@ -50,8 +50,8 @@ class TorchvisionBackbone(Backbone, IntermediateLayerGetter):
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
-    def __init__(self, trunk: nn.Module, layout: Layout, finest_stride: int = 8) -> None:
-        finest = {4: 0, 8: 1}[finest_stride]
+    def __init__(self, trunk: nn.Module, layout: Layout, finest_stride: int) -> None:
+        finest = LEVELS.index(finest_stride)
         super().__init__(trunk, {layer: str(level) for level, layer in enumerate(layout.last[finest:])})
         self.channels = list(layout.channels[finest:])
         layers: list[str] = list(self)
@@ -68,9 +68,7 @@ class TorchvisionBackbone(Backbone, IntermediateLayerGetter):
         }
 
 
-def build_torchvision_backbone(
-    name: str, *, weights: str | None, norm: str, finest_stride: int = 8
-) -> TorchvisionBackbone:
+def build_torchvision_backbone(name: str, *, weights: str | None, norm: str, finest_stride: int) -> TorchvisionBackbone:
     """torchvision's network `name`, one of BACKBONES.
 
     weights: None (random); a name in torchvision's enum of the network (DEFAULT, IMAGENET1K_V1, ...); or a local file

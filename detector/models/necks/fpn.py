@@ -36,8 +36,8 @@ class ExtraLevels(LastLevelP6P7):
 class PyramidFromP2(FeaturePyramidNetwork):
     """P2..P5 from C2..C5. P2's blocks come last, at index 3, so that weights of a pyramid from P3 fit by name.
 
-    Takes the channels of C3, C4, C5 and C2, in this order. torchvision asks for blocks by level: for C2, 0, which is -1
-    here, and for C5, -1, which is -2.
+    Takes the channels of C3, C4, C5 and C2, in this order. torchvision asks for the blocks of level 0 (C2), 1 (C3) and
+    so on. All are one place earlier here, and the first is the last: Python's index -1.
     """
 
     def get_result_from_inner_blocks(self, x: Tensor, idx: int) -> Tensor:

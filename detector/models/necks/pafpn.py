@@ -36,7 +36,8 @@ class BottomUpPath(ExtraLevels):
 
     def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         merged, n = p[0], [p[0]]
-        for step, level in enumerate(p[1:], start=-1 if self.from_p2 else 0):
+        first = -1 if self.from_p2 else 0  # the step from P2 to P3 is the last in the lists, then come 0 and 1
+        for step, level in enumerate(p[1:], start=first):
             merged = level + self.downsample[step](merged)
             n.append(self.fuse[step](merged))
         return super().forward(n, c, names)

@@ -58,7 +58,7 @@ def _network(weights: Weights, given: dict[str, Tensor]) -> str | None:
     """The network of BACKBONES whose weights these are; None: none of them."""
     for name in BACKBONES:
         with torch.device("meta"):  # only shapes are needed
-            body = build_torchvision_backbone(name, weights=None, norm="batch")
+            body = build_torchvision_backbone(name, weights=None, norm="batch", finest_stride=8)
         theirs = body.from_classifier(weights.state) if weights.backbone_only else given
         theirs = {name.removeprefix(BODY): tensor for name, tensor in without_counters(theirs).items()}
         if not differences(body.state_dict(), theirs):

@@ -13,10 +13,10 @@ def test_a_source_is_one_line(monkeypatch):
 
     def build_own(name, *, weights, norm, finest_stride):
         asked.append((name, weights, norm, finest_stride))
-        return TorchvisionBackbone(torchvision.models.resnet18(weights=None), BACKBONES["resnet18"])
+        return TorchvisionBackbone(torchvision.models.resnet18(weights=None), BACKBONES["resnet18"], finest_stride)
 
     monkeypatch.setattr(backbones, "SOURCES", {"own/": build_own, **backbones.SOURCES})
     config = ModelConfig.model_validate({"backbone": {"name": "own/net", "weights": "w.pth", "norm": "batch"}})
     assert build_model(config, num_classes=1).body.channels == [128, 256, 512]
     assert asked == [("net", "w.pth", "batch", 8)]
-    assert build_backbone("resnet18", weights=None, norm="group").channels == [128, 256, 512]
+    assert build_backbone("resnet18", weights=None, norm="group", finest_stride=8).channels == [128, 256, 512]

@@ -30,7 +30,7 @@ NETWORKS = {
 
 
 def build(name="resnet10t", weights=None, norm="batch"):
-    return build_timm_backbone(name, weights=weights, norm=norm)
+    return build_timm_backbone(name, weights=weights, norm=norm, finest_stride=8)
 
 
 def classifier(name, **kwargs):

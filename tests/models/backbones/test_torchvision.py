@@ -13,7 +13,7 @@ from detector.utils.errors import InputError
 
 
 def build(name="resnet18", weights=None, norm="frozen"):
-    return build_torchvision_backbone(name, weights=weights, norm=norm)
+    return build_torchvision_backbone(name, weights=weights, norm=norm, finest_stride=8)
 
 
 def with_random_statistics(network):
