@@ -3,8 +3,8 @@
     python benchmarks/attention.py [--rounds 20]
 
 A step is forward, losses and backward of a ResNet-18 with 64 channels in neck and head, two convolutions a tower, and
-8 images of 192 px, in float32 and in bfloat16. Printed are medians with the 10 % and 90 % quantiles; what it adds is
-taken round by round.
+8 images of 192 px, in float32 and in bfloat16; the CPU has one thread. Printed are medians of the wall time with the
+10 % and 90 % quantiles; what it adds is taken round by round.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
+    torch.set_num_threads(1)
     for device in devices():
         for autocast in (None, torch.bfloat16):
             compare(device, autocast, args.rounds)

@@ -62,9 +62,9 @@ class Entry:
         """Of a figure, 95 %; None: the images cannot tell. That of one seed is the one in its report."""
         figure = self.figures[name]
         if self.seeds == 1:
-            return interval(figure.value, figure.resampled[0], figure.images)
-        chance = _chances([name], self.figures).get(name)
-        return None if chance is None else np.clip(chance.interval(figure.value), 0, 1).tolist()
+            return interval(float(figure.value), figure.resampled[0], figure.images)
+        chance = _chances([name], self).get(name)
+        return None if chance is None else np.clip(np.array(chance.interval(figure.value)), 0, 1).tolist()
 
     def changes_from(self, other: Entry) -> list[tuple[str, Any, Any]]:
         """(dotted path, the other's value, its own) of the settings that differ."""
@@ -79,7 +79,7 @@ class Difference:
     figure: FigureName
     baseline: float
     value: float
-    chance: Chance | None  # of the difference; None: the images cannot tell
+    chance: Chance | None  # of the difference; None: the images cannot tell, or there is none
 
     @property
     def difference(self) -> float:
@@ -87,8 +87,8 @@ class Difference:
 
     @property
     def interval(self) -> list[float] | None:
-        """Of the difference, 95 %; None: the images cannot tell."""
-        return None if self.chance is None else np.clip(self.chance.interval(self.difference), -1, 1).tolist()
+        """Of the difference, 95 %; None as `chance`."""
+        return None if self.chance is None else np.clip(np.array(self.chance.interval(self.difference)), -1, 1).tolist()
 
     @property
     def significant(self) -> bool:
@@ -151,8 +151,8 @@ def compare(sources: Sequence[str], split: str, dataset: str | None) -> Comparis
     if len(entries) == 1:
         raise InputError("all runs have one configuration and differ only in their seeds: there is nothing to compare")
     head = {name for name, group in zip(data.class_names, groups, strict=True) if group == "head"}
-    alike = _alike(list(entries[0].figures), dict(zip(data.class_names, groups, strict=True)))
-    rows = [row for entry in entries[1:] for row in _differences(entry, entries[0], alike)]
+    group_of = dict(zip(data.class_names, groups, strict=True))
+    rows = [row for entry in entries[1:] for row in _differences(entry, entries[0], group_of)]
     alarms = [alarm for entry in entries[1:] if (alarm := _alarm(entry.name, rows, head))]
     where = f"{split} of {dataset or configs[sources[0]].data.dataset}"
     evaluated_on = f"{where}: {counted(len(data), 'image')} with {counted(data.class_counts().sum(), 'object')}"
@@ -230,8 +230,7 @@ def _figures(
     measured = [k for k, name in enumerate(class_names) if per_class[name]["num_gt"]]
 
     def figure(value: float, draws: np.ndarray, labels: list[int]) -> SeedFigures:
-        defined = draws[~np.isnan(draws)]
-        return SeedFigures(np.array([value]), defined[None], images_with_objects([hits[k] for k in labels]))
+        return SeedFigures(np.array([value]), draws[None], images_with_objects([hits[k] for k in labels]))
 
     def mean_figure(value: float, draws: np.ndarray, labels: list[int]) -> SeedFigures:
         return figure(value, mean_over_classes(draws), labels)
@@ -266,37 +265,38 @@ def _pool_seeds(runs: list[Entry]) -> Entry:
     return Entry(f"{first.name} and {count - 1} more of its seeds", count, figures, first.settings)
 
 
-def _alike(figures: list[FigureName], group_of: dict[str, str]) -> list[list[FigureName]]:
-    """The figures divided into those whose variance has like parts: the classes of a group, which have about as many
-    objects; and each other figure alone."""
-    alone = [[figure] for figure in figures if not figure.of_class]
-    return alone + [[f for f in figures if f.of_class and group_of[f.name] == group] for group in GROUPS]
+def _differences(entry: Entry, baseline: Entry, group_of: dict[str, str]) -> list[Difference]:
+    """Of all figures. group_of: class name → group, whose classes are judged together."""
+    together: dict[str | FigureName, list[FigureName]] = {}
+    for name in entry.figures:
+        together.setdefault(group_of[name.name] if name.of_class else name, []).append(name)
+    chances = {key: own for names in together.values() for key, own in _chances(names, entry, baseline).items()}
+    rows = []
+    for name, figure in entry.figures.items():
+        before, now, chance = float(baseline.figures[name].value), float(figure.value), chances.get(name)
+        if chance is None and figure.images >= MIN_IMAGES and abs(now - before) > ROUNDING:
+            chance = Chance(0.0, figure.images - 1)  # the same on every image: certain
+        rows.append(Difference(entry.name, name, before, now, chance))
+    return rows
 
 
-def _differences(entry: Entry, baseline: Entry, alike: list[list[FigureName]]) -> list[Difference]:
-    chances = {}
-    for names in alike:
-        chances.update(_chances(names, entry.figures, baseline.figures))
-    return [
-        Difference(entry.name, name, float(baseline.figures[name].value), float(figure.value), chances.get(name))
-        for name, figure in entry.figures.items()
-    ]
+def _chances(names: list[FigureName], entry: Entry, baseline: Entry | None = None) -> dict[FigureName, Chance]:
+    """The chance of figures that are judged together; with a baseline, of their differences from it.
 
-
-def _chances(names: list[FigureName], *figures: dict[FigureName, SeedFigures]) -> dict[FigureName, Chance]:
-    """The chance of like figures of an entry, or of their differences from those of a second one.
-
-    Those are left out whose chance is not known: too few images have objects, or nothing varies.
+    Those are left out that too few images have objects of, or that do not vary.
     """
-    measured = [name for name in names if figures[0][name].images >= MIN_IMAGES]
-    variances = {name: variances_of(*(own[name] for own in figures)) for name in measured}
-    known = {name: own for name, own in variances.items() if own.error > ROUNDING}
-    if not known:
+    variances = {
+        name: variances_of(entry.figures[name], None if baseline is None else baseline.figures[name])
+        for name in names
+        if entry.figures[name].images >= MIN_IMAGES
+    }
+    varying = {name: own for name, own in variances.items() if own.error > ROUNDING}
+    if not varying:
         return {}
-    parts, degrees = [np.stack(own) for own in zip(*((v.parts, v.degrees) for v in known.values()), strict=True)]
+    parts, degrees = [np.stack(own) for own in zip(*((v.parts, v.degrees) for v in varying.values()), strict=True)]
     chance = Variances(parts, degrees).chance()
-    both = zip(chance.error.tolist(), chance.degrees.tolist(), strict=True)
-    return {name: Chance(*each) for name, each in zip(known, both, strict=True)}
+    both = zip(*(np.asarray(own).tolist() for own in (chance.error, chance.degrees)), strict=True)
+    return {name: Chance(*each) for name, each in zip(varying, both, strict=True)}
 
 
 def _alarm(run: str, differences: list[Difference], head: set[str]) -> Alarm | None:

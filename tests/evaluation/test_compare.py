@@ -97,13 +97,14 @@ def test_differences_with_their_intervals(run):
         (light, "have the same AP, 0.500."),
         (lambda image, name: name == "light" and image >= 1, "do not differ by more than chance: AP 0.4"),
         (lambda image, name: name == "light" and image >= 8, "is worse than"),
-        (lambda image, name: False, "these images cannot tell whether that is chance"),  # the same in every resample
+        (lambda image, name: False, "is worse than"),  # the same on every image
     ],
 )
 def test_verdict(run, keep, verdict):
     first, second = run("first", light), run("second", keep, "loss: {gamma: 1}")
-    (tone, text), _ = verdicts(compare([first, second], "val", None))
+    (tone, text), (_, caveat) = verdicts(compare([first, second], "val", None))
     assert verdict in text and tone == ("bad" if "worse" in verdict else "")
+    assert caveat.endswith("With one seed, 'more than chance' counts the images only.")
 
 
 def test_runs_that_were_evaluated_on_other_objects(run, tmp_path):
@@ -189,6 +190,18 @@ def test_alarm_is_slower_to_come_for_one_of_several_head_classes(run, group, ala
     (Path(first) / "eval/val/metrics.json").write_text(json.dumps({"per_class": groups}))
     worse = run("worse", lambda image, name: image >= (1 if name == "dark" else 3), "loss: {gamma: 1}")
     assert len(compare([first, worse], "val", None).alarms) == alarms
+
+
+def test_alarm_where_a_head_class_falls_alike_on_every_image(run):
+    """No resample differs from another, so this is certain; what is equal in both is not tested."""
+    first = run("first", light)
+    groups = {"dark": {"group": "tail"}, "light": {"group": "head"}}
+    (Path(first) / "eval/val/metrics.json").write_text(json.dumps({"per_class": groups}))
+    worse = run("worse", lambda image, name: True, "loss: {gamma: 1}", light_off=3)
+    comparison = compare([first, worse], "val", None)
+    row = of_class(comparison, "light")
+    assert row.significant and row.interval == [row.difference] * 2 and row.difference < -0.2
+    assert [alarm.tested for alarm in comparison.alarms] == [1]
 
 
 def test_tool_and_its_page(run, succeeds, fails, tmp_path):

@@ -49,7 +49,7 @@ def test_comparison_shows_alarms_figures_and_classes(comparison, tmp_path, visit
     verdict = page.text_content("#verdict li.good")
     assert "<b>weighted</b> is better than plain by 0.030 AP" in verdict
     assert "+0.015 to +0.045, 95 % sure (seeds: 3 against 3; degrees of freedom: 4.0)" in verdict
-    assert "Welch and Satterthwaite" in page.text_content("#figures")
+    assert "docs/evaluation.md says how" in page.text_content("#figures")
     assert "Evaluated on val of a.yaml." in page.text_content("#runs")
     cells = page.locator("#settings tbody tr > *").all_inner_texts()
     assert cells == ["loss.alpha", BOLD, "plain", BOLD]

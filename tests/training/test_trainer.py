@@ -113,7 +113,7 @@ def last(run: Path) -> dict:
             "loss.classification=adaptive_focal",
             "augment.mosaic=0.5",
             "augment.mixup=0.5",
-            "augment.close=0.4",  # of the three epochs the last is without
+            "augment.close=0.3",  # of the three epochs the last is without
             "data.image_size={short: [32, 48], long: 64}",
         ],
         [

@@ -41,8 +41,8 @@ class Reach:
     is lost if no anchor's IoU is at least `negative_iou`: its anchors learn that it is background. The exception is the
     anchor that overlaps it best, if the assigner is `low_quality`.
 
-    For atss and tal an object is reached if it holds the centre of an anchor, else it is lost. The exception are the
-    anchors that fit it best, for `every_object`.
+    For atss and tal an object can be reached if it holds the centre of an anchor, else it is lost. The exception are
+    the anchors that fit it best, for `every_object`.
     """
 
     class_names: list[str]  # K
@@ -72,6 +72,10 @@ class Reach:
         The others have few trained anchors, which fit badly, or none: recall above this share rests on those.
         """
         return float(self.is_reached.mean()) if len(self.is_reached) else float("nan")
+
+    def sentence(self) -> str:
+        """What share is reached, and what becomes of the others."""
+        return _by_centre(self) if self.by_centre else _by_iou(self)
 
     def lines(self) -> list[str]:
         """For the console: a table with a line for each class, the least reached first, and a summary."""
@@ -135,16 +139,17 @@ def _worst(data: CocoData, objects: ResizedObjects, best: np.ndarray, lost: np.n
 def _table(reach: Reach) -> list[str]:
     width = max(len("class"), *map(len, reach.class_names))
     better, assigner = reach.proposal, reach.assigner
-    reached, lost = f"IoU >= {assigner.positive_iou:g}", f"< {assigner.negative_iou:g}"
-    if reach.by_centre:
-        reached, lost = "a centre", "none"
-    title = f"  {'class':<{width}} {'boxes':>8s}  {reached:>10s}  {lost:>6s}  median"
+    reached, lost = f"IoU >= {assigner.positive_iou:g}", f"  {f'< {assigner.negative_iou:g}':>6s}"
+    if reach.by_centre:  # all that is not reached is lost
+        reached, lost = "a centre", ""
+    title = f"  {'class':<{width}} {'boxes':>8s}  {reached:>10s}{lost}  median"
     rows = [title + ("  better" if better else "")]
     for k in np.argsort(reach.reached, kind="stable").tolist():  # NaN, without objects, comes last
         if reach.boxes[k]:
+            share = "" if reach.by_centre else f"  {reach.lost[k]:>6.1%}"
             rows.append(
-                f"  {reach.class_names[k]:<{width}} {reach.boxes[k]:>8d}  {reach.reached[k]:>10.1%}  "
-                f"{reach.lost[k]:>6.1%}  {reach.median[k]:>6.2f}" + (f"  {better.after[k]:>6.1%}" if better else "")
+                f"  {reach.class_names[k]:<{width}} {reach.boxes[k]:>8d}  {reach.reached[k]:>10.1%}{share}"
+                f"  {reach.median[k]:>6.2f}" + (f"  {better.after[k]:>6.1%}" if better else "")
             )
     return rows
 
@@ -153,38 +158,45 @@ def _summary(reach: Reach) -> list[str]:
     a, lost = reach.anchors, int(reach.is_lost.sum())
     ratios = ", ".join(f"{ratio:g}" for ratio in a.ratios)
     shapes = f"base_size {a.base_size:g}, {a.scales} scales, ratios {ratios}"
-    says, of_the_lost = _by_centre(reach) if reach.by_centre else _by_iou(reach)
     also = "which objects hold the centre of an anchor, and " if reach.by_centre else ""
+    none = (
+        "no anchor has its centre in"
+        if reach.by_centre
+        else f"no anchor reaches IoU {reach.assigner.negative_iou:g} for"
+    )
     return [
         f"  the table shows {also}the best IoU of any anchor ({shapes}) with each object",
-        f"  {says}",
+        f"  {reach.sentence()}",
         *([reach.proposal.line()] if reach.proposal else []),
-        *([f"  {of_the_lost} {counted(lost, 'object')}: {_examples(reach)}"] if lost else []),
+        *([f"  {none} {counted(lost, 'object')}: {_examples(reach)}"] if lost else []),
     ]
 
 
-def _by_iou(reach: Reach) -> tuple[str, str]:
-    """What the share reached means for max_iou, and the beginning of the sentence about lost objects."""
-    positive, negative = reach.assigner.positive_iou, reach.assigner.negative_iou
+def _by_iou(reach: Reach) -> str:
+    """The sentence for max_iou."""
+    says = f"anchors with an IoU of {reach.assigner.positive_iou:g} or more reach {reach.ceiling:.1%} of the objects"
+    if reach.is_reached.all():
+        return says
     rest = (
         "each of the others is learnt by the anchor that overlaps it best (low_quality), unless another object takes it"
         if reach.assigner.low_quality
         else "no anchor is trained for the others (low_quality is off)"
     )
-    says = f"anchors with an IoU of {positive:g} or more reach {reach.ceiling:.1%} of the objects; {rest}"
-    return says, f"no anchor reaches IoU {negative:g} for"
+    return f"{says}; {rest}"
 
 
-def _by_centre(reach: Reach) -> tuple[str, str]:
+def _by_centre(reach: Reach) -> str:
     """The same for atss and tal."""
+    name = reach.assigner.name
+    says = f"{name} trains anchors whose centre lies in the object: {reach.ceiling:.1%} of the objects hold one"
+    if reach.is_reached.all():
+        return says
     rest = (
         "each of the others is learnt by the anchors that fit it best (every_object), unless another object takes them"
         if reach.assigner.every_object
         else "no anchor is trained for the others (loss.assigner.every_object=true gives them some)"
     )
-    name = reach.assigner.name
-    says = f"{name} trains anchors whose centre lies in the object: {reach.ceiling:.1%} of the objects hold one; {rest}"
-    return says, "no anchor has its centre in"
+    return f"{says}; {rest}"
 
 
 def _examples(reach: Reach) -> str:

@@ -44,7 +44,7 @@ def verdicts(comparison: Comparison) -> list[tuple[str, str]]:
     if sentences and single:
         text = (
             f"Only one seed of {' and '.join(single)}: how far another seed would move the figures is not counted. "
-            "There, more than chance means more than the chance of the images."
+            "With one seed, 'more than chance' counts the images only."
         )
         sentences.append(("", text))
     return sentences
@@ -78,12 +78,9 @@ def _seeds_note(row: Difference, entry: Entry, baseline: Entry) -> str:
 
 
 def interval_note(comparison: Comparison) -> str:
-    """How the intervals of the differences came about."""
+    """What the intervals of the differences count."""
     seeds = ", and of the seeds where there are several" if any(entry.seeds > 1 for entry in comparison.entries) else ""
-    return (
-        f"The intervals count the chance of the images{seeds}: difference ± t x standard error, with the degrees of "
-        "freedom of Welch and Satterthwaite."
-    )
+    return f"The intervals count the chance of the images{seeds}; docs/evaluation.md says how."
 
 
 def _counts(row: Difference) -> bool:
@@ -153,7 +150,9 @@ def _run_row(entry: Entry) -> dict:
 
 def _groups(entry: Entry) -> dict[str, float]:
     """AP of each group that has objects."""
-    return {group: entry.figures[FigureName(group)].value for group in GROUPS if FigureName(group) in entry.figures}
+    return {
+        group: float(entry.figures[FigureName(group)].value) for group in GROUPS if FigureName(group) in entry.figures
+    }
 
 
 def _plot_end(rows: Sequence[Difference]) -> float:

@@ -38,6 +38,7 @@ def provenance(
     neck = f"{model.neck.name.upper()} {model.neck.channels}{' from P2' if model.neck.finest == 'p2' else ''}"
     attention = model.attention
     attends = f", attention {attention.name} x {attention.blocks}" if attention.name != "none" else ""
+    weighting = f" weighted by {loss.box_weighting}" if loss.box_weighting != "assigner" else ""
     today, trained = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", training_time(curves)
     rows = {
         "Detector": source,
@@ -48,7 +49,7 @@ def provenance(
         "Images": f"{pixels}, augmentation {transforms if isinstance(transforms, str) else 'custom'}",
         "Training": f"{epochs}, batches of {batch}, {train.optimizer}{lr}, {train.schedule}",
         "Trained": f"{f'{trained}, ' if trained else ''}seed {config.seed}",
-        "Loss": f"{loss.classification}, gamma {loss.gamma}, box {loss.box}",
+        "Loss": f"{loss.classification}, gamma {loss.gamma}, box {loss.box}{weighting}, assigner {loss.assigner.name}",
         "For the rare classes": ", ".join(_for_rare_classes(config)),
     }
     return {"title": Path(source).name or source, "rows": list(rows.items()), "findings": data_findings(curves)}

@@ -142,6 +142,9 @@ def test_the_sentences_are_those_of_the_assigner(tmp_path):
         assert "no anchor has its centre in 2 objects: annotation 1 (thing, 6x6 px after resizing" in text
         reach = measure_reach(data, config_of(128, assigner={"name": name, "every_object": True}))
         assert "learnt by the anchors that fit it best (every_object)" in "\n".join(reach.lines())
+        assert reach.lines()[0].split() == ["class", "boxes", "a", "centre", "median"]
+        reach = measure_reach(data_of(tmp_path, boxes[:1], [(128, 128)]), config_of(128, assigner={"name": name}))
+        assert reach.sentence().endswith("100.0% of the objects hold one")
     reach = measure_reach(data, config_of(128, assigner={"low_quality": False}))
     assert "no anchor is trained for the others (low_quality is off)" in "\n".join(reach.lines())
 

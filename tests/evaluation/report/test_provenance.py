@@ -25,6 +25,10 @@ def test_what_was_trained_on_what(tiny_config, tiny_dataset):
     attending = config.changed({"model.attention": {"name": "dyhead", "blocks": 2}, "model.neck.name": "pafpn"})
     rows = dict(provenance(attending, "a.pt", None, data, "val")["rows"])
     assert rows["Network"] == "timm/test_resnet, PAFPN 16, attention dyhead x 2, head 1 x 16"
+    assert rows["Loss"] == "focal, gamma 2.0, box smooth_l1, assigner max_iou"
+    aligned = config.changed({"loss.assigner.name": "tal", "loss.box_weighting": "iou"})
+    loss = dict(provenance(aligned, "a.pt", None, data, "val")["rows"])["Loss"]
+    assert loss.endswith("weighted by iou, assigner tal")
     for short, said in (("48", "48 px, at most 64"), ("[32, 48]", "32 to 48 px, at most 64")):
         resized = load_config(tiny_config, [f"data.image_size={{short: {short}, long: 64}}"])
         images = dict(provenance(resized, "a.pt", None, data, "val")["rows"])["Images"]
