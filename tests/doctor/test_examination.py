@@ -98,11 +98,11 @@ def test_it_speaks_of_the_configured_assigner(succeeds, tiny_dataset, tiny_confi
         said = succeeds("doctor", tiny_dataset, *options, f"{name}.html", f"loss.assigner.name={name}")
         page = (here / f"{name}.html").read_text()
         assert f"{name} trains anchors whose centre lies in the object" in said and "IoU >=" not in said
-        assert f"{name} trains anchors whose centre lies in the object" in page and "no centre inside" in page
+        assert f"{name} trains anchors whose centre lies in the object" in page
         assert "best IoU below" not in page and ("before the first step" in page) == (name == "tal")
     succeeds("doctor", tiny_dataset, *options, "max_iou.html")
     page = (here / "max_iou.html").read_text()
-    assert "best IoU below 0.4" in page and "from one anchor that fits badly, or not at all" in page
+    assert "best IoU below 0.4" in page and "learnt by the anchor that overlaps it best" in page
 
 
 def test_existing_files_stay_as_they_are(fails, tiny_dataset, tmp_path, here):
@@ -131,8 +131,7 @@ def test_bccd_has_two_boxes_of_zero_size_and_gets_the_recipe_of_its_own_config(s
         for key in own[section]
         if mine[section][key] != own[section][key]
     }
-    assert differing == {"data.dataset", "model.anchors", "loss.alpha", "loss.defer_alpha"}
-    assert 14 <= mine["model"]["anchors"]["base_size"] <= 20 and own["model"]["anchors"]["base_size"] == 16
+    assert differing == {"data.dataset", "loss.alpha", "loss.defer_alpha"}
     assert mine["loss"]["alpha"] == "effective_number"
 
 

@@ -79,7 +79,7 @@ def test_the_file_is_the_advice_and_every_line_has_its_reason(tmp_path, cells):
 
 def test_reasons_may_hold_anything_that_a_class_may_be_called(tmp_path, cells):
     advice = advice_of(cells)
-    assert "rare: #1" in reasons(advice)["model.anchors"]
+    assert "rare: #1" in reasons(advice)["data.image_size"]
     assert advice.config.augment.paste.classes == ["rare: #1"]
 
 
@@ -94,16 +94,15 @@ def test_nothing_is_overwritten(tmp_path, cells):
 def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
     advice = advice_of(cells, bad_boxes={"train": 1, "val": 0})
     config = advice.config
-    # 40 px of 640 become 20 of 320; that wants anchors from 14 to 20 px
-    assert config.data.image_size.model_dump() == {"short": 240, "long": 320}
-    assert 14 <= config.model.anchors.base_size <= 20
+    assert config.data.image_size.model_dump() == {"short": 240, "long": 320}  # 40 px of 640 become 20
+    assert config.loss.assigner.name == "atss" and (config.model.anchors.scales, config.model.anchors.ratios) == (1, [1])
     assert config.data.bad_annotations == "drop"
     assert config.loss.alpha == "effective_number" and config.imbalance == "none"
     assert config.model.backbone.weights is None
     assert config.train.epochs == 143  # as many pixels as 70 epochs of 205 images of this size
-    assert (config.train.batch_size, scaled_lr(config.train)) == (4, 5e-4)
+    assert (config.train.batch_size, scaled_lr(config.train)) == (4, 1e-3)
     assert "3575 steps, about 15 minutes" in reasons(advice)["train.epochs"]
-    assert "square root: 0.0005 for 4" in reasons(advice)["train.lr"]
+    assert "square root: 0.001 for 4" in reasons(advice)["train.lr"]
 
 
 def test_a_gpu_is_advised_the_published_detector(cells):
