@@ -15,7 +15,7 @@ from detector.utils.text import counted
 CLS_LOGITS = "head.classification_head.cls_logits"
 BBOX_REG = "head.regression_head.bbox_reg"
 # Beginnings of names that only this project's detectors have: their anchors are not torchvision's.
-OWN_PARTS = ("attention.", "backbone.norms.", "backbone.body.net.", "backbone.fpn.extra_blocks.downsample.")
+OWN_PARTS = ("attention.", "backbone.norms.", "backbone.fpn.extra_blocks.downsample.")
 PREDICTION = (f"{CLS_LOGITS}.weight", f"{CLS_LOGITS}.bias", f"{BBOX_REG}.weight", f"{BBOX_REG}.bias")
 
 

@@ -37,7 +37,9 @@ def test_91_rows_of_torchvisions_layout_are_cocos(num_rows, names):
     assert not weights.sizes_first and not weights.backbone_only and weights.anchor_rule == "torchvision"
 
 
-@pytest.mark.parametrize("part", ["attention.0.space.bias", "backbone.norms.0.weight", "backbone.body.net.stem.weight"])
+@pytest.mark.parametrize(
+    "part", ["attention.0.space.bias", "backbone.norms.0.weight", "backbone.fpn.extra_blocks.downsample.0.bias"]
+)
 def test_a_bare_state_dict_of_this_project_has_exact_anchors(part):
     weights = recognised(layout(3) | {part: torch.zeros(1)}, "w.pth")
     assert weights.anchor_rule == "exact"
