@@ -95,7 +95,7 @@ def test_what_a_cpu_is_advised_for_a_few_hundred_images_of_cells(cells):
     advice = advice_of(cells, bad_boxes={"train": 1, "val": 0})
     config = advice.config
     assert config.data.image_size.model_dump() == {"short": 240, "long": 320}  # 40 px of 640 become 20
-    assert config.loss.assigner.name == "atss" and (config.model.anchors.scales, config.model.anchors.ratios) == (1, [1])
+    assert (config.loss.assigner.name, config.model.anchors.scales, config.model.anchors.ratios) == ("atss", 1, [1])
     assert config.data.bad_annotations == "drop"
     assert config.loss.alpha == "effective_number" and config.imbalance == "none"
     assert config.model.backbone.weights is None
