@@ -30,12 +30,15 @@ CONFIGS = {
     "plain": [],
     "accumulation, 2 workers": ["train.accumulate=2", "data.workers=2"],
     # a larger network, whose checkpoints take long to write
-    "average, adamw": ["train.ema=0.9", "train.optimizer=adamw", "model.backbone.name=resnet18"],
+    "average, adamw, light attention": [
+        "train.ema=0.9", "train.optimizer=adamw", "model.backbone.name=resnet18", "model.attention.name=light",
+    ],
     "equalized focal, atss": [
         "loss.classification=equalized_focal", "loss.assigner.name=atss", "data.workers=2", "data.sampling=class_aware",
     ],
     "quality focal, tal": ["loss.classification=quality_focal", "loss.assigner.name=tal"],
     "adaptive focal, pasting": ["loss.classification=adaptive_focal", "augment.paste={classes: [dark]}"],
+    "dyhead, pafpn": ["model.attention.name=dyhead", "model.neck.name=pafpn"],
     "bf16, average, 2 workers": ["train.precision=bf16", "train.ema=0.9", "data.workers=2"],
     "mosaic, frozen at first": [
         "augment.mosaic=0.5", "augment.mixup=0.5", "train.freeze=[backbone]", "train.unfreeze={backbone.layer4: 2}",
