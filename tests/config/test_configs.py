@@ -92,8 +92,9 @@ def test_repetitions_are_found(tmp_path, text, expected):
 @pytest.mark.parametrize(
     ("name", "lr", "decay"),
     [  # what a step has, which a scaling rule must not change unseen
-        ("quickstart", 1e-3, 0.05),
-        ("bccd", 5e-4, 0.05),
+        ("quickstart", 2e-3, 0.05),
+        ("bccd", 1e-3, 0.05),
+        ("aquarium", 1e-3, 0.05),
         ("finetune", 2e-4, 0.05),
         ("retinanet_r18_fpn", 4e-4, 0.05),
         ("retinanet_r50_fpn_1x_coco", 0.01, 1e-4),
