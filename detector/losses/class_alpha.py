@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detector.config.schema import LossConfig
-from detector.losses.classification import gamma_of
+from detector.losses.classification import gamma_of, relative_to_auto
 from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.focal import ALPHA, best_alpha
 from detector.utils.errors import InputError
@@ -59,8 +59,10 @@ def weights_of_positives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(K,) float64 each: the weights by class of `loss`, and those while they are deferred. Relative to the latter for
     a loss without alpha. built, class_counts: as for `alpha_lines`."""
-    alphas, auto = np.array(resolve_alpha(loss, class_counts)), np.array(unweighted_alpha(loss, len(class_counts)))
-    return (alphas, auto) if built.has_alpha else (alphas / auto, np.ones(len(auto)))
+    alphas = [resolve_alpha(loss, class_counts), unweighted_alpha(loss, len(class_counts))]
+    if not built.has_alpha:
+        alphas = [relative_to_auto(loss, alpha) for alpha in alphas]
+    return np.array(alphas[0]), np.array(alphas[1])
 
 
 def alpha_lines(

@@ -75,7 +75,8 @@ class Reach:
 
     def sentence(self) -> str:
         """What share is reached, and what becomes of the others."""
-        return _by_centre(self) if self.by_centre else _by_iou(self)
+        reached, others = _by_centre(self) if self.by_centre else _by_iou(self)
+        return reached if self.is_reached.all() else f"{reached}; {others}"
 
     def lines(self) -> list[str]:
         """For the console: a table with a line for each class, the least reached first, and a summary."""
@@ -172,31 +173,27 @@ def _summary(reach: Reach) -> list[str]:
     ]
 
 
-def _by_iou(reach: Reach) -> str:
-    """The sentence for max_iou."""
+def _by_iou(reach: Reach) -> tuple[str, str]:
+    """For max_iou: what share is reached, and what becomes of the others."""
     says = f"anchors with an IoU of {reach.assigner.positive_iou:g} or more reach {reach.ceiling:.1%} of the objects"
-    if reach.is_reached.all():
-        return says
     rest = (
         "each of the others is learnt by the anchor that overlaps it best (low_quality), unless another object takes it"
         if reach.assigner.low_quality
         else "no anchor is trained for the others (low_quality is off)"
     )
-    return f"{says}; {rest}"
+    return says, rest
 
 
-def _by_centre(reach: Reach) -> str:
+def _by_centre(reach: Reach) -> tuple[str, str]:
     """The same for atss and tal."""
     name = reach.assigner.name
     says = f"{name} trains anchors whose centre lies in the object: {reach.ceiling:.1%} of the objects hold one"
-    if reach.is_reached.all():
-        return says
     rest = (
         "each of the others is learnt by the anchors that fit it best (every_object), unless another object takes them"
         if reach.assigner.every_object
         else "no anchor is trained for the others (loss.assigner.every_object=true gives them some)"
     )
-    return f"{says}; {rest}"
+    return says, rest
 
 
 def _examples(reach: Reach) -> str:
