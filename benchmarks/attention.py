@@ -17,7 +17,8 @@ import torch
 from timing import devices, milliseconds, spread
 from train_step import CLASSES, scene
 
-from detector.config.schema import LossConfig, ModelConfig
+from detector.config.loss import LossConfig
+from detector.config.model import ModelConfig
 from detector.losses.criterion import build_criterion
 from detector.models.build import build_model
 

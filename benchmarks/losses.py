@@ -16,7 +16,7 @@ import torch
 from focal_loss import forward_backward, scene
 from timing import devices, milliseconds, spread
 
-from detector.config.schema import LossConfig
+from detector.config.loss import LossConfig
 from detector.losses.criterion import build_criterion
 
 SETTINGS: dict[str, dict[str, Any]] = {

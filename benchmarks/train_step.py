@@ -22,7 +22,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detector.config.schema import BackboneConfig, LossConfig, ModelConfig
+from detector.config.loss import LossConfig
+from detector.config.model import BackboneConfig, ModelConfig
 from detector.losses.criterion import build_criterion
 from detector.models.build import build_model
 

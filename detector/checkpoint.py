@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.config.file import validate
-from detector.config.schema import AnchorRule
+from detector.config.model import AnchorRule
 from detector.models.state_dict import as_state_dict, is_file_name, read_file
 from detector.models.weights.layouts import Weights, check_complete, published, recognised
 from detector.utils.console import console

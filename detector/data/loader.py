@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.coco import CocoData
 from detector.data.dataset import DetectionDataset, Item
 from detector.data.mixing.mixer import Mixer

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.albumentations_list import AlbumentationsList
 from detector.data.sample import Sample
 from detector.utils.nearest import lookup

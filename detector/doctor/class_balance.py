@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from detector.config.schema import AssignerConfig, Config, ShortLong
+from detector.config.data import ShortLong
+from detector.config.loss import AssignerConfig
+from detector.config.schema import Config
 from detector.data.class_groups import class_groups
 from detector.data.coco import CocoData
 from detector.data.resampling import image_class_pairs

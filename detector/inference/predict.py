@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detector.config.schema import PostprocessConfig
+from detector.config.model import PostprocessConfig
 from detector.data.image import read_image
 from detector.evaluation.metrics.score_thresholds import UNCHOSEN, Goal
 from detector.evaluation.report.draw import draw_boxes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.config.schema import LossConfig
+from detector.config.loss import LossConfig
 from detector.losses.classification import gamma_of, relative_to_auto
 from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.focal import ALPHA, best_alpha

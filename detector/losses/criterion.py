@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.config.schema import BoxWeighting, LossConfig
+from detector.config.loss import BoxWeighting, LossConfig
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import Assigner
 from detector.losses.box import BOX_LOSSES, box_loss

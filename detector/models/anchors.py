@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detector.config.schema import AnchorRule
+from detector.config.model import AnchorRule
 from detector.utils.errors import InputError
 
 P3_STRIDE = 8  # pixels: base_size is that of P3, whichever level is the finest

@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from detector.config.schema import ModelConfig, PostprocessConfig
+from detector.config.model import ModelConfig, PostprocessConfig
 from detector.models.anchors import AnchorGenerator
 from detector.models.attention import build_attention
 from detector.models.backbones import build_backbone

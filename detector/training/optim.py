@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from detector.config.schema import TrainConfig
+from detector.config.train import TrainConfig
 from detector.models.retinanet import RetinaNet
 
 Tensors = tuple[Tensor, ...] | list[Tensor]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detector.config.schema import Config, TrainConfig
+from detector.config.schema import Config
+from detector.config.train import TrainConfig
 from detector.data.loader import STRIDE
 from detector.models.build import build_anchors
 from detector.training.optim import OWN_RATES, rates, scaled_lr

@@ -7,9 +7,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from detector.config.augment import PasteConfig
+from detector.config.data import ShortLong
 from detector.config.file import dump, is_override, load_config
 from detector.config.help import json_schema, reference
-from detector.config.schema import Config, PasteConfig, ShortLong
+from detector.config.schema import Config
 from detector.utils.errors import InputError
 from detector.utils.untrusted.yaml import read_yaml
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_V2_Weights, RetinaNet_ResNet50_FPN_Weights
 
+from detector.config.data import ShortLong
 from detector.config.file import load_config, validate
-from detector.config.schema import ShortLong
 from detector.data.transforms import evaluated
 from detector.inference.config_check import check_config
 from detector.models import freeze

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.coco import check_images_exist, read_coco
 from detector.data.dataset import DetectionDataset
 from detector.data.descriptor import load_descriptor

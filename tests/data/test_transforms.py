@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.transforms import build_transform, crop_boxes, evaluated, fed_size, letterbox
 from detector.utils.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.inference.detect import detect, split_into_micro_batches
 from detector.models.build import build_model
 from detector.models.postprocess import Postprocess

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.config.schema import LossConfig
+from detector.config.loss import LossConfig
 from detector.losses.class_alpha import (
     MOST,
     alpha_lines,

@@ -9,7 +9,7 @@ import torch
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 from torchvision.models.detection.image_list import ImageList
 
-from detector.config.schema import AssignerConfig, LossConfig
+from detector.config.loss import AssignerConfig, LossConfig
 from detector.losses import criterion as criterion_module
 from detector.losses.assigners import ASSIGNERS
 from detector.losses.assigners.assignment import Assignment

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models.build import build_model
 
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])

@@ -8,7 +8,7 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import _default_anchorgen
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models.anchors import CACHE_ENTRIES, AnchorGenerator
 from detector.models.build import build_anchors, build_model
 from detector.utils.errors import InputError

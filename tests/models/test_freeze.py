@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models import freeze
 from detector.models.build import build_model
 from detector.utils.errors import InputError

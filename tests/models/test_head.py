@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from detector.config.schema import HeadConfig
+from detector.config.model import HeadConfig
 from detector.models.head import Head, permute_to_N_HWA_K
 
 

@@ -13,7 +13,7 @@ from torchvision.models.detection.retinanet import RetinaNet as TorchvisionRetin
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.checkpoint import read_detector
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models.build import build_model, build_postprocess
 from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS, NOT_CLASSES
 from detector.models.weights.transfer import load_whole, transfer

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models.build import build_model, build_postprocess, to_device
 from detector.models.norm import FrozenBatchNorm2d
 from detector.models.retinanet import outputs_of_image

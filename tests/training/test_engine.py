@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from detector.config.schema import NeckConfig
+from detector.config.model import NeckConfig
 from detector.losses.assigners.atss import ATSSAssigner
 from detector.losses.assigners.max_iou import MaxIoUAssigner
 from detector.losses.assigners.tal import TaskAlignedAssigner

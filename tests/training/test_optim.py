@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from detector.config.schema import BackboneConfig, HeadConfig, ModelConfig, NeckConfig, TrainConfig
+from detector.config.model import BackboneConfig, HeadConfig, ModelConfig, NeckConfig
+from detector.config.train import TrainConfig
 from detector.models.build import build_without_memory
 from detector.training.optim import (
     OWN_RATES,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detector.config.file import load_config
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.data.resampling import image_weights
 from detector.models.build import build_model, build_without_memory
 from detector.training import setup

@@ -8,7 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from detector.config.schema import AugmentConfig, Config, ShortLong
+from detector.config.augment import AugmentConfig
+from detector.config.data import ShortLong
+from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure
 from detector.data.mixing.mixup import mixup

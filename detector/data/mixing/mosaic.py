@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.sample import Sample
 from detector.data.transforms import fed_scale, scaled_crop
 

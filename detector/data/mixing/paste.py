@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.coco import CocoData
 from detector.data.mixing.blend import clone, cloned_region, feather, feathered_region
 from detector.data.mixing.paste_bank import crop_windows, pasted_per_epoch, rare_bank, rare_classes

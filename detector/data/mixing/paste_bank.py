@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.config.schema import ShortLong
+from detector.config.data import ShortLong
 from detector.data.coco import CocoData
 from detector.data.transforms import fed_size
 from detector.ops.box_arrays import coverage

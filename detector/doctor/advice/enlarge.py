@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.config.schema import Config, ShortLong
+from detector.config.data import ShortLong
+from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.doctor.advice.image_size import MULTIPLE
 from detector.doctor.advice.setting import Setting

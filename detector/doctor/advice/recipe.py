@@ -10,7 +10,8 @@ import os
 
 import numpy as np
 
-from detector.config.schema import ShortLong, TrainConfig
+from detector.config.data import ShortLong
+from detector.config.train import TrainConfig
 from detector.data.coco import CocoData
 from detector.data.transforms import fed_size
 from detector.doctor.advice.augmentation import choose_augmentation

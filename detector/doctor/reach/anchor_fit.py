@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.doctor.reach.resized_objects import ResizedObjects, grids
 from detector.losses.assigners.candidates import MARGIN
 from detector.models.anchors import AnchorGenerator

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.cluster.vq import kmeans
 
-from detector.config.schema import AnchorConfig, Config, ModelConfig
+from detector.config.model import AnchorConfig, ModelConfig
+from detector.config.schema import Config
 from detector.doctor.by_class import class_shares
 from detector.doctor.reach.anchor_fit import best_iou
 from detector.doctor.reach.resized_objects import ResizedObjects

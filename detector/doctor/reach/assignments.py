@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detector.config.schema import AssignerConfig, Config
+from detector.config.loss import AssignerConfig
+from detector.config.schema import Config
 from detector.doctor.reach.resized_objects import ResizedObjects, grids
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners.assignment import IGNORED

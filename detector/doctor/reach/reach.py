@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.config.schema import AnchorConfig, AssignerConfig, Config, ShortLong
+from detector.config.data import ShortLong
+from detector.config.loss import AssignerConfig
+from detector.config.model import AnchorConfig
+from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.data.transforms import evaluated
 from detector.doctor.by_class import class_shares, split_by_class

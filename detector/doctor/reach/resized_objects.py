@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detector.config.schema import ModelConfig, ShortLong
+from detector.config.data import ShortLong
+from detector.config.model import ModelConfig
 from detector.data.coco import CocoData
 from detector.data.loader import STRIDE
 from detector.data.transforms import fed_size

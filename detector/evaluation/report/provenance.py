@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypedDict
 
-from detector.config.schema import Config, ShortLong
+from detector.config.data import ShortLong
+from detector.config.schema import Config
 from detector.data.coco import CocoData
 from detector.evaluation.report.history import data_findings, training_time
 from detector.utils.text import counted

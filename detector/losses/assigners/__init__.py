@@ -1,11 +1,11 @@
 """Assigners decide which anchors are positive. To add one: a file here, a line in ASSIGNERS,
-and its settings in config/schema.py:AssignerConfig."""
+and its settings in config/loss.py:AssignerConfig."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from detector.config.schema import AssignerConfig
+from detector.config.loss import AssignerConfig
 from detector.losses.assigners.assignment import Assigner
 from detector.losses.assigners.atss import ATSSAssigner
 from detector.losses.assigners.max_iou import MaxIoUAssigner

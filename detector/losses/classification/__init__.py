@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from detector.config.schema import LossConfig
+from detector.config.loss import LossConfig
 from detector.losses.classification.adaptive_focal import AdaptiveFocal
 from detector.losses.classification.base import ClassificationLoss
 from detector.losses.classification.equalized_focal import EqualizedFocal

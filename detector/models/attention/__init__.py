@@ -1,5 +1,5 @@
 """Attention between neck and head: what refines the pyramid levels together. To add one: a file here, a line in
-ATTENTIONS, and its settings in config/schema.py:AttentionConfig. A block says in `starts_as_identity` whether a head
+ATTENTIONS, and its settings in config/model.py:AttentionConfig. A block says in `starts_as_identity` whether a head
 that was trained without it keeps its outputs at the start."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from detector.config.schema import AttentionConfig
+from detector.config.model import AttentionConfig
 from detector.models.attention.dyhead import DyHeadBlock
 from detector.models.attention.light import LightBlock
 from detector.utils.nearest import lookup

@@ -1,5 +1,5 @@
 """Necks: from the backbone's C3..C5 to the pyramid P3..P7, or from C2..C5 to P2..P7. To add one: a file here, a line in
-NECKS, and its settings in config/schema.py:NeckConfig."""
+NECKS, and its settings in config/model.py:NeckConfig."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from detector.config.schema import NeckConfig
+from detector.config.model import NeckConfig
 from detector.models.necks.fpn import build_fpn
 from detector.models.necks.pafpn import build_pafpn
 from detector.utils.nearest import lookup

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detector.config.schema import NeckConfig
+from detector.config.model import NeckConfig
 
 
 class ExtraLevels(LastLevelP6P7):

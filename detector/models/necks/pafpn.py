@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from detector.config.schema import NeckConfig
+from detector.config.model import NeckConfig
 from detector.models.necks.fpn import ExtraLevels, pyramid
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from detector.config.schema import AnchorRule
+from detector.config.model import AnchorRule
 from detector.models.weights import detectron2, torchvision
 from detector.models.weights.torchvision import COCO_IDS, COCO_ROWS
 from detector.utils.errors import InputError

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.config.schema import Config, ImbalanceConfig, PasteConfig
+from detector.config.augment import PasteConfig
+from detector.config.schema import Config, ImbalanceConfig
 from detector.data.class_groups import TAIL
 from detector.data.coco import CocoData
 from detector.data.exposure import exposure

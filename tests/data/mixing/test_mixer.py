@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
+from detector.config.augment import AugmentConfig, PasteConfig
+from detector.config.data import ShortLong
 from detector.config.file import load_config
-from detector.config.schema import AugmentConfig, PasteConfig, ShortLong
 from detector.data.coco import read_coco
 from detector.data.descriptor import load_descriptor
 from detector.data.mixing.mixer import Mixer

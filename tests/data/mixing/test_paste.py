@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.config.schema import PasteConfig
+from detector.config.augment import PasteConfig
 from detector.data.coco import read_coco
 from detector.data.descriptor import Split
 from detector.data.mixing.blend import cloned_region, feather, feathered_region

@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from detector.config.schema import AssignerConfig
+from detector.config.loss import AssignerConfig
 from detector.losses.assigners import build_assigner
 from detector.losses.assigners import max_iou as module
 from detector.losses.assigners.assignment import BACKGROUND, IGNORED

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.config.schema import AssignerConfig
+from detector.config.loss import AssignerConfig
 from detector.losses.assigners import build_assigner, candidates
 from detector.losses.assigners.assignment import BACKGROUND
 from detector.losses.assigners.tal import TaskAlignedAssigner

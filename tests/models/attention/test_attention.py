@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from detector.config.schema import AttentionConfig, ModelConfig
+from detector.config.model import AttentionConfig, ModelConfig
 from detector.models import freeze
 from detector.models.attention import ATTENTIONS, build_attention
 from detector.models.build import build_model

@@ -1,6 +1,6 @@
 import torchvision
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models import backbones
 from detector.models.backbones import build_backbone
 from detector.models.backbones.torchvision import BACKBONES, TorchvisionBackbone

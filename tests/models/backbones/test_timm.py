@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models import freeze
 from detector.models.backbones.timm import build_timm_backbone
 from detector.models.build import build_model

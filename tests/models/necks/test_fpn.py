@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 import torch
 
-from detector.config.schema import NeckConfig
+from detector.config.model import NeckConfig
 from detector.models.necks import NECKS, build_neck
 from detector.utils.errors import InputError
 

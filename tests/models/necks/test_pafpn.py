@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.config.schema import NeckConfig
+from detector.config.model import NeckConfig
 from detector.models.necks import build_neck
 
 IN_CHANNELS = [4, 8, 16]

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
-from detector.config.schema import ModelConfig
+from detector.config.model import ModelConfig
 from detector.models.build import build_model
 from detector.models.head import prior_bias
 from detector.models.weights.layouts import CLS_LOGITS, Weights, recognised

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from detector.config.data import ShortLong
 from detector.config.file import load_config
-from detector.config.schema import ShortLong
 from detector.data.coco import read_coco
 from detector.data.descriptor import load_descriptor
 from detector.training.auto import batch_size
